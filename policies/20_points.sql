@@ -1,0 +1,82 @@
+-- Points: a user reads what is theirs, the procedures write, an operator mends by hand under the triggers' eyes.
+
+revoke all on public.points_rules, public.points_events, public.user_points_cache, public.used_nonces, internal.workers,
+  internal.points_discrepancies from public, anon, authenticated, service_role;
+
+grant select on public.points_rules, public.points_events, public.user_points_cache to authenticated, service_role;
+grant select on public.points_rules to tallybook_procedures, tallybook_upkeep;
+grant select, insert, update on public.points_events, public.user_points_cache to tallybook_procedures, tallybook_upkeep;
+grant select, insert on public.used_nonces to tallybook_procedures;
+grant select, update, delete on public.used_nonces to tallybook_upkeep;
+grant select on internal.workers to tallybook_procedures;
+grant select, insert, update on internal.workers to tallybook_worker;
+grant select, insert, update on public.points_rules, public.points_events to tallybook_operator;
+grant select on public.user_points_cache, public.used_nonces, internal.points_discrepancies to tallybook_operator;
+
+alter table public.points_rules      enable row level security;
+alter table public.points_events     enable row level security;
+alter table public.user_points_cache enable row level security;
+alter table public.used_nonces       enable row level security;
+alter table public.points_rules      force row level security;
+alter table public.points_events     force row level security;
+alter table public.user_points_cache force row level security;
+alter table public.used_nonces       force row level security;
+
+drop policy if exists "everybody signed in reads what earns points" on public.points_rules;
+create policy "everybody signed in reads what earns points" on public.points_rules for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets what earns points" on public.points_rules;
+create policy "an operator sets what earns points" on public.points_rules to tallybook_operator using (true);
+
+drop policy if exists "a user reads their own points events" on public.points_events;
+create policy "a user reads their own points events" on public.points_events for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a user reads their own balance" on public.user_points_cache;
+create policy "a user reads their own balance" on public.user_points_cache for select to authenticated
+  using (user_id = (select internal.caller_id()));
+
+drop policy if exists "the service reads every points event" on public.points_events;
+create policy "the service reads every points event" on public.points_events for select to service_role using (true);
+drop policy if exists "the service reads every balance" on public.user_points_cache;
+create policy "the service reads every balance" on public.user_points_cache for select to service_role using (true);
+
+drop policy if exists "a procedure touches the points events of its subjects" on public.points_events;
+create policy "a procedure touches the points events of its subjects" on public.points_events to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "a procedure touches the balances of its subjects" on public.user_points_cache;
+create policy "a procedure touches the balances of its subjects" on public.user_points_cache to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "a procedure touches the nonces of its subjects" on public.used_nonces;
+create policy "a procedure touches the nonces of its subjects" on public.used_nonces to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+
+drop policy if exists "upkeep and operators see every points event" on public.points_events;
+create policy "upkeep and operators see every points event" on public.points_events
+  to tallybook_upkeep, tallybook_operator using (true);
+drop policy if exists "upkeep and operators see every balance" on public.user_points_cache;
+create policy "upkeep and operators see every balance" on public.user_points_cache
+  to tallybook_upkeep, tallybook_operator using (true);
+drop policy if exists "upkeep and operators see every nonce" on public.used_nonces;
+create policy "upkeep and operators see every nonce" on public.used_nonces
+  to tallybook_upkeep, tallybook_operator using (true);
+
+revoke all on function
+  internal.points_payload_hash(uuid, text, timestamptz, text, jsonb), internal.move_points(internal.points_move[]),
+  internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(),
+  public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text),
+  public.refresh_user_points_cache(uuid)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.points_payload_hash(uuid, text, timestamptz, text, jsonb), internal.move_points(internal.points_move[])
+to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+
+alter function internal.submit_points_event_batch(jsonb) owner to tallybook_procedures;
+alter function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
+  owner to tallybook_procedures;
+alter function public.refresh_user_points_cache(uuid) owner to tallybook_procedures;
+
+grant execute on function internal.submit_points_event_batch(jsonb) to tallybook_functions;
+grant execute on function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
+to tallybook_functions, service_role;
+grant execute on function public.refresh_user_points_cache(uuid) to service_role, tallybook_worker, tallybook_operator;

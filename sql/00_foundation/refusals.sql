@@ -1,0 +1,40 @@
+-- The catalogue's entries. Applied again and again: this list is what the table holds.
+
+with entry (code, status, title, hint) as (
+  values
+    -- the corridor, before any procedure is called
+    ('invalid_body',          400, 'The request body is not valid', 'Correct the value at the given path.'),
+    ('body_too_large',        413, 'The request body is too large', 'Send at most 64 KiB.'),
+    ('unauthorized',          401, 'A valid access token is required', 'Sign in and send the access token as a bearer token.'),
+    ('forbidden',             403, 'The caller may not do this', null),
+    ('not_found',             404, 'There is nothing at this address', null),
+    ('method_not_allowed',    405, 'This method is not allowed here', null),
+    ('unavailable',           503, 'The service cannot answer right now', 'Try again after the time given in Retry-After.'),
+    ('internal_error',        500, 'Something went wrong on our side', 'Report the request id.'),
+    -- the ledger
+    ('insufficient_funds',    400, 'The account does not hold enough', null),
+    ('invalid_amount',        400, 'The amount must be greater than zero', null),
+    ('hold_not_found',        404, 'There is no such hold', null),
+    ('hold_closed',           409, 'The hold was already settled, released or expired', null),
+    ('hold_exceeded',         400, 'More cannot be settled than was held', null),
+    -- points
+    ('nonce_reused',          409, 'This nonce was used for another request', 'Make a new nonce for every new request.'),
+    ('unknown_event_type',    400, 'There is no such event type', 'See the points rules for the event types there are.'),
+    ('event_type_not_submittable', 403, 'Only the server records events of this type', null),
+    ('event_in_future',       400, 'The event lies in the future', 'Check the clock of the device.'),
+    ('event_too_old',         400, 'The event lies too far back', null),
+    ('event_not_found',       404, 'There is no such event', null),
+    ('event_frozen',          409, 'A validated event does not change', 'Correct it with an opposite event.'),
+    ('invalid_transition',    409, 'An event does not go from this status to that one', null),
+    -- coupons
+    ('template_not_found',    404, 'There is no such coupon on offer', null),
+    ('coupon_limit_reached',  403, 'This user has redeemed this coupon as often as allowed', null),
+    ('insufficient_points',   400, 'There are not enough points for this coupon', 'Earn more points and try again.')
+), kept as (
+  insert into internal.refusals as r (code, status, title, hint)
+  select e.code, e.status, e.title, e.hint from entry as e
+  on conflict (code) do update
+     set status = excluded.status, title = excluded.title, hint = excluded.hint
+)
+delete from internal.refusals as r
+ where not exists (select from entry as e where e.code = r.code);

@@ -1,0 +1,110 @@
+-- Points: what earns them, what was submitted, what each user has. Runs once.
+
+insert into ledger.assets (asset, scale) values ('points', 0);
+
+insert into ledger.chart_of_accounts (account, asset, floor, meaning) values
+  ('points',        'points', 0,    'what a user can spend'),
+  ('points.issued', 'points', null, 'where earned points come from'),
+  ('points.spent',  'points', null, 'where spent points go');
+
+create table public.points_rules (
+  event_type         text primary key check (event_type ~ '^[a-z][a-z_]*$'),
+  points             int     not null check (points >= 0),  -- what one event earns; the client never says
+  client_submittable boolean not null,
+  description        text    not null,
+  updated_at         timestamptz not null default internal.clock()
+);
+
+insert into public.points_rules (event_type, points, client_submittable, description) values
+  ('habit_completion',    10, true,  'A habit was completed'),
+  ('workout',             20, true,  'A workout was finished'),
+  ('morning_reflection',  15, true,  'The morning reflection was written'),
+  ('evening_reflection',  15, true,  'The evening reflection was written'),
+  ('goal_achieved',       50, true,  'A goal was reached'),
+  ('streak_milestone',    25, true,  'A streak reached a milestone'),
+  ('activity_completion', 10, true,  'An activity was completed'),
+  ('admin_award',          0, false, 'An administrator awarded points'),
+  ('admin_deduction',      0, false, 'An administrator took points'),
+  ('redeem_coupon',        0, false, 'A coupon was bought with points'),
+  ('coupon_refund',        0, false, 'The points of a coupon were given back'),
+  ('history_import',       0, false, 'Points earned before this book was kept');
+
+create table public.points_events (
+  user_id             uuid not null,
+  id                  uuid not null default internal.uuidv7(),
+  event_type          text not null references public.points_rules,
+  event_time          timestamptz not null,
+  points_delta        int  not null,
+  proof_type          text not null default 'internal'
+                      check (proof_type in ('internal', 'google_fit', 'apple_health', 'device_attestation', 'manual_admin', 'automatic')),
+  proof_payload       jsonb,
+  validation_status   text not null default 'pending'
+                      check (validation_status in ('pending', 'validating', 'pending_review', 'flagged', 'validated', 'rejected')),
+  validated_at        timestamptz,
+  validated_by        text,
+  validation_notes    text,
+  trust_score         numeric(5, 2) check (trust_score between 0 and 100),
+  related_entity_type text,
+  related_entity_id   uuid,
+  nonce               text,
+  payload_hash        text not null,
+  device_id           text,
+  device_info         jsonb,
+  ip_address          inet,
+  request_id          text,
+  transfer_id         uuid,  -- the transfer that moved these points; null until then
+  created_at          timestamptz not null default internal.clock(),
+  updated_at          timestamptz not null default internal.clock(),
+  primary key (user_id, id),
+  unique (user_id, payload_hash),
+  constraint only_validated_events_move_points check (transfer_id is null or validation_status = 'validated')
+) with (fillfactor = 80);
+
+create index points_events_history on public.points_events (user_id, event_time desc);
+-- Ids are ordered by time, so the oldest pending event is the first of this index.
+create index points_events_pending on public.points_events (id) where validation_status = 'pending';
+create index points_events_in_review on public.points_events (id) where validation_status = 'pending_review';
+-- What an administrator validated by hand and no refresh has posted yet.
+create index points_events_unposted on public.points_events (user_id)
+  where validation_status = 'validated' and transfer_id is null and points_delta <> 0;
+create index points_events_created on public.points_events using brin (created_at);
+
+create table public.user_points_cache (
+  user_id          uuid primary key,
+  available_points bigint not null default 0 check (available_points >= 0),
+  pending_points   bigint not null default 0,
+  lifetime_earned  bigint not null default 0 check (lifetime_earned >= 0),
+  lifetime_spent   bigint not null default 0 check (lifetime_spent >= 0),
+  last_event_id    uuid,
+  updated_at       timestamptz not null default internal.clock()
+) with (fillfactor = 80);
+
+create table public.used_nonces (
+  user_id      uuid not null,
+  nonce        text not null,
+  event_type   text not null,
+  payload_hash text not null,
+  sealed       text,  -- what the first answer held that is nowhere else, encrypted by the function that gave it
+  created_at   timestamptz not null default internal.clock(),
+  expires_at   timestamptz not null default internal.clock() + interval '7 days',
+  primary key (user_id, nonce)
+);
+
+create index used_nonces_to_expire on public.used_nonces (expires_at);
+
+-- One change of somebody's points, caused by one event.
+create type internal.points_move as (
+  user_id      uuid,
+  event_id     uuid,
+  points       bigint,       -- signed: earned above zero, spent below
+  pending      bigint,       -- signed: what this changes of the points that wait for validation
+  kind         text,
+  effective_at timestamptz
+);
+
+-- Whether a worker has nothing to do and wants to be woken. A submission wakes nobody who is awake: a notification
+-- makes commits wait for one another.
+create table internal.workers (
+  worker text primary key,
+  asleep boolean not null
+);

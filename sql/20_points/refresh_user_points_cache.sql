@@ -1,0 +1,60 @@
+-- Makes a user's cache row what the ledger says, and returns the points the user can spend.
+-- Posts first what an administrator validated by hand and nothing has posted yet, as the runbook expects.
+--
+-- Replay:  a second refresh finds nothing to post and writes the same row.
+-- Locks:   the events it posts, the account, the cache row.
+-- Refuses: insufficient_funds: a hand-made deduction takes more than there is.
+
+create or replace function public.refresh_user_points_cache(p_user_id uuid)
+returns bigint
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_moves internal.points_move[];
+  v_available bigint;
+begin
+  perform internal.act_for(array[p_user_id]);
+
+  with unposted as (
+    select e.user_id, e.id, e.points_delta, e.event_type, e.event_time
+      from public.points_events as e
+     where e.user_id = p_user_id and e.validation_status = 'validated' and e.transfer_id is null and e.points_delta <> 0
+     order by e.event_time, e.id
+       for update
+  )
+  select array_agg(row(u.user_id, u.id, u.points_delta, 0, u.event_type, u.event_time)::internal.points_move)
+    into v_moves
+    from unposted as u;
+
+  if v_moves is not null then
+    perform internal.refuse('insufficient_funds', format('event %s takes more than the user has', o.transfer_id))
+       from internal.move_points(v_moves) as o
+      where o.outcome = 'insufficient_funds';
+    update public.points_events as e
+       set transfer_id = e.id
+      from unnest(v_moves) as m
+     where e.user_id = m.user_id and e.id = m.event_id;
+  end if;
+
+  perform ledger.lock(array[p_user_id], 'points');
+  insert into public.user_points_cache as c (
+         user_id, available_points, pending_points, lifetime_earned, lifetime_spent, last_event_id)
+  select p_user_id, t.earned - t.spent, p.pending, t.earned, t.spent, l.id
+    from (select coalesce(sum(t.amount) filter (where t.to_account = 'points'), 0) as earned,
+                 coalesce(sum(t.amount) filter (where t.from_account = 'points'), 0) as spent
+            from ledger.transfers as t
+           where t.book_id = p_user_id and 'points' in (t.from_account, t.to_account)) as t
+   cross join (select coalesce(sum(e.points_delta), 0) as pending
+                 from public.points_events as e
+                where e.user_id = p_user_id and e.validation_status in ('pending', 'pending_review')) as p
+    left join lateral (select e.id from public.points_events as e
+                where e.user_id = p_user_id and e.transfer_id is not null order by e.id desc limit 1) as l on true
+  on conflict (user_id) do update
+     set available_points = excluded.available_points, pending_points = excluded.pending_points,
+         lifetime_earned = excluded.lifetime_earned, lifetime_spent = excluded.lifetime_spent,
+         last_event_id = excluded.last_event_id, updated_at = excluded.updated_at
+  returning c.available_points into v_available;
+  return v_available;
+end
+$$;

@@ -1,0 +1,36 @@
+-- Records what a client says happened: submit_points_event_batch with one request, raising its refusal.
+--
+-- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
+-- Locks:   none but the rows it writes.
+-- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, event_in_future, event_too_old.
+
+create or replace function public.submit_points_event(
+  p_user_id             uuid,
+  p_event_type          text,
+  p_event_time          timestamptz,
+  p_nonce               text,
+  p_related_entity_type text default null,
+  p_related_entity_id   uuid default null,
+  p_proof_payload       jsonb default null,
+  p_attestation         jsonb default null,
+  p_device_id           text default null,
+  p_device_info         jsonb default null,
+  p_ip_address          inet default null,
+  p_request_id          text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_outcome internal.outcome;
+begin
+  select o.position, o.answer, o.refusal into v_outcome
+    from internal.submit_points_event_batch(jsonb_build_array(jsonb_build_object(
+           'user_id', p_user_id, 'event_type', p_event_type, 'event_time', p_event_time, 'nonce', p_nonce,
+           'related_entity_type', p_related_entity_type, 'related_entity_id', p_related_entity_id,
+           'proof_payload', p_proof_payload, 'attestation', p_attestation, 'device_id', p_device_id,
+           'device_info', p_device_info, 'ip_address', p_ip_address, 'request_id', p_request_id))) as o;
+  return internal.single(v_outcome);
+end
+$$;

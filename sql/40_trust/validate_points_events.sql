@@ -1,0 +1,82 @@
+-- Decides pending events: scores them, validates, sends to review or rejects, and posts the points of what it validates.
+-- Takes the oldest p_limit, or the one that is named. Several workers share the queue without waiting for one another.
+--
+-- Replay:  a decided event is not pending any more; a second run finds others or none.
+-- Locks:   the events, skipping those another worker has; then accounts and cache rows, each in order.
+-- Refuses: event_not_found, when one is named and is not pending.
+
+create or replace function public.validate_points_events(p_event_id uuid default null, p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_events public.points_events[];
+  v_answer jsonb;
+begin
+  if p_event_id is null then
+    select array_agg(c.event) into v_events
+      from (select e as event
+              from public.points_events as e
+             where e.validation_status = 'pending'
+             order by e.id
+             limit p_limit
+               for update skip locked) as c;
+  else
+    select array_agg(c.event) into v_events
+      from (select e as event
+              from public.points_events as e
+             where e.validation_status = 'pending' and e.id = p_event_id
+               for update) as c;
+    if v_events is null then
+      perform internal.refuse('event_not_found', format('no pending event %s', p_event_id));
+    end if;
+  end if;
+
+  with scored as materialized (
+    select e.user_id, e.id, e.points_delta, e.event_type, e.event_time, s.trust_score, s.hits, s.insight_type, p.validate_at, p.review_at,
+           case when s.trust_score >= p.validate_at then 'validated'
+                when s.trust_score >= p.review_at then 'pending_review'
+                else 'rejected' end as verdict
+      from unnest(v_events) as e
+      join internal.score_points_events(v_events) as s on s.event_id = e.id
+     cross join (select t.validate_at, t.review_at from public.trust_policies as t where t.is_active) as p
+  ), moved as materialized (
+    -- What goes to review keeps waiting and moves nothing.
+    select m.transfer_id
+      from internal.move_points(array(
+             select row(s.user_id, s.id, case when s.verdict = 'validated' then s.points_delta else 0 end,
+                        -s.points_delta, s.event_type, s.event_time)::internal.points_move
+               from scored as s
+              where s.verdict <> 'pending_review'
+              order by s.id)) as m
+     where m.outcome in ('posted', 'replayed')
+  ), decided as (
+    update public.points_events as e
+       set validation_status = s.verdict, trust_score = s.trust_score, transfer_id = m.transfer_id,
+           validated_at = case when s.verdict = 'validated' then internal.clock() end,
+           validated_by = case when s.verdict = 'validated' then 'system' end,
+           updated_at = internal.clock()
+      from scored as s
+      left join moved as m on m.transfer_id = s.id
+     where e.user_id = s.user_id and e.id = s.id
+    returning e.id, e.user_id, e.validation_status, e.points_delta, e.trust_score
+  ), suspected as (
+    insert into public.fraud_insights as f (user_id, insight_type, severity, score, details, related_event_ids)
+    select s.user_id, s.insight_type, case when s.verdict = 'rejected' then 'high' else 'medium' end, s.trust_score,
+           jsonb_build_object('rules', s.hits, 'validate_at', s.validate_at, 'review_at', s.review_at), array[s.id]
+      from scored as s
+     where s.verdict <> 'validated'
+  )
+  select jsonb_build_object(
+           'validated', count(*) filter (where d.validation_status = 'validated'),
+           'pending_review', count(*) filter (where d.validation_status = 'pending_review'),
+           'rejected', count(*) filter (where d.validation_status = 'rejected'),
+           'events', coalesce(jsonb_agg(jsonb_build_object(
+             'event_id', d.id, 'user_id', d.user_id, 'validation_status', d.validation_status, 'trust_score', d.trust_score,
+             'points_awarded', case when d.validation_status = 'validated' then d.points_delta else 0 end)), '[]'))
+    into v_answer
+    from decided as d;
+  return v_answer;
+end
+$$;
