@@ -9,3 +9,7 @@ alter table public.migration_audit force row level security;
 
 drop policy if exists "an operator keeps the audit of migrations" on public.migration_audit;
 create policy "an operator keeps the audit of migrations" on public.migration_audit to tallybook_operator using (true);
+
+revoke all on function public.readiness() from public, anon, authenticated, service_role;
+alter function public.readiness() owner to tallybook_upkeep;
+grant execute on function public.readiness() to service_role, tallybook_functions, tallybook_worker, tallybook_operator;

@@ -14,5 +14,5 @@ comment on table internal.refusals is
 create type internal.outcome as (
   position int,    -- 1 is the first request of the batch
   answer   jsonb,  -- null when refused
-  refusal  jsonb   -- {code, status, title, detail, hint}; null when answered
+  refusal  jsonb   -- {code, status, detail, hint}; null when answered
 );

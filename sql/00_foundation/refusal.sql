@@ -9,8 +9,7 @@ as $$
 declare
   v_refusal jsonb;
 begin
-  select jsonb_build_object(
-           'code', r.code, 'status', r.status, 'title', r.title, 'detail', p_detail, 'hint', r.hint)
+  select jsonb_build_object('code', r.code, 'status', r.status, 'detail', coalesce(p_detail, r.title), 'hint', r.hint)
     into v_refusal
     from internal.refusals as r
    where r.code = p_code;

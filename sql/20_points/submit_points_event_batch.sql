@@ -70,10 +70,10 @@ begin
              'id', coalesce(s.id, j.first_id), 'status', 'pending', 'event_type', j.event_type, 'event_time', j.event_time,
              'created_at', coalesce(j.first_created_at, j.created_at), 'replayed', s.id is null) end,
            case when j.verdict <> 'replayed' then internal.refusal(j.verdict, case j.verdict
-             when 'nonce_reused' then format('The nonce %s came with another payload before', j.nonce)
-             when 'event_in_future' then format('event_time is %s, the server''s clock says %s', j.event_time, j.created_at)
-             when 'event_too_old' then format('event_time is %s, more than 7 days before %s', j.event_time, j.created_at)
-             else format('event_type is %s', j.event_type) end) end
+             when 'nonce_reused' then format('nonce: %s came with another payload before', j.nonce)
+             when 'event_in_future' then format('event_time: %s, and the server''s clock says %s', j.event_time, j.created_at)
+             when 'event_too_old' then format('event_time: %s is more than 7 days before %s', j.event_time, j.created_at)
+             else format('event_type: %s', j.event_type) end) end
       from judged as j
       left join stored as s on s.user_id = j.user_id
   loop

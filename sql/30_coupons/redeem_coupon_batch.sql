@@ -77,19 +77,19 @@ begin
   select j.position::int,
          case
            when p.transfer_id is not null then jsonb_build_object(
-             'success', true, 'coupon_id', j.coupon_id, 'expires_at', j.expires_at,
+             'success', true, 'coupon_id', j.coupon_id, 'expires_at', j.expires_at, 'points_cost', j.points_cost,
              'points_remaining', p.from_available, 'sealed_code', j.sealed_code, 'replayed', false)
            when j.verdict = 'replayed' then (
              select jsonb_build_object(
-                      'success', true, 'coupon_id', c.coupon_id, 'expires_at', c.expires_at,
+                      'success', true, 'coupon_id', c.coupon_id, 'expires_at', c.expires_at, 'points_cost', c.issued_points_cost,
                       'points_remaining', c.metadata -> 'points_remaining', 'sealed_code', j.sealed, 'replayed', true)
                from public.coupons as c
               where c.issued_to = j.user_id and c.points_event_id = j.first_event_id)
          end,
          case
            when j.verdict <> 'replayed' then internal.refusal(j.verdict, case j.verdict
-             when 'nonce_reused' then format('The key %s came with another request before', j.idempotency_key)
-             when 'template_not_found' then format('template_id is %s', j.template_id)
+             when 'nonce_reused' then format('idempotency_key: %s came with another request before', j.idempotency_key)
+             when 'template_not_found' then format('template_id: %s', j.template_id)
              when 'insufficient_points' then format('Available: %s, Required: %s', j.available, j.points_cost) end)
            when p.transfer_id is null and j.verdict is null then internal.refusal('insufficient_points')
          end

@@ -33,6 +33,10 @@ begin
     end if;
   end if;
 
+  if v_events is null then
+    return '{"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}';
+  end if;
+
   with scored as materialized (
     select e.user_id, e.id, e.points_delta, e.event_type, e.event_time, s.trust_score, s.hits, s.insight_type, p.validate_at, p.review_at,
            case when s.trust_score >= p.validate_at then 'validated'
@@ -67,6 +71,7 @@ begin
            jsonb_build_object('rules', s.hits, 'validate_at', s.validate_at, 'review_at', s.review_at), array[s.id]
       from scored as s
      where s.verdict <> 'validated'
+    returning f.user_id, f.insight_type, f.severity, f.score
   )
   select jsonb_build_object(
            'validated', count(*) filter (where d.validation_status = 'validated'),
@@ -74,7 +79,9 @@ begin
            'rejected', count(*) filter (where d.validation_status = 'rejected'),
            'events', coalesce(jsonb_agg(jsonb_build_object(
              'event_id', d.id, 'user_id', d.user_id, 'validation_status', d.validation_status, 'trust_score', d.trust_score,
-             'points_awarded', case when d.validation_status = 'validated' then d.points_delta else 0 end)), '[]'))
+             'points_awarded', case when d.validation_status = 'validated' then d.points_delta else 0 end)), '[]'),
+           'insights', (
+             select coalesce(jsonb_agg(to_jsonb(f)), '[]') from suspected as f))
     into v_answer
     from decided as d;
   return v_answer;

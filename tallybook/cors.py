@@ -1,0 +1,32 @@
+"""Cross-origin requests: an allow-list of origins, and the headers that Supabase's clients send."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+ALLOW_HEADERS: Final = (
+    "authorization, x-client-info, apikey, content-type, x-region, x-retry-count, traceparent, "
+    "tracestate, baggage, idempotency-key, x-request-id"
+)
+EXPOSE_HEADERS: Final = (
+    "idempotent-replayed, x-request-id, retry-after, ratelimit, ratelimit-policy"
+)
+MAX_AGE_SECONDS: Final = 86_400
+
+
+def headers(origin: str | None, allowed: Sequence[str]) -> dict[str, str]:
+    """The headers for a request from `origin`; none when it is not on the list.
+
+    Credentials travel in headers and not in cookies, so they are never allowed by name.
+    """
+    if origin is None or not ("*" in allowed or origin in allowed):
+        return {}
+    return {
+        "access-control-allow-origin": "*" if "*" in allowed else origin,
+        "access-control-allow-headers": ALLOW_HEADERS,
+        "access-control-allow-methods": "GET, POST, OPTIONS",
+        "access-control-expose-headers": EXPOSE_HEADERS,
+        "access-control-max-age": str(MAX_AGE_SECONDS),
+        "vary": "Origin",
+    }

@@ -1,0 +1,220 @@
+"""The one way to the database: a procedure's name and its named arguments, a row or a refusal.
+
+Two transports do the same: psycopg with a database URL, which gathers concurrent calls of
+procedures that have a set-based core, and PostgREST with a secret key, for functions that hold no
+database password. A function never knows which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from tallybook.gather import Answer, Arguments, Gatherer, Overloaded
+from tallybook.refusal import Refusal, invalid_body, unavailable
+from tallybook.settings import Settings
+
+CALL_SECONDS_MAX: Final = 5.0
+CONNECT_SECONDS_MAX: Final = 2.0
+CONNECTIONS_MAX: Final = 10
+TRIES_MAX: Final = 4
+
+T = TypeVar("T")
+
+# The same request may succeed when sent again: the transaction did not happen, or was interrupted
+# where its idempotency key makes the repetition safe.
+_CONFLICTS: Final = ("40001", "40P01")
+_AWAY: Final = ("08", "53", "55P03", "57", "58")
+
+
+class Database(Protocol):
+    """What a function is given to work with."""
+
+    async def call(self, procedure: str, arguments: Arguments) -> Answer:
+        """The procedure's answer; argument names are without `p_`.
+
+        Raises Refusal: the procedure's own, or `unavailable` when the database is away, does not
+        answer in 5 s or keeps finding conflicts. Anything else it raises is a defect.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Answer what is under way, then let go of every connection."""
+        ...
+
+
+def connect(settings: Settings) -> Database:
+    """The transport that the environment asks for. Nothing is opened before the first call."""
+    if settings.transport == "postgrest":
+        # Imported here because its clients are dear to import and psycopg's users never need them.
+        from tallybook.postgrest import PostgrestDatabase
+
+        return PostgrestDatabase(settings)
+    settings.require("DATABASE_URL")
+    return PsycopgDatabase(settings.database_url or "")
+
+
+class PsycopgDatabase:
+    """Calls over a lazily opened pool; gathered ones over a connection that is kept for them."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]] | None = None
+        self._opening = asyncio.Lock()
+        self._gatherers: dict[str, Gatherer] = {}
+
+    async def call(self, procedure: str, arguments: Arguments) -> Answer:
+        try:
+            async with asyncio.timeout(CALL_SECONDS_MAX):
+                if self._pool is None:
+                    await self._open()
+                gatherer = self._gatherers.get(procedure)
+                if gatherer is not None:
+                    return await gatherer.call(arguments)
+                return await retried(lambda: self._single(procedure, arguments))
+        except (TimeoutError, PoolTimeout, Overloaded) as error:
+            raise unavailable("The database does not answer in time.") from error
+        except psycopg.Error as error:
+            raise refusal_of(error) from error
+
+    async def close(self) -> None:
+        for gatherer in self._gatherers.values():
+            await gatherer.drain()
+        if self._pool is not None:
+            await self._pool.close(timeout=CALL_SECONDS_MAX)
+
+    async def _open(self) -> None:
+        """Open the pool, and learn which procedures have a core that this login may execute."""
+        async with self._opening:
+            if self._pool is not None:
+                return
+            pool = AsyncConnectionPool(
+                self._url,
+                min_size=1,
+                max_size=CONNECTIONS_MAX,
+                open=False,
+                timeout=CONNECT_SECONDS_MAX,
+                kwargs={"autocommit": True, "connect_timeout": int(CONNECT_SECONDS_MAX)},
+                configure=_configure,
+                check=None,
+            )
+            await pool.open()
+            try:
+                async with pool.connection() as connection:
+                    cursor = await connection.execute(
+                        "select left(p.proname, -length('_batch')) from pg_catalog.pg_proc as p"
+                        " join pg_catalog.pg_namespace as n on n.oid = p.pronamespace"
+                        " where n.nspname = 'internal' and p.proname like '%\\_batch'"
+                        " and pg_catalog.has_function_privilege(p.oid, 'execute')"
+                    )
+                    procedures = [name for (name,) in await cursor.fetchall()]
+            except BaseException:
+                await pool.close()
+                raise
+            for procedure in procedures:
+                self._gatherers[procedure] = Gatherer(_Lane(self._url, procedure).send)
+            self._pool = pool
+
+    async def _single(self, procedure: str, arguments: Arguments) -> Answer:
+        assert self._pool is not None
+        query = sql.SQL("select public.{}({})").format(
+            sql.Identifier(procedure),
+            sql.SQL(", ").join(
+                sql.SQL("{} => {}").format(sql.Identifier(f"p_{name}"), sql.Placeholder(name))
+                for name in arguments
+            ),
+        )
+        values = {
+            name: Jsonb(value) if isinstance(value, dict | list) else value
+            for name, value in arguments.items()
+        }
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(query, values)
+            row = await cursor.fetchone()
+        answer: Answer = row[0] if row else {}
+        return answer
+
+
+class _Lane:
+    """One procedure's own connection: no checkout per batch, and batches keep their order."""
+
+    def __init__(self, url: str, procedure: str) -> None:
+        self._url = url
+        self._query = sql.SQL(
+            "select o.position, o.answer, o.refusal from internal.{}(%s::jsonb) as o"
+        ).format(sql.Identifier(f"{procedure}_batch"))
+        self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
+
+    async def send(self, requests: Sequence[Arguments]) -> Sequence[Answer | Exception]:
+        payload = msgspec.json.encode(requests).decode()
+        return await retried(lambda: self._try(payload, len(requests)))
+
+    async def _try(self, payload: str, count: int) -> Sequence[Answer | Exception]:
+        async with asyncio.timeout(CALL_SECONDS_MAX):
+            if self._connection is None or self._connection.closed:
+                self._connection = await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, connect_timeout=int(CONNECT_SECONDS_MAX)
+                )
+                await _configure(self._connection)
+            try:
+                cursor = await self._connection.execute(self._query, (payload,), prepare=True)
+                rows = await cursor.fetchall()
+            except BaseException:
+                # A call that was given up may still be running: its connection is of no more use.
+                if self._connection.info.transaction_status != 0:
+                    await self._connection.close()
+                raise
+        outcomes: list[Answer | Exception] = [RuntimeError("the core left a request out")] * count
+        for position, answer, refused in rows:
+            outcomes[position - 1] = answer if refused is None else _refusal(refused)
+        return outcomes
+
+
+async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try again after a conflict or a lost connection: four times, waiting longer each time."""
+    for tries in range(1, TRIES_MAX + 1):
+        try:
+            return await attempt()
+        except psycopg.Error as error:
+            lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+            if tries == TRIES_MAX or not (lost or error.sqlstate in _CONFLICTS + _RESTARTS):
+                raise
+        await asyncio.sleep(random.uniform(0.5, 1.5) * 0.01 * 4**tries)  # noqa: S311
+    raise AssertionError
+
+
+# A server that stops or starts: admin_shutdown, crash_shutdown, cannot_connect_now.
+_RESTARTS: Final = ("57P01", "57P02", "57P03")
+
+
+def refusal_of(error: psycopg.Error) -> Exception:
+    """What a client is told of a database error; the error itself when it is a defect of ours."""
+    state = error.sqlstate
+    refusal = Refusal.from_sqlstate(
+        state, error.diag.message_primary or "", error.diag.message_detail, error.diag.message_hint
+    )
+    if refusal is not None:
+        return refusal
+    if state in _CONFLICTS or (state or "08").startswith(_AWAY):
+        return unavailable("The database cannot answer right now.")
+    if state is not None and state.startswith("22"):
+        return invalid_body("The database does not take one of the values.")
+    return error
+
+
+def _refusal(refused: Mapping[str, Any]) -> Refusal:
+    return Refusal(refused["code"], refused["status"], refused["detail"], hint=refused["hint"])
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    """JSON goes in and out through msgspec."""
+    set_json_loads(msgspec.json.decode, connection)
+    set_json_dumps(msgspec.json.encode, connection)

@@ -1,0 +1,174 @@
+"""The corridor: verify the token, validate the body, call one procedure, answer.
+
+A function's main.py declares a Route and gets back a handler. Every request of every function walks
+through `_answer`, in this order: method, caller, body, key, procedure. Whatever goes wrong on the
+way is a Refusal and becomes problem+json; what does not is a defect and becomes a plain 500.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from tallybook import cors, logs, refusal
+from tallybook.body import Body, decode
+from tallybook.caller import Caller
+from tallybook.gather import Answer
+from tallybook.http import Handler, Request, Response, headers_of, read_body
+from tallybook.refusal import MEDIA_TYPE, Refusal
+from tallybook.runtime import Runtime, runtime_of
+
+USERS: Final = frozenset({"authenticated"})
+SERVICE: Final = frozenset({"service_role"})
+
+KEY_LENGTH_MAX: Final = 200
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """What one function is. The procedure's arguments are the body's fields and what is added.
+
+    `slug` names it at /functions/v1/<slug>; `paths` are other addresses of the same handler.
+    `callers` are the roles that may call it; users' requests carry `user_id` and `request_id`.
+    `key` is the body field that Idempotency-Key may stand in for.
+    `prepare` adds arguments that must be made in Python, `finish` turns the procedure's answer into
+    the client's, `log` names what happened for the logs.
+    """
+
+    slug: str
+    procedure: str
+    body: type[Body]
+    callers: frozenset[str] = USERS
+    paths: tuple[str, ...] = ()
+    status: int = 200
+    key: str | None = None
+    prepare: Callable[[Runtime, Caller, Any], Mapping[str, Any]] | None = None
+    finish: Callable[[Runtime, Caller, Any, Answer], Answer] | None = None
+    log: Callable[[Caller, Any, Answer], Iterable[tuple[str, Mapping[str, Any]]]] | None = None
+    decoder: msgspec.json.Decoder[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decoder", msgspec.json.Decoder(self.body))
+
+
+def endpoint(route: Route) -> Handler:
+    """The handler of a route: runs under our own server and under functions-framework alike."""
+
+    async def handle(request: Request) -> Response:
+        scope = request.scope
+        runtime = runtime_of(scope)
+        headers = headers_of(scope)
+        request_id = _request_id(headers)
+        logs.request_id.set(request_id)
+        extra = cors.headers(headers.get("origin"), runtime.settings.cors_origins)
+        extra["x-request-id"] = request_id
+        if scope["method"] == "OPTIONS":
+            return Response(204, headers=extra)
+        try:
+            answer, replayed = await _answer(route, runtime, request, headers, request_id)
+        except Refusal as refused:
+            return problem(refused, scope["path"], request_id, extra)
+        except Exception as error:
+            logs.log(
+                logs.POINTS_ERROR,
+                level="error",
+                operation=route.procedure,
+                error_message=str(error),
+                stack_trace=traceback.format_exc(),
+            )
+            return problem(refusal.internal_error(), scope["path"], request_id, extra)
+        if replayed:
+            extra["idempotent-replayed"] = "true"
+        status = 200 if replayed else route.status
+        return Response(status, msgspec.json.encode(answer), headers=extra)
+
+    handle.__name__ = route.procedure
+    handle.__doc__ = route.body.__doc__
+    handle.route = route  # type: ignore[attr-defined]
+    return handle
+
+
+async def _answer(
+    route: Route, runtime: Runtime, request: Request, headers: dict[str, str], request_id: str
+) -> tuple[Answer, bool]:
+    if request.scope["method"] != "POST":
+        raise refusal.method_not_allowed(("POST", "OPTIONS"))
+    caller = await runtime.verifier.verify(headers)
+    if caller.role not in route.callers:
+        raise refusal.forbidden(f"This is not open to the role {caller.role}.")
+    body = decode(route.decoder, await read_body(request, headers))
+    if route.key is not None:
+        _settle_key(route.key, body, headers.get("idempotency-key"))
+    arguments = _arguments(caller, body, request_id)
+    if route.prepare is not None:
+        arguments.update(route.prepare(runtime, caller, body))
+    try:
+        answer = dict(await runtime.database.call(route.procedure, arguments))
+    except Refusal as refused:
+        raise _with_path(refused, body) from None
+    replayed = answer.pop("replayed", False) is True
+    if route.finish is not None:
+        answer = route.finish(runtime, caller, body, answer)
+    if route.log is not None and not replayed:
+        for event, fields in route.log(caller, body, answer):
+            logs.log(event, **fields)
+    return answer, replayed
+
+
+def _arguments(caller: Caller, body: Body, request_id: str) -> dict[str, Any]:
+    """The user always comes from the verified token, never from the body."""
+    arguments: dict[str, Any] = {}
+    if caller.user_id is not None:
+        arguments["user_id"] = caller.user_id
+        arguments["request_id"] = request_id
+    for name in body.__struct_fields__:
+        value = getattr(body, name)
+        if value is not None:
+            arguments[name] = value
+    return arguments
+
+
+def _settle_key(name: str, body: Body, header: str | None) -> None:
+    """One key from the header, the body or both, which must then agree."""
+    value = getattr(body, name)
+    if header is not None and not 0 < len(header) <= KEY_LENGTH_MAX:
+        raise refusal.invalid_body("Idempotency-Key must have 1 to 200 characters.", f"$.{name}")
+    if value is None and header is None:
+        raise refusal.invalid_body(f"Object missing required field `{name}`.", f"$.{name}")
+    if value is not None and header is not None and value != header:
+        raise refusal.invalid_body("It differs from the header Idempotency-Key.", f"$.{name}")
+    setattr(body, name, value or header)
+
+
+def _with_path(refused: Refusal, body: Body) -> Refusal:
+    """A procedure begins its detail with the argument at fault; in the body that is a path."""
+    argument, colon, _ = (refused.detail or "").partition(": ")
+    if colon and argument in body.__struct_fields__:
+        refused.path = f"$.{argument}"
+    return refused
+
+
+def problem(
+    refused: Refusal, instance: str, request_id: str, headers: Mapping[str, str]
+) -> Response:
+    """The answer to a refused request."""
+    return Response(
+        refused.status,
+        msgspec.json.encode(refused.problem(instance, request_id)),
+        MEDIA_TYPE,
+        {**headers, **refused.headers},
+    )
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    """The client's, when it is fit for a log, or a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

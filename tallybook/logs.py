@@ -1,0 +1,166 @@
+"""Structured logs: one JSON object a line, secrets struck out, never in the way of a request."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections import deque
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TextIO
+
+import msgspec
+
+from tallybook.redaction import REDACTED, is_secret_name, redacted, strike_out_shapes
+
+Level = Literal["debug", "info", "warning", "error"]
+
+# The events that the mission names, with the fields it gives them.
+POINTS_EVENT_SUBMITTED: Final = "points.event.submitted"
+"""user_id, event_type, event_id, nonce, trust_score"""
+POINTS_EVENT_VALIDATED: Final = "points.event.validated"
+"""event_id, validation_status, points_awarded, trust_score"""
+POINTS_COUPON_REDEEMED: Final = "points.coupon.redeemed"
+"""user_id, template_id, coupon_id, points_cost"""
+POINTS_FRAUD_DETECTED: Final = "points.fraud.detected"
+"""user_id, insight_type, severity, score; level warning"""
+POINTS_ERROR: Final = "points.error"
+"""operation, error_message, stack_trace; level error"""
+
+KEY_SET_UNREACHABLE: Final = "keys.unreachable"
+"""url, error; level warning"""
+
+LINES_WAITING_MAX: Final = 10_000
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Set by whoever answers a request; every line logged for it then says so."""
+
+_RANKS: Final[dict[str, int]] = {"debug": 0, "info": 1, "warning": 2, "error": 3}
+
+
+def log(event: str, level: Level = "info", **fields: Any) -> None:
+    """Write one line: `time` (UTC), `level`, `event`, `request_id` when there is one, the fields.
+
+    Never raises and never waits: lines go to a thread that writes them, and when 10,000 are
+    waiting further ones are counted instead (`logs.dropped`). A refusal's code goes under
+    `refusal`, because `code` is the name of a coupon's and struck out.
+    """
+    if _RANKS.get(level, 3) >= _sink.rank_min:
+        _sink.put(_line(event, level, fields))
+
+
+def configure(stream: TextIO | None = None, level: Level = "info") -> None:
+    """Choose where lines go (standard error when None) and the lowest level that is written."""
+    _sink.flush()
+    _sink.stream = stream
+    _sink.rank_min = _RANKS[level]
+
+
+def flush(seconds_max: float = 2.0) -> bool:
+    """Wait until everything logged so far is written; False when that takes too long."""
+    return _sink.flush(seconds_max)
+
+
+def _line(event: str, level: str, fields: dict[str, Any]) -> bytes:
+    record: dict[str, Any] = {"time": datetime.now(UTC), "level": level, "event": event}
+    current = request_id.get()
+    if current is not None:
+        record["request_id"] = current
+    try:
+        for name, value in fields.items():
+            shown = REDACTED if is_secret_name(name) else redacted(value)
+            record.setdefault(name, shown)
+        line = msgspec.json.encode(record)
+    except Exception as error:
+        # A log line that cannot be made must not cost the request that wanted it.
+        line = msgspec.json.encode(
+            {
+                "time": datetime.now(UTC),
+                "level": "error",
+                "event": "logs.unwritable",
+                "of_event": str(event),
+                "error": type(error).__name__,
+            }
+        )
+    return strike_out_shapes(line, thoroughly=level in ("warning", "error")) + b"\n"
+
+
+class _Sink:
+    """Lines waiting to be written, and the thread that writes them, started by the first line."""
+
+    def __init__(self) -> None:
+        self.stream: TextIO | None = None
+        self.rank_min = _RANKS["info"]
+        self.begin()
+
+    def begin(self) -> None:
+        """Start empty: at first, and in a forked child, which has the lines but not the thread."""
+        self._waiting: deque[bytes] = deque()
+        self._dropped = 0
+        self._wake = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def put(self, line: bytes) -> None:
+        if len(self._waiting) >= LINES_WAITING_MAX:
+            self._dropped += 1
+            return
+        self._waiting.append(line)
+        if not self._wake.is_set():
+            self._idle.clear()
+            self._wake.set()
+            if self._thread is None:
+                self._start()
+
+    def flush(self, seconds_max: float = 2.0) -> bool:
+        if self._thread is None:
+            # No thread was to be had: what waits is written here and now.
+            self._write_waiting()
+            return True
+        return self._idle.wait(seconds_max)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._write_for_ever, name="logs", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # The interpreter is going down, or no thread is to be had.
+                self._thread = thread
+
+    def _write_for_ever(self) -> None:
+        while True:
+            self._wake.wait()
+            # Cleared before the lines are taken: one that is added meanwhile sets it again.
+            self._wake.clear()
+            self._write_waiting()
+            if not self._wake.is_set():
+                self._idle.set()
+                if self._wake.is_set():
+                    self._idle.clear()
+
+    def _write_waiting(self) -> None:
+        lines = []
+        while self._waiting:
+            lines.append(self._waiting.popleft())
+        if self._dropped:
+            lines.append(_line("logs.dropped", "warning", {"lines": self._dropped}))
+            self._dropped = 0
+        stream = self.stream or sys.stderr
+        try:
+            stream.write(b"".join(lines).decode())
+            stream.flush()
+        except Exception:
+            # Nowhere is left to tell it; a closed or full stream must not end the thread.
+            return
+
+
+_sink: Final = _Sink()
+atexit.register(flush)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_sink.begin)

@@ -1,0 +1,32 @@
+"""What Prometheus may ask: requests by path and status, and how long they took."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+
+MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
+
+_registry: Final = CollectorRegistry()
+_requests: Final = Histogram(
+    "tallybook_request_seconds",
+    "Seconds from the request's headers to its answer",
+    ("path", "status"),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=_registry,
+)
+_children: Final[dict[tuple[str, int], Histogram]] = {}
+
+
+def observe(path: str, status: int, seconds: float) -> None:
+    """Count one request. `path` must come from the routes, so that there are few of them."""
+    child = _children.get((path, status))
+    if child is None:
+        child = _children[path, status] = _requests.labels(path, str(status))
+    child.observe(seconds)
+
+
+def text() -> bytes:
+    """Everything counted so far, in Prometheus' text format."""
+    return generate_latest(_registry)

@@ -1,0 +1,107 @@
+"""The plain ASGI application that serves every function: what `tallybook serve` runs under uvicorn.
+
+It finds a handler by the request's path and calls it; all else is the handler's business. Beside
+the functions it answers what operating a service takes: liveness, readiness, version, metrics.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tallybook import __version__, metrics, refusal
+from tallybook.endpoint import Route, problem
+from tallybook.http import AsgiRequest, Handler, Receive, Response, Scope, Send
+from tallybook.openapi import describe
+from tallybook.refusal import Refusal
+from tallybook.runtime import SCOPE_KEY, Runtime
+
+FUNCTIONS_PATH: Final = "/functions/v1/"
+
+
+def find_functions(root: Path) -> Iterator[Handler]:
+    """The handlers of `root`/functions/*/main.py, in the order of their names."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    for main in sorted(root.glob("functions/*/main.py")):
+        module = importlib.import_module(f"functions.{main.parent.name}.main")
+        yield from (thing for thing in vars(module).values() if hasattr(thing, "route"))
+
+
+class Application:
+    """Serves functions at /functions/v1/<slug> and at their other paths."""
+
+    def __init__(self, runtime: Runtime, root: Path) -> None:
+        self.runtime = runtime
+        self.routes: dict[str, Handler] = {}
+        found: list[Route] = []
+        for handler in find_functions(root):
+            route: Route = handler.route  # type: ignore[attr-defined]
+            found.append(route)
+            for path in (FUNCTIONS_PATH + route.slug, *route.paths):
+                self.routes[path] = handler
+        self._openapi = msgspec.json.encode(describe(found))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            response = await self.answer(scope, receive)
+            await response(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive) -> Response:
+        """The response to one request."""
+        path = scope["path"]
+        handler = self.routes.get(path)
+        if handler is None:
+            return await self._operations(path)
+        scope[SCOPE_KEY] = self.runtime
+        began = time.perf_counter()
+        response = await handler(AsgiRequest(scope, receive))
+        metrics.observe(path, response.status, time.perf_counter() - began)
+        return response
+
+    async def _operations(self, path: str) -> Response:
+        if path in ("/livez", "/health"):
+            return _json(200, {"status": "ok"})
+        if path == "/readyz":
+            return await self._ready()
+        if path == "/version":
+            return _json(200, {"name": "tallybook", "version": __version__})
+        if path == "/metrics":
+            return Response(200, metrics.text(), metrics.MEDIA_TYPE)
+        if path == "/openapi.json":
+            return Response(200, self._openapi)
+        return problem(refusal.not_found(), path, "", {})
+
+    async def _ready(self) -> Response:
+        """Ready means: keys to check tokens with, and a database that has this version's schema."""
+        try:
+            if not await self.runtime.verifier.load():
+                raise refusal.unavailable("The keys to verify tokens with cannot be had.")
+            answer = await self.runtime.database.call("readiness", {})
+            if not __version__.startswith(f"{answer['schema']}."):
+                raise refusal.unavailable(f"The schema is {answer['schema']}, not {__version__}.")
+        except Refusal as refused:
+            return problem(refused, "/readyz", "", {})
+        return _json(200, {"status": "ready", **answer})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.runtime.database.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def _json(status: int, body: Mapping[str, Any]) -> Response:
+    return Response(status, msgspec.json.encode(body))
