@@ -47,3 +47,7 @@ to tallybook_procedures, tallybook_upkeep;
 
 grant execute on function ledger.balance_as_of(uuid, text, timestamptz, timestamptz)
 to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+
+revoke all on function public.expire_holds(int) from public, anon, authenticated, service_role;
+alter function public.expire_holds(int) owner to tallybook_upkeep;
+grant execute on function public.expire_holds(int) to tallybook_worker, tallybook_operator;

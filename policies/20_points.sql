@@ -9,7 +9,7 @@ grant select, insert, update on public.points_events, public.user_points_cache t
 grant select, insert on public.used_nonces to tallybook_procedures;
 grant select, update, delete on public.used_nonces to tallybook_upkeep;
 grant select on internal.workers to tallybook_procedures;
-grant select, insert, update on internal.workers to tallybook_worker;
+grant select, insert, update, delete on internal.workers to tallybook_worker;
 grant select, insert, update on public.points_rules, public.points_events to tallybook_operator;
 grant select on public.user_points_cache, public.used_nonces, internal.points_discrepancies to tallybook_operator;
 
@@ -61,14 +61,14 @@ create policy "upkeep and operators see every nonce" on public.used_nonces
   to tallybook_upkeep, tallybook_operator using (true);
 
 revoke all on function
-  internal.points_payload_hash(uuid, text, timestamptz, text, jsonb), internal.move_points(internal.points_move[]),
+  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[]),
   internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(),
   public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text),
   public.refresh_user_points_cache(uuid)
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  internal.points_payload_hash(uuid, text, timestamptz, text, jsonb), internal.move_points(internal.points_move[])
+  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[])
 to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
 alter function internal.submit_points_event_batch(jsonb) owner to tallybook_procedures;
@@ -80,3 +80,13 @@ grant execute on function internal.submit_points_event_batch(jsonb) to tallybook
 grant execute on function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
 to tallybook_functions, service_role;
 grant execute on function public.refresh_user_points_cache(uuid) to service_role, tallybook_worker, tallybook_operator;
+
+revoke all on function public.cleanup_expired_nonces(int) from public, anon, authenticated, service_role;
+alter function public.cleanup_expired_nonces(int) owner to tallybook_upkeep;
+grant execute on function public.cleanup_expired_nonces(int) to service_role, tallybook_worker, tallybook_operator;
+
+revoke all on function internal.overdrawn_points(internal.points_move[]), public.import_points_events(text, jsonb)
+from public, anon, authenticated, service_role;
+grant execute on function internal.overdrawn_points(internal.points_move[]) to tallybook_upkeep;
+alter function public.import_points_events(text, jsonb) owner to tallybook_upkeep;
+grant execute on function public.import_points_events(text, jsonb) to tallybook_operator;

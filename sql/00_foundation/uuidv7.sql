@@ -7,7 +7,7 @@ language plpgsql volatile
 set search_path = ''
 as $$
 declare
-  v_microseconds bigint := extract(epoch from clock_timestamp()) * 1000000;
+  v_microseconds bigint := date_part('epoch', clock_timestamp()) * 1000000;
 begin
   return encode(
     substring(int8send(v_microseconds / 1000) from 3)

@@ -6,10 +6,11 @@ create or replace function ledger.lock(p_book_ids uuid[], p_account text)
 returns table (book_id uuid, available bigint)
 language plpgsql volatile
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return query
-    select a.book_id, a.balance - a.held
+    select a.book_id, a.balance - a.held - a.floor
       from ledger.accounts as a
      where a.book_id = any (p_book_ids) and a.account = p_account
      order by a.book_id, a.account

@@ -6,65 +6,68 @@
 --
 -- Postings of a set are taken in order of arrival. A book in which one does not fit is posted one by one, because
 -- what is refused leaves room for what comes after it.
+-- Look-ups are lateral, so that each goes by its own key and never through all rows of the call's subjects.
 
 create or replace function ledger.post(p_postings ledger.posting[])
 returns setof ledger.posted
 language plpgsql volatile
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_short int[];   -- the positions that do not fit, everything before them counted
-  v_single uuid[]; -- the books to be posted one by one
+  v_short int[];         -- the positions that do not fit, everything before them counted
+  v_single uuid[];       -- the books to be posted one by one
+  v_posting ledger.posting;
 begin
-  with posting as (
-    select p.*, p.position::int as place
+  with leg as (
+    select p.position, p.book_id, l.account, l.delta, c.floor
       from unnest(p_postings) with ordinality as p(
              transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
-  ), leg as (
-    select p.place, p.book_id, p.from_account as account, -p.amount as delta from posting as p
-    union all
-    select p.place, p.book_id, p.to_account, p.amount from posting as p
-  ), locked as materialized (
-    select a.book_id, a.account, a.balance - a.held - a.floor as room
-      from ledger.accounts as a
-     where (a.book_id, a.account) in (select l.book_id, l.account from leg as l)
-     order by a.book_id, a.account
-       for update
-  ), running as (
-    select l.place, l.book_id, l.delta,
-           coalesce(k.room, -c.floor) + sum(l.delta) over (
-             partition by l.book_id, l.account order by l.place, l.delta desc) as room
-      from leg as l
+     cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
       join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
-      left join locked as k on k.book_id = l.book_id and k.account = l.account
+  ), locked as materialized (
+    select k.book_id, k.account, coalesce(a.room, -k.floor) as room
+      from (select distinct l.book_id, l.account, l.floor from leg as l order by l.book_id, l.account) as k
+      left join lateral (
+           select x.balance - x.held - x.floor as room
+             from ledger.accounts as x
+            where x.book_id = k.book_id and x.account = k.account
+              for update) as a on true
+  ), running as (
+    select l.position, l.book_id, l.delta, k.room + sum(l.delta) over (
+             partition by l.book_id, l.account order by l.position) as room
+      from leg as l
+      join locked as k on k.book_id = l.book_id and k.account = l.account
   )
-  select array_agg(distinct r.place), array_agg(distinct r.book_id)
+  select array_agg(distinct r.position), array_agg(distinct r.book_id)
     into v_short, v_single
     from running as r
    where r.room < 0 and r.delta < 0;
 
   if v_short is not null and cardinality(p_postings) > 1 then
-    return query
-      select p.position::int, o.transfer_id, o.outcome, o.from_available, o.to_available
-        from unnest(p_postings) with ordinality as p(
-               transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
-       cross join lateral ledger.post(array[row(p.transfer_id, p.book_id, p.from_account, p.to_account, p.amount,
-               p.kind, p.source_type, p.source_id, p.effective_at)::ledger.posting]) as o
-       where p.book_id = any (v_single)
-       order by p.position;
+    for v_position in 1 .. cardinality(p_postings) loop
+      v_posting := p_postings[v_position];
+      if v_posting.book_id = any (v_single) then
+        return query
+          select v_position, o.transfer_id, o.outcome, o.from_available, o.to_available
+            from ledger.post(array[v_posting]) as o;
+      end if;
+    end loop;
   end if;
 
   return query
   with posting as materialized (
     -- No asset, and so an error, where the two accounts are not of one asset or not in the chart.
-    select p.*, p.position::int as place, case when f.asset = o.asset then f.asset end as asset,
+    select p.*, case when f.asset = o.asset then f.asset end as asset, f.floor as from_floor, o.floor as to_floor,
            t.transfer_id is not null as replayed,
-           t.transfer_id is null and not p.position::int = any (coalesce(v_short, '{}')) as fits
+           t.transfer_id is null and (v_short is null or cardinality(p_postings) > 1) as fits
       from unnest(p_postings) with ordinality as p(
              transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
       left join ledger.chart_of_accounts as f on f.account = p.from_account
       left join ledger.chart_of_accounts as o on o.account = p.to_account
-      left join ledger.transfers as t on t.book_id = p.book_id and t.transfer_id = p.transfer_id
+      left join lateral (
+           select x.transfer_id from ledger.transfers as x
+            where x.book_id = p.book_id and x.transfer_id = p.transfer_id limit 1) as t on true
      where v_short is null or cardinality(p_postings) = 1 or not p.book_id = any (v_single)
   ), written as (
     insert into ledger.transfers as t (
@@ -73,15 +76,13 @@ begin
            p.source_type, p.source_id, coalesce(p.effective_at, internal.clock())
       from posting as p
      where p.fits
-  ), leg as (
-    select p.book_id, p.from_account as account, -p.amount as delta from posting as p where p.fits
-    union all
-    select p.book_id, p.to_account, p.amount from posting as p where p.fits
   ), moved as (
-    select l.book_id, l.account, c.asset, c.floor, sum(l.delta)::bigint as delta
-      from leg as l
-      join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
-     group by l.book_id, l.account, c.asset, c.floor
+    select p.book_id, l.account, p.asset, l.floor, sum(l.delta)::bigint as delta
+      from posting as p
+     cross join lateral (values (p.from_account, -p.amount, p.from_floor), (p.to_account, p.amount, p.to_floor)) as l(account, delta, floor)
+     where p.fits and l.floor is not null
+     group by p.book_id, l.account, p.asset, l.floor
+     order by p.book_id, l.account
   ), changed as (
     update ledger.accounts as a
        set balance = a.balance + m.delta, updated_at = internal.clock()
@@ -93,19 +94,17 @@ begin
     select m.book_id, m.account, m.asset, m.delta, m.floor
       from moved as m
      where not exists (select from changed as c where c.book_id = m.book_id and c.account = m.account)
-     order by m.book_id, m.account
     on conflict (book_id, account) do update
        set balance = a.balance + excluded.balance, updated_at = internal.clock()
     returning a.book_id, a.account, a.balance - a.held as available
   ), now_available as (
     select * from changed union all select * from opened
   )
-  select p.place, p.transfer_id,
+  select p.position::int, p.transfer_id,
          case when p.replayed then 'replayed' when p.fits then 'posted' else 'insufficient_funds' end,
          f.available, t.available
     from posting as p
     left join now_available as f on f.book_id = p.book_id and f.account = p.from_account
-    left join now_available as t on t.book_id = p.book_id and t.account = p.to_account
-   order by p.place;
+    left join now_available as t on t.book_id = p.book_id and t.account = p.to_account;
 end
 $$;

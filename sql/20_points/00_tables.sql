@@ -32,7 +32,7 @@ insert into public.points_rules (event_type, points, client_submittable, descrip
 create table public.points_events (
   user_id             uuid not null,
   id                  uuid not null default internal.uuidv7(),
-  event_type          text not null references public.points_rules,
+  event_type          text not null,  -- no foreign key: every event would lock the one row of its rule
   event_time          timestamptz not null,
   points_delta        int  not null,
   proof_type          text not null default 'internal'
@@ -61,12 +61,10 @@ create table public.points_events (
 ) with (fillfactor = 80);
 
 create index points_events_history on public.points_events (user_id, event_time desc);
--- Ids are ordered by time, so the oldest pending event is the first of this index.
-create index points_events_pending on public.points_events (id) where validation_status = 'pending';
-create index points_events_in_review on public.points_events (id) where validation_status = 'pending_review';
--- What an administrator validated by hand and no refresh has posted yet.
-create index points_events_unposted on public.points_events (user_id)
-  where validation_status = 'validated' and transfer_id is null and points_delta <> 0;
+-- What is not finished: waiting, in review, or validated by hand and not posted. Ids are ordered by time, so the oldest
+-- of each comes first. One index and not three, because every insert evaluates every predicate.
+create index points_events_unfinished on public.points_events (validation_status, id)
+  where transfer_id is null and validation_status <> 'rejected';
 create index points_events_created on public.points_events using brin (created_at);
 
 create table public.user_points_cache (
@@ -91,6 +89,22 @@ create table public.used_nonces (
 );
 
 create index used_nonces_to_expire on public.used_nonces (expires_at);
+
+-- What a client says happened, as the corridor hands it on: the arguments of submit_points_event.
+create type internal.points_event_request as (
+  user_id             uuid,
+  event_type          text,
+  event_time          timestamptz,
+  nonce               text,
+  related_entity_type text,
+  related_entity_id   uuid,
+  proof_payload       jsonb,
+  attestation         jsonb,
+  device_id           text,
+  device_info         jsonb,
+  ip_address          inet,
+  request_id          text
+);
 
 -- One change of somebody's points, caused by one event.
 create type internal.points_move as (

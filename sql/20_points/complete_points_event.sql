@@ -6,8 +6,8 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  new.payload_hash := internal.points_payload_hash(
-    new.user_id, new.event_type, new.event_time, coalesce(new.nonce, new.id::text), to_jsonb(new.related_entity_id));
+  new.payload_hash := internal.points_event_hash(
+    new.user_id, new.event_type, new.event_time, coalesce(new.nonce, new.id::text), new.related_entity_type, new.related_entity_id);
   if new.validation_status = 'validated' then
     new.validated_at := coalesce(new.validated_at, internal.clock());
   end if;

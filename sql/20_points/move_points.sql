@@ -9,6 +9,7 @@ create or replace function internal.move_points(p_moves internal.points_move[])
 returns setof ledger.posted
 language plpgsql volatile
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return query

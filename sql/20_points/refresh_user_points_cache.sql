@@ -47,7 +47,8 @@ begin
            where t.book_id = p_user_id and 'points' in (t.from_account, t.to_account)) as t
    cross join (select coalesce(sum(e.points_delta), 0) as pending
                  from public.points_events as e
-                where e.user_id = p_user_id and e.validation_status in ('pending', 'pending_review')) as p
+                where e.user_id = p_user_id and e.transfer_id is null
+                  and e.validation_status in ('pending', 'validating', 'pending_review', 'flagged')) as p
     left join lateral (select e.id from public.points_events as e
                 where e.user_id = p_user_id and e.transfer_id is not null order by e.id desc limit 1) as l on true
   on conflict (user_id) do update

@@ -20,7 +20,7 @@ create table public.coupon_templates (
 
 create table public.coupons (
   coupon_id              uuid primary key default internal.uuidv7(),
-  template_id            uuid not null references public.coupon_templates,
+  template_id            uuid not null,  -- no foreign key: every redemption would lock the template's one row
   code_hash              text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),  -- HMAC-SHA-256 of the code, made where the secret is
   key_id                 text not null,                                             -- which secret
   plaintext_code         text check (plaintext_code is null),                       -- there for the audits to look at, and always empty
@@ -30,6 +30,7 @@ create table public.coupons (
   issued_points_cost     int  not null check (issued_points_cost > 0),
   issued_at              timestamptz not null default internal.clock(),
   points_event_id        uuid not null,  -- the redeem_coupon event that paid for it
+  points_remaining       bigint,  -- what was left then, for a replay to answer as the first time
   expires_at             timestamptz not null,
   redeemed_at            timestamptz,
   redeemed_by            text,
@@ -43,5 +44,15 @@ create table public.coupons (
 );
 
 create index coupons_of_user on public.coupons (issued_to, template_id);
-create index coupons_of_template on public.coupons (template_id);
 create index coupons_issued on public.coupons using brin (issued_at);
+
+-- What a client wants to buy, as the corridor hands it on: the arguments of redeem_coupon.
+create type internal.coupon_request as (
+  user_id         uuid,
+  template_id     uuid,
+  idempotency_key text,
+  code_hash       text,
+  key_id          text,
+  sealed_code     text,
+  request_id      text
+);

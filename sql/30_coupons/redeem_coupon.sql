@@ -2,7 +2,7 @@
 --
 -- Replay:  the same template under the same key is answered as the first time, with "replayed".
 -- Locks:   the user's points account.
--- Refuses: nonce_reused, template_not_found, coupon_limit_reached, insufficient_points.
+-- Refuses: nonce_reused, template_not_found, insufficient_points, coupon_limit_reached.
 
 create or replace function public.redeem_coupon(
   p_user_id         uuid,

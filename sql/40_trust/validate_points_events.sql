@@ -18,7 +18,7 @@ begin
     select array_agg(c.event) into v_events
       from (select e as event
               from public.points_events as e
-             where e.validation_status = 'pending'
+             where e.validation_status = 'pending' and e.transfer_id is null
              order by e.id
              limit p_limit
                for update skip locked) as c;
@@ -26,7 +26,7 @@ begin
     select array_agg(c.event) into v_events
       from (select e as event
               from public.points_events as e
-             where e.validation_status = 'pending' and e.id = p_event_id
+             where e.validation_status = 'pending' and e.transfer_id is null and e.id = p_event_id
                for update) as c;
     if v_events is null then
       perform internal.refuse('event_not_found', format('no pending event %s', p_event_id));
