@@ -28,6 +28,7 @@ CONNECTIONS_MAX: Final = 10
 TRIES_MAX: Final = 4
 
 T = TypeVar("T")
+Pool = AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]]
 
 # The same request may succeed when sent again: the transaction did not happen, or was interrupted
 # where its idempotency key makes the repetition safe.
@@ -67,36 +68,37 @@ class PsycopgDatabase:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]] | None = None
+        self._pool: Pool | None = None
         self._opening = asyncio.Lock()
+        self._lanes: dict[str, _Lane] = {}
         self._gatherers: dict[str, Gatherer] = {}
 
     async def call(self, procedure: str, arguments: Arguments) -> Answer:
         try:
             async with asyncio.timeout(CALL_SECONDS_MAX):
-                if self._pool is None:
-                    await self._open()
+                pool = self._pool or await self._open()
                 gatherer = self._gatherers.get(procedure)
                 if gatherer is not None:
                     return await gatherer.call(arguments)
-                return await retried(lambda: self._single(procedure, arguments))
+                return await retried(lambda: _single(pool, procedure, arguments))
         except (TimeoutError, PoolTimeout, Overloaded) as error:
             raise unavailable("The database does not answer in time.") from error
         except psycopg.Error as error:
             raise refusal_of(error) from error
 
     async def close(self) -> None:
-        for gatherer in self._gatherers.values():
+        for procedure, gatherer in self._gatherers.items():
             await gatherer.drain()
+            await self._lanes[procedure].close()
         if self._pool is not None:
             await self._pool.close(timeout=CALL_SECONDS_MAX)
 
-    async def _open(self) -> None:
+    async def _open(self) -> Pool:
         """Open the pool, and learn which procedures have a core that this login may execute."""
         async with self._opening:
             if self._pool is not None:
-                return
-            pool = AsyncConnectionPool(
+                return self._pool
+            pool: Pool = AsyncConnectionPool(
                 self._url,
                 min_size=1,
                 max_size=CONNECTIONS_MAX,
@@ -120,27 +122,29 @@ class PsycopgDatabase:
                 await pool.close()
                 raise
             for procedure in procedures:
-                self._gatherers[procedure] = Gatherer(_Lane(self._url, procedure).send)
+                lane = self._lanes[procedure] = _Lane(self._url, procedure)
+                self._gatherers[procedure] = Gatherer(lane.send)
             self._pool = pool
+        return pool
 
-    async def _single(self, procedure: str, arguments: Arguments) -> Answer:
-        assert self._pool is not None
-        query = sql.SQL("select public.{}({})").format(
-            sql.Identifier(procedure),
-            sql.SQL(", ").join(
-                sql.SQL("{} => {}").format(sql.Identifier(f"p_{name}"), sql.Placeholder(name))
-                for name in arguments
-            ),
-        )
-        values = {
-            name: Jsonb(value) if isinstance(value, dict | list) else value
-            for name, value in arguments.items()
-        }
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(query, values)
-            row = await cursor.fetchone()
-        answer: Answer = row[0] if row else {}
-        return answer
+
+async def _single(pool: Pool, procedure: str, arguments: Arguments) -> Answer:
+    query = sql.SQL("select public.{}({})").format(
+        sql.Identifier(procedure),
+        sql.SQL(", ").join(
+            sql.SQL("{} => {}").format(sql.Identifier(f"p_{name}"), sql.Placeholder(name))
+            for name in arguments
+        ),
+    )
+    values = {
+        name: Jsonb(value) if isinstance(value, dict | list) else value
+        for name, value in arguments.items()
+    }
+    async with pool.connection() as connection:
+        cursor = await connection.execute(query, values)
+        row = await cursor.fetchone()
+    answer: Answer = row[0] if row else {}
+    return answer
 
 
 class _Lane:
@@ -156,6 +160,10 @@ class _Lane:
     async def send(self, requests: Sequence[Arguments]) -> Sequence[Answer | Exception]:
         payload = msgspec.json.encode(requests).decode()
         return await retried(lambda: self._try(payload, len(requests)))
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
 
     async def _try(self, payload: str, count: int) -> Sequence[Answer | Exception]:
         async with asyncio.timeout(CALL_SECONDS_MAX):

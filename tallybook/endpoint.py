@@ -66,10 +66,7 @@ def endpoint(route: Route) -> Handler:
         scope = request.scope
         runtime = runtime_of(scope)
         headers = headers_of(scope)
-        request_id = _request_id(headers)
-        logs.request_id.set(request_id)
-        extra = cors.headers(headers.get("origin"), runtime.settings.cors_origins)
-        extra["x-request-id"] = request_id
+        request_id, extra = preface(headers, runtime)
         if scope["method"] == "OPTIONS":
             return Response(204, headers=extra)
         try:
@@ -154,6 +151,15 @@ def _with_path(refused: Refusal, body: Body) -> Refusal:
     if colon and argument in body.__struct_fields__:
         refused.path = f"$.{argument}"
     return refused
+
+
+def preface(headers: Mapping[str, str], runtime: Runtime) -> tuple[str, dict[str, str]]:
+    """The request's id, from now on in every log line, and the headers that every answer has."""
+    request_id = _request_id(headers)
+    logs.request_id.set(request_id)
+    extra = cors.headers(headers.get("origin"), runtime.settings.cors_origins)
+    extra["x-request-id"] = request_id
+    return request_id, extra
 
 
 def problem(

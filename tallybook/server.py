@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from tallybook import __version__, metrics, refusal
-from tallybook.endpoint import Route, problem
-from tallybook.http import AsgiRequest, Handler, Receive, Response, Scope, Send
+from tallybook.endpoint import Route, preface, problem
+from tallybook.http import AsgiRequest, Handler, Receive, Response, Scope, Send, headers_of
 from tallybook.openapi import describe
 from tallybook.refusal import Refusal
 from tallybook.runtime import SCOPE_KEY, Runtime
@@ -60,7 +60,10 @@ class Application:
         path = scope["path"]
         handler = self.routes.get(path)
         if handler is None:
-            return await self._operations(path)
+            try:
+                return await self._operations(path)
+            except Refusal as refused:
+                return problem(refused, path, *preface(headers_of(scope), self.runtime))
         scope[SCOPE_KEY] = self.runtime
         began = time.perf_counter()
         response = await handler(AsgiRequest(scope, receive))
@@ -78,18 +81,15 @@ class Application:
             return Response(200, metrics.text(), metrics.MEDIA_TYPE)
         if path == "/openapi.json":
             return Response(200, self._openapi)
-        return problem(refusal.not_found(), path, "", {})
+        raise refusal.not_found()
 
     async def _ready(self) -> Response:
         """Ready means: keys to check tokens with, and a database that has this version's schema."""
-        try:
-            if not await self.runtime.verifier.load():
-                raise refusal.unavailable("The keys to verify tokens with cannot be had.")
-            answer = await self.runtime.database.call("readiness", {})
-            if not __version__.startswith(f"{answer['schema']}."):
-                raise refusal.unavailable(f"The schema is {answer['schema']}, not {__version__}.")
-        except Refusal as refused:
-            return problem(refused, "/readyz", "", {})
+        if not await self.runtime.verifier.load():
+            raise refusal.unavailable("The keys to verify tokens with cannot be had.")
+        answer = await self.runtime.database.call("readiness", {})
+        if not __version__.startswith(f"{answer['schema']}."):
+            raise refusal.unavailable(f"The schema is {answer['schema']}, not {__version__}.")
         return _json(200, {"status": "ready", **answer})
 
     async def _live(self, receive: Receive, send: Send) -> None:

@@ -29,7 +29,7 @@ begin
              where e.validation_status = 'pending' and e.transfer_id is null and e.id = p_event_id
                for update) as c;
     if v_events is null then
-      perform internal.refuse('event_not_found', format('no pending event %s', p_event_id));
+      perform internal.refuse('event_not_found', format('event_id: %s is not pending', p_event_id));
     end if;
   end if;
 
