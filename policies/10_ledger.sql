@@ -33,14 +33,14 @@ drop policy if exists "upkeep and operators see every hold" on ledger.holds;
 create policy "upkeep and operators see every hold" on ledger.holds to tallybook_upkeep, tallybook_operator using (true);
 
 revoke all on function
-  ledger.post(ledger.posting[]), ledger.lock(uuid[], text),
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
   ledger.balance_as_of(uuid, text, timestamptz, timestamptz)
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  ledger.post(ledger.posting[]), ledger.lock(uuid[], text),
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int)
 to tallybook_procedures, tallybook_upkeep;

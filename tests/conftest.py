@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from tallybook.local.postgres import FAST, EmbeddedPostgres, enable_logins
+from tests.world import World
 
 TEMPLATE = "tallybook_template"
 WORKSHOP = "tallybook-tests-"
@@ -120,6 +121,12 @@ def database(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
         finally:
             clone.close()
             connection.execute(sql.SQL("drop database {} with (force)").format(name))
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    """Sentences about users, events and coupons in the test's own database."""
+    return World(database)
 
 
 def assert_no_discrepancies(database: Database) -> None:

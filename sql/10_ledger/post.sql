@@ -15,10 +15,14 @@ set search_path = ''
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_short int[];         -- the positions that do not fit, everything before them counted
-  v_single uuid[];       -- the books to be posted one by one
-  v_posting ledger.posting;
+  v_crowded uuid[];  -- the books in which not everything fits
+  v_posted ledger.posted;
 begin
+  if cardinality(p_postings) = 1 then
+    return next ledger.post_one(p_postings[1]);
+    return;
+  end if;
+
   with leg as (
     select p.position, p.book_id, l.account, l.delta, c.floor
       from unnest(p_postings) with ordinality as p(
@@ -34,23 +38,19 @@ begin
             where x.book_id = k.book_id and x.account = k.account
               for update) as a on true
   ), running as (
-    select l.position, l.book_id, l.delta, k.room + sum(l.delta) over (
+    select l.book_id, l.delta, k.room + sum(l.delta) over (
              partition by l.book_id, l.account order by l.position) as room
       from leg as l
       join locked as k on k.book_id = l.book_id and k.account = l.account
   )
-  select array_agg(distinct r.position), array_agg(distinct r.book_id)
-    into v_short, v_single
-    from running as r
-   where r.room < 0 and r.delta < 0;
+  select array_agg(distinct r.book_id) into v_crowded from running as r where r.room < 0 and r.delta < 0;
 
-  if v_short is not null and cardinality(p_postings) > 1 then
+  if v_crowded is not null then
     for v_position in 1 .. cardinality(p_postings) loop
-      v_posting := p_postings[v_position];
-      if v_posting.book_id = any (v_single) then
-        return query
-          select v_position, o.transfer_id, o.outcome, o.from_available, o.to_available
-            from ledger.post(array[v_posting]) as o;
+      if p_postings[v_position].book_id = any (v_crowded) then
+        v_posted := ledger.post_one(p_postings[v_position]);
+        v_posted.position := v_position;
+        return next v_posted;
       end if;
     end loop;
   end if;
@@ -59,8 +59,7 @@ begin
   with posting as materialized (
     -- No asset, and so an error, where the two accounts are not of one asset or not in the chart.
     select p.*, case when f.asset = o.asset then f.asset end as asset, f.floor as from_floor, o.floor as to_floor,
-           t.transfer_id is not null as replayed,
-           t.transfer_id is null and (v_short is null or cardinality(p_postings) > 1) as fits
+           t.transfer_id is not null as replayed
       from unnest(p_postings) with ordinality as p(
              transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
       left join ledger.chart_of_accounts as f on f.account = p.from_account
@@ -68,19 +67,19 @@ begin
       left join lateral (
            select x.transfer_id from ledger.transfers as x
             where x.book_id = p.book_id and x.transfer_id = p.transfer_id limit 1) as t on true
-     where v_short is null or cardinality(p_postings) = 1 or not p.book_id = any (v_single)
+     where v_crowded is null or not p.book_id = any (v_crowded)
   ), written as (
     insert into ledger.transfers as t (
            transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at)
     select p.transfer_id, p.book_id, p.from_account, p.to_account, p.asset, p.amount, p.kind,
            p.source_type, p.source_id, coalesce(p.effective_at, internal.clock())
       from posting as p
-     where p.fits
+     where not p.replayed
   ), moved as (
     select p.book_id, l.account, p.asset, l.floor, sum(l.delta)::bigint as delta
       from posting as p
      cross join lateral (values (p.from_account, -p.amount, p.from_floor), (p.to_account, p.amount, p.to_floor)) as l(account, delta, floor)
-     where p.fits and l.floor is not null
+     where not p.replayed and l.floor is not null
      group by p.book_id, l.account, p.asset, l.floor
      order by p.book_id, l.account
   ), changed as (
@@ -101,7 +100,7 @@ begin
     select * from changed union all select * from opened
   )
   select p.position::int, p.transfer_id,
-         case when p.replayed then 'replayed' when p.fits then 'posted' else 'insufficient_funds' end,
+         case when p.replayed then 'replayed' else 'posted' end,
          f.available, t.available
     from posting as p
     left join now_available as f on f.book_id = p.book_id and f.account = p.from_account

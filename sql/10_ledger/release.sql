@@ -12,6 +12,11 @@ as $$
 declare
   v_hold ledger.holds;
 begin
+  -- Whoever is ending this hold has done so before it is read: of two releases the second finds the first.
+  perform ledger.lock(array[h.book_id], h.account)
+     from ledger.holds as h
+    where h.book_id = p_book_id and h.hold_id = p_hold_id;
+
   select h.* into v_hold
     from ledger.holds as h
    where h.book_id = p_book_id and h.hold_id = p_hold_id and h.status = 'released';

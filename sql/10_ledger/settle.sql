@@ -23,6 +23,11 @@ begin
     perform internal.refuse('invalid_amount', format('%s cannot be settled', p_amount));
   end if;
 
+  -- Whoever is ending this hold has done so before it is read: of two equal settlements the second finds the first.
+  perform ledger.lock(array[h.book_id], h.account)
+     from ledger.holds as h
+    where h.book_id = p_book_id and h.hold_id = p_hold_id;
+
   select h.* into v_hold from ledger.holds as h where h.book_id = p_book_id and h.hold_id = p_hold_id;
   if p_amount > v_hold.amount then
     perform internal.refuse('hold_exceeded', format('Held: %s, Required: %s', v_hold.amount, p_amount));

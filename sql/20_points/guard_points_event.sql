@@ -1,6 +1,6 @@
--- Keeps the history true, whoever writes it: a validated event keeps its user, its points and its time, an event moves
--- only along the listed ways, and none is deleted. The clients' grants and policies come before this; an operator's
--- hand comes to this.
+-- Keeps the history true, whoever writes it: an event keeps its user and its id, a validated one its points and its
+-- time as well, an event moves only along the listed ways, and none is deleted. The clients' grants and policies come
+-- before this; an operator's hand comes to this.
 --
 -- Refuses: event_frozen, invalid_transition.
 
@@ -13,6 +13,9 @@ begin
   if tg_op = 'DELETE' then
     perform internal.refuse('event_frozen', format('event %s cannot be deleted', old.id));
   end if;
+  if (old.user_id, old.id) is distinct from (new.user_id, new.id) then
+    perform internal.refuse('event_frozen', format('event %s keeps its user and its id', old.id));
+  end if;
   if old.validation_status is distinct from new.validation_status
      and (old.validation_status, new.validation_status) not in (
        ('pending', 'validating'),     ('pending', 'pending_review'),    ('pending', 'validated'),     ('pending', 'rejected'),    ('pending', 'flagged'),
@@ -22,9 +25,9 @@ begin
     perform internal.refuse('invalid_transition', format('from %s to %s', old.validation_status, new.validation_status));
   end if;
   if old.validation_status = 'validated'
-     and (old.user_id, old.id, old.event_type, old.event_time, old.points_delta, old.payload_hash, old.created_at)
+     and (old.event_type, old.event_time, old.points_delta, old.payload_hash, old.created_at)
          is distinct from
-         (new.user_id, new.id, new.event_type, new.event_time, new.points_delta, new.payload_hash, new.created_at)
+         (new.event_type, new.event_time, new.points_delta, new.payload_hash, new.created_at)
      or old.transfer_id is not null and old.transfer_id is distinct from new.transfer_id then
     perform internal.refuse('event_frozen', format('event %s is validated', old.id));
   end if;
@@ -42,3 +45,7 @@ execute function internal.guard_points_event();
 create or replace trigger points_events_stay
 before delete on public.points_events
 for each row execute function internal.guard_points_event();
+
+create or replace trigger points_events_stay_whole
+before truncate on public.points_events
+for each statement execute function internal.append_only();

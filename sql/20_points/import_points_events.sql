@@ -15,6 +15,7 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set enable_nestloop = off  -- the planner takes a thousand lines for a few, and would compare each with each
 as $$
 declare
   v_answer jsonb;

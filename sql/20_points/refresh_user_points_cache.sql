@@ -38,23 +38,24 @@ begin
   end if;
 
   perform ledger.lock(array[p_user_id], 'points');
-  insert into public.user_points_cache as c (
-         user_id, available_points, pending_points, lifetime_earned, lifetime_spent, last_event_id)
-  select p_user_id, t.earned - t.spent, p.pending, t.earned, t.spent, l.id
-    from (select coalesce(sum(t.amount) filter (where t.to_account = 'points'), 0) as earned,
-                 coalesce(sum(t.amount) filter (where t.from_account = 'points'), 0) as spent
-            from ledger.transfers as t
-           where t.book_id = p_user_id and 'points' in (t.from_account, t.to_account)) as t
+  -- What others write about this user ends at this row. Only the statement after this one sees all that came before it.
+  insert into public.user_points_cache as c (user_id) values (p_user_id)
+  on conflict (user_id) do update set updated_at = excluded.updated_at;
+
+  update public.user_points_cache as c
+     set available_points = t.earned - t.spent, pending_points = p.pending,
+         lifetime_earned = t.earned, lifetime_spent = t.spent, last_event_id = l.id
+    from (select coalesce(sum(x.amount) filter (where x.to_account = 'points'), 0) as earned,
+                 coalesce(sum(x.amount) filter (where x.from_account = 'points'), 0) as spent
+            from ledger.transfers as x
+           where x.book_id = p_user_id and 'points' in (x.from_account, x.to_account)) as t
    cross join (select coalesce(sum(e.points_delta), 0) as pending
                  from public.points_events as e
                 where e.user_id = p_user_id and e.transfer_id is null
                   and e.validation_status in ('pending', 'validating', 'pending_review', 'flagged')) as p
     left join lateral (select e.id from public.points_events as e
                 where e.user_id = p_user_id and e.transfer_id is not null order by e.id desc limit 1) as l on true
-  on conflict (user_id) do update
-     set available_points = excluded.available_points, pending_points = excluded.pending_points,
-         lifetime_earned = excluded.lifetime_earned, lifetime_spent = excluded.lifetime_spent,
-         last_event_id = excluded.last_event_id, updated_at = excluded.updated_at
+   where c.user_id = p_user_id
   returning c.available_points into v_available;
   return v_available;
 end

@@ -16,6 +16,7 @@ create or replace function public.redeem_coupon(
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_outcome internal.outcome;
