@@ -1,0 +1,124 @@
+"""Who may call which function: every route, every kind of caller, one expected status each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import jwt
+import pytest
+
+from tallybook.schema import ROOT
+from tallybook.server import FUNCTIONS_PATH, find_functions
+from tests.conftest import Database
+from tests.gateway.client import Client, event
+from tests.stack import Stack, running
+from tests.world import World
+
+# What a caller gets who is let in depends on the body; this is what these bodies get.
+BODIES = {
+    "submit-points-event": lambda template: event(),
+    "redeem-coupon": lambda template: {"template_id": template, "idempotency_key": uuid4().hex},
+    "validate-points-event": lambda template: {},
+}
+CALLERS = ["nobody", "user", "service token", "secret key", "publishable key"]
+MATRIX = {
+    "submit-points-event": (401, 202, 403, 403, 403),
+    "redeem-coupon": (401, 400, 403, 403, 403),
+    "validate-points-event": (401, 403, 200, 200, 403),
+}
+BAD_TOKENS = [
+    "expired",
+    "another audience",
+    "another key",
+    "alg none",
+    "hs256 with the public key",
+    "no subject",
+    "role of the database",
+    "publishable key as bearer alone",
+]
+
+
+@pytest.fixture(scope="module")
+def routes() -> dict[str, str]:
+    """Slug -> path, of everything that is served."""
+    found = {}
+    for handler in find_functions(ROOT):
+        route = handler.route  # type: ignore[attr-defined]
+        found[route.slug] = FUNCTIONS_PATH + route.slug
+    return found
+
+
+@pytest.fixture
+def stack(database: Database, tmp_path: Path) -> Iterator[Stack]:
+    with running(database, tmp_path, with_postgrest=False) as stack:
+        yield stack
+
+
+def credentials(stack: Stack, caller: str) -> dict[str, str]:
+    keys, user = stack.keys, uuid4()
+
+    def bearer(token: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {token}"}
+
+    match caller:
+        case "nobody":
+            return {}
+        case "user":
+            return bearer(keys.token(user))
+        case "service token":
+            return bearer(keys.token(None, role="service_role"))
+        case "secret key":
+            return {"apikey": keys.secret_key}
+        case "publishable key":
+            return {"apikey": keys.publishable_key}
+        case "expired":
+            return bearer(keys.token(user, seconds=-3600))
+        case "another audience":
+            return bearer(keys.token(user, aud="somebody else"))
+        case "another key":
+            return bearer(type(keys).new().token(user))
+        case "alg none":
+            claims = jwt.decode(keys.token(user), options={"verify_signature": False})
+            return bearer(jwt.encode(claims, None, algorithm="none"))
+        case "hs256 with the public key":
+            claims = jwt.decode(keys.token(user), options={"verify_signature": False})
+            secret = keys.jwks["keys"][0]["x"] * 2
+            return bearer(jwt.encode(claims, secret, algorithm="HS256"))
+        case "no subject":
+            return bearer(keys.token(None))
+        case "role of the database":
+            return bearer(keys.token(user, role="tallybook_operator"))
+        case "publishable key as bearer alone":
+            return bearer(keys.publishable_key)
+    raise AssertionError(caller)
+
+
+def test_every_route_is_in_the_matrix(routes: dict[str, str]) -> None:
+    assert set(routes) == set(MATRIX) == set(BODIES)
+
+
+def test_the_matrix(stack: Stack, world: World, routes: dict[str, str]) -> None:
+    template = str(world.template(cost=500))
+    for slug, path in routes.items():
+        statuses = tuple(
+            Client(stack, credentials=credentials(stack, caller))
+            .post(path, BODIES[slug](template))
+            .status_code
+            for caller in CALLERS
+        )
+        assert statuses == MATRIX[slug], slug
+
+
+@pytest.mark.parametrize("caller", BAD_TOKENS)
+def test_a_bad_token_opens_no_door(
+    stack: Stack, world: World, routes: dict[str, str], caller: str
+) -> None:
+    given = credentials(stack, caller)
+    for slug, path in routes.items():
+        # Not even where a good key comes along: a bad token never falls through to another mode.
+        for also in ({}, {"apikey": stack.keys.secret_key}):
+            answer = Client(stack, credentials={**given, **also}).post(path, BODIES[slug](None))
+            assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized"), slug
+    assert world.count("points_events") == 0
