@@ -15,10 +15,10 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
-set enable_nestloop = off  -- the planner takes a thousand lines for a few, and would compare each with each
 as $$
 declare
   v_answer jsonb;
+  v_raced boolean;
 begin
   if p_source is null or p_source !~ '^[^[:cntrl:]]{1,100}$' then
     perform internal.refuse('invalid_body', 'source: must have 1 to 100 characters');
@@ -74,53 +74,63 @@ begin
           from internal.overdrawn_points(array(
                  select row(f.user_id, f.id, f.points, 0, f.event_type, f.event_time)::internal.points_move
                    from fresh as f
-                  where f.user_id in (select s.user_id from fresh as s where s.points < 0)
                   order by f.position)) as d
+      ), decided as materialized (
+        select f.*, d.event_id is not null as is_overdrawn, d.available from fresh as f left join overdrawn as d on d.event_id = f.id
       ), posted as materialized (
-        select m.transfer_id, m.outcome
+        select m.outcome
           from internal.move_points(array(
-                 select row(f.user_id, f.id, f.points, 0, f.event_type, f.event_time)::internal.points_move
-                   from fresh as f
-                  where not exists (select from overdrawn as d where d.event_id = f.id)
-                  order by f.id)) as m
+                 select row(d.user_id, d.id, d.points, 0, d.event_type, d.event_time)::internal.points_move
+                   from decided as d
+                  where not d.is_overdrawn
+                  order by d.id)) as m
       ), recorded as (
-        -- A key that another import took meanwhile is an error here, and this one starts again.
         insert into public.points_events as e (
                user_id, id, event_type, event_time, points_delta, proof_type, proof_payload, validation_status,
                validated_at, validated_by, nonce, payload_hash, transfer_id)
-        select f.user_id, f.id, f.event_type, f.event_time, f.points, 'automatic', jsonb_build_object('line', f.line),
-               'validated', internal.clock(), 'import:' || p_source, f.key, f.payload_hash, m.transfer_id
-          from fresh as f
-          left join posted as m on m.transfer_id = f.id and m.outcome = 'posted'
-         where m.transfer_id is not null or f.points = 0
-        returning e.user_id, e.id
-      ), outcome as (
-        select p.line, p.event_type, p.event_time, p.points, p.key, d.available, w.id is not null and p.position = p.first_position as imported,
-               case
-                 when p.verdict is null and p.position > p.first_position and p.differs then 'nonce_reused'
-                 when p.verdict is null and w.id is null then 'insufficient_funds'
-                 when p.verdict <> 'known' then p.verdict
-               end as code
+        select d.user_id, d.id, d.event_type, d.event_time, d.points, 'automatic', jsonb_build_object('line', d.line),
+               'validated', internal.clock(), 'import:' || p_source, d.key, d.payload_hash, case when d.points <> 0 then d.id end
+          from decided as d
+         where not d.is_overdrawn
+      ), refused as (
+        select d.line, 'insufficient_funds' as code, format('points: there were %s to take %s from', d.available, -d.points) as detail
+          from decided as d
+         where d.is_overdrawn
+        union all
+        select p.line, 'nonce_reused', format('key: %s came with another event before', p.key)
           from paired as p
-          left join fresh as f on p.verdict is null and f.position = p.first_position
-          left join recorded as w on w.user_id = f.user_id and w.id = f.id
-          left join overdrawn as d on d.event_id = f.id
-      )
-      select jsonb_build_object(
-               'imported', count(*) filter (where o.imported),
-               'points', coalesce(sum(o.points) filter (where o.imported), 0),
-               'known', count(*) filter (where o.code is null and not o.imported),
-               'refused', coalesce(jsonb_agg(jsonb_build_object('line', o.line, 'code', o.code, 'detail', case o.code
+         where p.verdict is null and p.differs
+        union all
+        -- What is the same event as one that was refused.
+        select p.line, 'insufficient_funds', format('points: as for line %s', d.line)
+          from paired as p
+          join decided as d on d.position = p.first_position and d.is_overdrawn
+         where p.verdict is null and p.position > p.first_position and not p.differs
+        union all
+        select p.line, p.verdict, case p.verdict
                  when 'invalid_body' then 'something is missing or out of range'
-                 when 'nonce_reused' then format('key: %s came with another event before', o.key)
-                 when 'event_in_future' then format('event_time: %s lies in the future', o.event_time)
-                 when 'insufficient_funds' then format('points: there were %s to take %s from', coalesce(o.available::text, 'too few'), -o.points)
-                 else format('event_type: %s', o.event_type) end) order by o.line) filter (where o.code is not null), '[]'))
-        into v_answer
-        from outcome as o;
-      return v_answer;
+                 when 'nonce_reused' then format('key: %s came with another event before', p.key)
+                 when 'event_in_future' then format('event_time: %s lies in the future', p.event_time)
+                 else format('event_type: %s', p.event_type) end
+          from paired as p
+         where p.verdict <> 'known'
+      ), come as (
+        select count(*) as imported, coalesce(sum(d.points), 0) as points from decided as d where not d.is_overdrawn
+      ), gone as (
+        select count(*) as refused, coalesce(jsonb_agg(to_jsonb(r) order by r.line), '[]') as refusals from refused as r
+      )
+      select jsonb_build_object('imported', c.imported, 'points', c.points, 'known', jsonb_array_length(p_events) - c.imported - g.refused,
+               'refused', g.refusals),
+             exists (select from posted as m where m.outcome <> 'posted')
+        into v_answer, v_raced
+        from come as c, gone as g;
+      if not v_raced then
+        return v_answer;
+      end if;
+      raise unique_violation using message = 'the accounts changed under the import';
     exception
-      -- Users who have no account yet have no lock to wait at: two imports of one file meet only here.
+      -- Users who have no account yet have no lock to wait at: two imports of one file meet only here, where the later
+      -- starts again and finds what the earlier brought.
       when unique_violation then
         if v_try = 5 then
           raise;

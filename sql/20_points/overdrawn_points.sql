@@ -1,6 +1,7 @@
 -- Which of these moves would take points that were not there: at the time the spending counts, or at any time after it.
 -- A balance that is all right today is not enough; spending put into the past must leave what was spent since.
--- Spending is judged in the order of its time. What is refused leaves its points to what comes later.
+-- What is held is not there to be spent. Spending is judged in the order of its time; what is refused leaves its points
+-- to what comes later.
 
 create or replace function internal.overdrawn_points(p_moves internal.points_move[])
 returns table (event_id uuid, available bigint)
@@ -12,19 +13,33 @@ declare
   v_accepted bigint;
   v_spending record;
 begin
+  if not exists (select from unnest(p_moves) as m where m.points < 0) then
+    return;
+  end if;
+
   for v_spending in
     with move as (
-      select m.* from unnest(p_moves) with ordinality as m(user_id, event_id, points, pending, kind, effective_at, position)
+      select m.*, bool_or(m.points < 0) over (partition by m.user_id) as user_spends
+        from unnest(p_moves) with ordinality as m(user_id, event_id, points, pending, kind, effective_at, position)
+    ), spender as materialized (
+      select distinct m.user_id from move as m where m.user_spends
     ), entry as (
       select t.book_id as user_id, t.effective_at, case when t.to_account = 'points' then t.amount else -t.amount end as points,
              null::uuid as event_id, null::bigint as spent, null::bigint as position
         from ledger.transfers as t
-       where t.book_id in (select m.user_id from move as m where m.points < 0) and 'points' in (t.from_account, t.to_account)
+        join spender as s on s.user_id = t.book_id
+       where 'points' in (t.from_account, t.to_account)
+      union all
+      -- What is held is spoken for, and must be there in the end.
+      select a.book_id, 'infinity', -a.held, null, null, null
+        from ledger.accounts as a
+        join spender as s on s.user_id = a.book_id
+       where a.account = 'points' and a.held > 0
       union all
       -- What these moves spend does not count yet: the loop below decides that.
       select m.user_id, m.effective_at, greatest(m.points, 0), m.event_id, nullif(greatest(-m.points, 0), 0), m.position
         from move as m
-       where m.user_id in (select x.user_id from move as x where x.points < 0)
+       where m.user_spends
     ), path as (
       select e.*, sum(e.points) over (partition by e.user_id order by e.effective_at) as balance from entry as e
     ), ahead as (

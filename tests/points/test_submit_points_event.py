@@ -135,6 +135,17 @@ def test_it_is_the_same_event_after_eight_days_and_without_its_nonce(world: Worl
     assert world.count("points_events") == 1
 
 
+def test_it_is_the_same_event_while_it_would_still_be_new_but_for_its_nonce(world: World) -> None:
+    # Dated ahead, it is not too old on the day on which its nonce is forgotten.
+    request = world.event(world.user(), at=NOW + timedelta(minutes=10))
+    first = world.call("public.submit_points_event", request, world.functions)
+    world.pass_time(7 * DAY + timedelta(minutes=5))
+    world.clean_nonces()
+    again = world.call("public.submit_points_event", request, world.functions)
+    assert again == {**first, "replayed": True}
+    assert world.count("points_events") == 1
+
+
 def test_key_order_and_white_space_do_not_make_another_payload(world: World) -> None:
     user = world.user()
     request = {"at": NOW - SECOND, "nonce": "n-1"}

@@ -1,0 +1,1 @@
+"""Runnable examples: SQL scripts with their output, and real history imported and spent."""
