@@ -9,6 +9,7 @@ import hmac
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
@@ -229,6 +230,7 @@ EC_PEM = EC_KEY.public_key().public_bytes(
 )
 GOOD = token()
 HEAD, BODY, SIGNATURE = GOOD.split(".")
+DEEP_HEADER = b'{"alg":"ES256","x":' + b"[" * 5000
 
 
 @pytest.mark.parametrize(
@@ -242,6 +244,10 @@ HEAD, BODY, SIGNATURE = GOOD.split(".")
         f"{encoded({'alg': 'ES256', 'kid': 7})}.{BODY}.{SIGNATURE}",
         f"{encoded([])}.{BODY}.{SIGNATURE}",
         f"{encoded(b'[' * 4000)}.{BODY}.{SIGNATURE}",
+        f"{encoded(DEEP_HEADER)}.{BODY}.{SIGNATURE}",
+        handmade({"alg": "HS256", "crit": []}, HS_SECRET.encode()),
+        handmade({"alg": "HS256", "crit": ["exp"]}, HS_SECRET.encode()),
+        handmade({"alg": "HS256", "b64": True}, HS_SECRET.encode()),
         handmade({"alg": "HS256", "kid": "rsa1"}, PEM),
         handmade({"alg": "HS256", "kid": "ec1"}, EC_PEM),
         handmade({"alg": "HS256"}, PEM.strip()),
@@ -506,7 +512,9 @@ class KeyServer:
         self.document: bytes = b""
         self.status = 200
         self.asked = 0
+        self.drip_seconds = 0.0
         self.gate: threading.Event | None = None
+        self.closing = threading.Event()
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -518,7 +526,14 @@ class KeyServer:
                 self.send_header("Content-Length", str(len(owner.document)))
                 self.send_header("Location", "/elsewhere")
                 self.end_headers()
-                self.wfile.write(owner.document)
+                try:
+                    for byte in owner.document if owner.drip_seconds else b"":
+                        self.wfile.write(bytes([byte]))
+                        owner.closing.wait(owner.drip_seconds)
+                    if not owner.drip_seconds:
+                        self.wfile.write(owner.document)
+                except OSError:
+                    """The client gave up."""
 
             def log_message(self, *arguments: object) -> None:
                 """Quiet."""
@@ -532,6 +547,7 @@ class KeyServer:
         self.document, self.status = json.dumps({"keys": keys}).encode(), 200
 
     def close(self) -> None:
+        self.closing.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
@@ -599,23 +615,23 @@ async def test_an_unknown_key_id_asks_again_but_not_often(server):
 async def test_a_withdrawn_key_drops_the_tokens_it_verified(server):
     monotonic = Clock(0.0)
     verify = by_url(server, monotonic)
-    await verify.verify(bearer(token()))
+    await verify.verify(bearer(GOOD))
     server.serve(public_jwk(EC_OTHER, "ec2"))
     monotonic.now = 30.0
     await verify.verify(bearer(token(EC_OTHER, kid="ec2")))
-    await refused(verify, bearer(token()))
+    await refused(verify, bearer(GOOD))
 
 
 async def test_a_withdrawn_key_is_noticed_without_being_asked_for(server):
     monotonic = Clock(0.0)
     verify = by_url(server, monotonic)
-    await verify.verify(bearer(token()))
+    await verify.verify(bearer(GOOD))
     server.serve(public_jwk(EC_OTHER, "ec2"))
     monotonic.now = 600.0
     # Served from memory once more while the fetch that this call starts is under way.
-    await verify.verify(bearer(token()))
+    await verify.verify(bearer(GOOD))
     await verify._keys._fetching
-    await refused(verify, bearer(token()))
+    await refused(verify, bearer(GOOD))
 
 
 async def test_the_same_keys_again_keep_the_cache(server, verifications):
@@ -685,6 +701,16 @@ async def test_a_server_that_never_answers_is_given_up(server, monkeypatch):
         server.gate.set()
 
 
+async def test_a_server_that_drips_is_given_up(server, monkeypatch):
+    """Every byte comes in time, the document never ends: only a limit on the whole helps."""
+    monkeypatch.setattr("tallybook.key_set.FETCH_SECONDS_MAX", 0.2)
+    server.drip_seconds = 0.02
+    server.document = b" " * 60_000
+    started = time.monotonic()
+    await refused(by_url(server), bearer(token()), 503)
+    assert time.monotonic() - started < 5
+
+
 async def test_inline_keys_and_fetched_ones_add_up(server):
     server.serve(public_jwk(EC_OTHER, "ec2"))
     verify = by_url(server, jwks=JWKS)
@@ -712,3 +738,22 @@ def test_a_verifier_outlives_an_event_loop(server):
         caller = asyncio.run(verify.verify(bearer(token())))
         assert caller.user_id == UUID(USER)
     assert server.asked == 1
+
+
+def test_two_event_loops_do_not_wait_for_each_other(server):
+    """A fetch belongs to the loop that began it: another loop's fetch cannot be awaited."""
+    server.gate = threading.Event()
+    monotonic = Clock(0.0)
+    verify = by_url(server, monotonic)
+    found: list[Caller] = []
+    first = threading.Thread(target=lambda: found.append(asyncio.run(verify.verify(bearer(GOOD)))))
+    first.start()
+    while server.asked == 0:
+        time.sleep(0)
+    asyncio.run(refused(verify, bearer(GOOD), 503))
+    gate, server.gate = server.gate, None
+    monotonic.now = 1.0
+    assert asyncio.run(verify.verify(bearer(GOOD))).user_id == UUID(USER)
+    gate.set()
+    first.join()
+    assert [caller.user_id for caller in found] == [UUID(USER)]

@@ -77,7 +77,7 @@ def process(data: Path, become: str = "") -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
     )
 
 

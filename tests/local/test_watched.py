@@ -52,7 +52,7 @@ def owner_dies(tmp_path: Path) -> Iterator[OwnerDies]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])},
         ) as owner:
             assert owner.stdout is not None
             server, watcher = (int(word) for word in owner.stdout.readline().split())

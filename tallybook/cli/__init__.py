@@ -1,0 +1,43 @@
+"""The operator's command line: `tallybook <command>`. One module a command.
+
+Exit codes: 0 done; 1 refused, or faults found; 2 wrong usage or configuration, or no database.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from tallybook.cli import config, migrate
+from tallybook.cli.db_url import db_url
+from tallybook.cli.dev import dev
+from tallybook.cli.history import import_history
+from tallybook.cli.refresh_cache import balance, refresh_cache
+from tallybook.cli.serve import serve
+from tallybook.cli.token import token
+from tallybook.cli.verify import verify
+from tallybook.cli.worker import worker
+
+app = typer.Typer(
+    name="tallybook",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def main() -> None:
+    """A server-authoritative book of points, credits and coupons on plain Postgres."""
+
+
+app.command()(dev)
+app.command()(serve)
+app.command()(worker)
+app.command()(verify)
+app.command()(balance)
+app.command("refresh-cache")(refresh_cache)
+app.command()(token)
+app.command("db-url")(db_url)
+app.command("import")(import_history)
+app.add_typer(migrate.app, name="migrate")
+app.add_typer(config.app, name="config")

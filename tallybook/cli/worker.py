@@ -1,0 +1,60 @@
+"""`tallybook worker`: decides what clients submitted, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Annotated
+
+import typer
+import uvloop
+
+from tallybook import logs
+from tallybook.cli.connection import UNUSABLE, DatabaseUrl, Json, database_url, fail, print_json
+from tallybook.refusal import Refusal
+from tallybook.worker import SET_SIZE, VERDICTS, Worker
+
+
+def worker(
+    database: DatabaseUrl = None,
+    once: Annotated[bool, typer.Option("--once", help="Decide what is pending, and end.")] = False,
+    set_size: Annotated[int, typer.Option(min=1, max=10_000, help="Events at a time.")] = SET_SIZE,
+    json: Json = False,
+) -> None:
+    """Validate submitted events as they come, and keep house.
+
+    SIGTERM and SIGINT let it finish the set it is in; it ends with code 0. Run as many as you like.
+    """
+    url = database_url(database, role="tallybook_worker")
+    logs.configure(level=_log_level())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            decided = runner.run(_work(url, set_size, once))
+    except Refusal as refused:
+        fail(str(refused), UNUSABLE)
+    counts = {verdict: decided[verdict] for verdict in VERDICTS}
+    if json:
+        print_json(counts)
+    elif once:
+        typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+
+
+async def _work(url: str, set_size: int, once: bool) -> dict[str, int]:
+    worker = Worker(url, set_size=set_size)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    if not once:
+        await worker.run()
+        return worker.decided
+    try:
+        await worker.drain()
+    finally:
+        await worker.close()
+    return worker.decided
+
+
+def _log_level() -> logs.Level:
+    level = os.environ.get("TALLYBOOK_LOG_LEVEL", "info")
+    return level if level in ("debug", "info", "warning", "error") else "info"  # type: ignore[return-value]

@@ -1,0 +1,136 @@
+"""The demo world: what is on offer, somebody who can afford it, and some history to look at."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import psycopg
+
+from tallybook.history import Columns, Plan, import_file
+from tallybook.schema import ROOT
+
+USER: Final = UUID("d0000000-0000-4000-8000-000000000001")
+"""The user whose token `tallybook dev` prints."""
+
+POINTS: Final = 5000
+POINTS_MIN: Final = 1000
+"""With less than this the user is given POINTS again: every start has something to spend."""
+
+HISTORY: Final = Path("examples/cdnow/cdnow_sample.csv")
+HISTORY_COLUMNS: Final = Columns(user="customer", time="date", points="dollars")
+HISTORY_LINES: Final = 300
+
+
+class Template(NamedTuple):
+    """A coupon on offer; `limit` is how often one user may redeem it, None for always."""
+
+    template_id: UUID
+    name: str
+    points_cost: int
+    value_type: str
+    value: str
+    partner: str
+    terms: str
+    limit: int | None
+
+
+STARBUCKS: Final = UUID("c0000000-0000-4000-8000-000000000001")
+
+TEMPLATES: Final = (
+    # Without a limit, because the printed command is there to be pasted again.
+    Template(
+        STARBUCKS, "$5 Starbucks Gift Card", 500, "fixed_amount", "5.00", "Starbucks", "", None
+    ),
+    Template(
+        UUID("c0000000-0000-4000-8000-000000000002"),
+        "10% off at Amazon",
+        1000,
+        "percentage",
+        "10",
+        "Amazon",
+        "At most $50 off.",
+        1,
+    ),
+    Template(
+        UUID("c0000000-0000-4000-8000-000000000003"),
+        "20% off a gym membership",
+        2000,
+        "percentage",
+        "20",
+        "Gym",
+        "",
+        1,
+    ),
+    Template(
+        UUID("c0000000-0000-4000-8000-000000000004"),
+        "A premium month of meditation",
+        1500,
+        "product",
+        "premium",
+        "Meditation",
+        "",
+        1,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What was found or made: the user's points, and how many lines of history came in now."""
+
+    user_id: UUID
+    points: int
+    imported: int
+
+
+def load(dsn: str, root: Path = ROOT) -> Demo:
+    """Bring the demo world into a database, or what is missing of it. `dsn` is its owner's."""
+    with psycopg.connect(dsn) as connection:
+        points = _fill(connection)
+    return Demo(USER, points, _import(dsn, root / HISTORY))
+
+
+def _fill(connection: psycopg.Connection[Any]) -> int:
+    connection.cursor().executemany(
+        "insert into public.coupon_templates (template_id, template_name, points_cost,"
+        " coupon_value_type, coupon_value, partner_name, terms_and_conditions,"
+        " max_redemptions_per_user) values (%s, %s, %s, %s, %s, %s, nullif(%s, ''), %s)"
+        " on conflict (template_id) do nothing",
+        TEMPLATES,
+    )
+    points = _points(connection)
+    if points >= POINTS_MIN:
+        return points
+    # As the runbook has it: a validated event by hand, and the refresh that posts it.
+    connection.execute(
+        "insert into public.points_events (user_id, event_type, event_time, points_delta,"
+        " proof_type, validation_status, validated_by, validation_notes)"
+        " values (%s, 'admin_award', now(), %s, 'manual_admin', 'validated', 'demo',"
+        " 'So that there is something to spend')",
+        (USER, POINTS - points),
+    )
+    return _points(connection)
+
+
+def _points(connection: psycopg.Connection[Any]) -> int:
+    ((points,),) = connection.execute(
+        "select public.refresh_user_points_cache(%s)", (USER,)
+    ).fetchall()
+    return int(points)
+
+
+def _import(dsn: str, path: Path) -> int:
+    """The first lines of the sample, under the source that an import of all of it has."""
+    if not path.exists():
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / path.name
+        with path.open() as lines:
+            part.write_text("".join(islice(lines, HISTORY_LINES + 1)))
+        plan = Plan(source=Plan.source_of(path), columns=HISTORY_COLUMNS)
+        return import_file(dsn, part, plan).imported

@@ -1,0 +1,185 @@
+"""The worker: decides what clients submitted, in sets, and keeps house. `tallybook worker` runs it.
+
+Any number of workers share the queue. Each looks for work, sleeps when there is none, and is woken
+by the next submission; a look at growing intervals stands in for a notification that was missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import psycopg
+
+from tallybook import logs
+from tallybook.database import PsycopgDatabase
+from tallybook.doorbell import Doorbell
+from tallybook.refusal import Refusal
+from tallybook.validation import what_was_decided
+
+SET_SIZE: Final = 1000
+
+# Submissions that come while a set is being decided gather for the next one; without this pause
+# a busy worker would decide them one by one.
+GATHER_SECONDS: Final = 0.02
+
+# How long to sleep at most, each time nothing came. The first ones are short for a submission that
+# saw the worker awake and commits only after its last look: it rings for nobody.
+SLEEPS_SECONDS: Final = (0.05, 0.2, 1.0, 5.0)
+
+RETRIES_SECONDS: Final = (0.1, 0.3, 1.0, 3.0, 10.0)
+UPKEEP_SECONDS: Final = 60.0
+UPKEEP_CALLS_MAX: Final = 20
+
+VERDICTS: Final = ("validated", "pending_review", "rejected")
+
+# Procedure, what it takes at most at a time, and the member of its answer that counts.
+UPKEEP: Final = (("expire_holds", 1_000, "expired"), ("cleanup_expired_nonces", 10_000, "removed"))
+
+
+class Worker:
+    """One worker on the database at `url`. `decided` counts verdicts since it was made."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        set_size: int = SET_SIZE,
+        sleeps_seconds: Sequence[float] = SLEEPS_SECONDS,
+        upkeep_seconds: float = UPKEEP_SECONDS,
+    ) -> None:
+        self.decided: Counter[str] = Counter()
+        self._database = PsycopgDatabase(url)
+        self._doorbell = Doorbell(url)
+        self._set_size_max = self._set_size = set_size
+        self._sleeps_seconds = sleeps_seconds
+        self._upkeep_seconds = upkeep_seconds
+        self._upkeep_at = 0.0
+        self._sleeps = 0
+        self._sleeping: asyncio.Task[bool] | None = None
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until `stop`. The loss of the database is waited out, whatever it takes."""
+        logs.log("worker.started")
+        failures = 0
+        try:
+            while not self._stopping.is_set():
+                try:
+                    await self._round()
+                except Exception as error:
+                    seconds = RETRIES_SECONDS[min(failures, len(RETRIES_SECONDS) - 1)]
+                    failures += 1
+                    self._report(error, seconds)
+                    await self._pause(seconds)
+                else:
+                    if failures:
+                        logs.log("worker.database_back", failures=failures)
+                    failures = 0
+        finally:
+            await self.close()
+            logs.log("worker.stopped", decided=dict(self.decided))
+
+    async def drain(self) -> None:
+        """Decide everything that is pending now, and keep house once. Raises Refusal."""
+        while not self._stopping.is_set() and await self._validate_set():
+            pass
+        await self._keep_house()
+
+    def stop(self) -> None:
+        """Finish the set that is under way, then come to an end."""
+        self._stopping.set()
+        if self._sleeping is not None:
+            self._sleeping.cancel()
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        await self._doorbell.close()
+        await self._database.close()
+
+    async def _round(self) -> None:
+        """Look for work. Only who has said that it is asleep, and has looked since, sleeps."""
+        if time.monotonic() >= self._upkeep_at:
+            await self._keep_house()
+            await self._doorbell.sweep()
+            self._upkeep_at = time.monotonic() + self._upkeep_seconds
+        wanted = self._set_size
+        found = await self._validate_set()
+        if found:
+            self._sleeps = 0
+            await self._doorbell.mark(asleep=False)
+            if found < wanted:
+                await self._pause(GATHER_SECONDS)
+        elif not self._doorbell.asleep:
+            await self._doorbell.mark(asleep=True)
+        else:
+            await self._sleep()
+
+    async def _validate_set(self) -> int:
+        """Decide one set of the oldest; how many there were."""
+        try:
+            answer = await self._database.call("validate_points_events", {"limit": self._set_size})
+        except Refusal:
+            # Perhaps it is too much for this database to do in time.
+            self._set_size = max(1, self._set_size // 2)
+            raise
+        for event, fields in what_was_decided(answer):
+            logs.log(event, **fields)
+        counts = {verdict: answer[verdict] for verdict in VERDICTS}
+        self.decided.update(counts)
+        self._set_size = min(self._set_size_max, self._set_size * 2)
+        return sum(counts.values())
+
+    async def _keep_house(self) -> None:
+        """Give back expired holds and forget old nonces, a bounded amount at a time."""
+        for procedure, limit, counted in UPKEEP:
+            for _ in range(UPKEEP_CALLS_MAX):
+                answer = await self._database.call(procedure, {"limit": limit})
+                if answer[counted]:
+                    logs.log("worker.upkeep", procedure=procedure, count=answer[counted])
+                if answer[counted] < limit or self._stopping.is_set():
+                    break
+
+    async def _sleep(self) -> None:
+        """Wait for a ring, the end of this sleep, or `stop`."""
+        if self._stopping.is_set():
+            return
+        seconds = self._sleeps_seconds[min(self._sleeps, len(self._sleeps_seconds) - 1)]
+        self._sleeps += 1
+        self._sleeping = asyncio.create_task(self._doorbell.wait(seconds))
+        try:
+            if await self._sleeping:
+                logs.log("worker.woken", "debug")
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+        finally:
+            self._sleeping = None
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    def _report(self, error: Exception, seconds: float) -> None:
+        away = isinstance(error, psycopg.OperationalError | TimeoutError | OSError)
+        if away or (isinstance(error, Refusal) and error.retryable):
+            logs.log(
+                "worker.database_lost",
+                "warning",
+                error=type(error).__name__,
+                detail=str(error),
+                retry_seconds=seconds,
+            )
+        else:
+            logs.log(
+                logs.POINTS_ERROR,
+                "error",
+                operation="worker",
+                error_message=str(error),
+                stack_trace=traceback.format_exc(),
+            )
