@@ -1,0 +1,2518 @@
+-- Tallybook: points and coupons.
+-- Built by `tallybook migrate build` from sql/ and policies/; change it there.
+
+-- sql/00_foundation/00_supabase.sql
+
+-- What a plain Postgres lacks and Supabase has: its roles, its auth schema, its claims helpers.
+-- Runs once. On Supabase every test below finds its object and nothing is changed.
+
+do $$
+declare
+  v_role text;
+begin
+  foreach v_role in array array['anon', 'authenticated', 'service_role'] loop
+    if not exists (select from pg_catalog.pg_roles r where r.rolname = v_role) then
+      execute format('create role %I nologin noinherit', v_role);
+    end if;
+  end loop;
+
+  if not exists (select from pg_catalog.pg_roles r where r.rolname = 'authenticator') then
+    create role authenticator nologin noinherit;
+    grant anon, authenticated, service_role to authenticator;
+  end if;
+
+  if to_regnamespace('auth') is null then
+    create schema auth;
+    grant usage on schema auth to anon, authenticated, service_role;
+  end if;
+
+  if to_regnamespace('extensions') is null then
+    create schema extensions;
+    grant usage on schema extensions to anon, authenticated, service_role;
+  end if;
+
+  if to_regclass('auth.users') is null then
+    create table auth.users (
+      id         uuid primary key default gen_random_uuid(),
+      email      text,
+      created_at timestamptz not null default now()
+    );
+  end if;
+
+  if to_regprocedure('auth.jwt()') is null then
+    create function auth.jwt() returns jsonb language sql stable set search_path = '' as
+      $f$ select nullif(current_setting('request.jwt.claims', true), '')::jsonb $f$;
+  end if;
+
+  if to_regprocedure('auth.uid()') is null then
+    create function auth.uid() returns uuid language sql stable set search_path = '' as
+      $f$ select coalesce(nullif(current_setting('request.jwt.claim.sub', true), ''), auth.jwt() ->> 'sub')::uuid $f$;
+  end if;
+
+  if to_regprocedure('auth.role()') is null then
+    create function auth.role() returns text language sql stable set search_path = '' as
+      $f$ select coalesce(nullif(current_setting('request.jwt.claim.role', true), ''), auth.jwt() ->> 'role') $f$;
+  end if;
+end
+$$;
+
+-- sql/00_foundation/01_roles.sql
+
+-- Our own roles and schemas. Runs once.
+-- Roles belong to the server, not to the database: another database of the same server may have made them.
+
+do $$
+declare
+  v_role text;
+  v_setting text;
+  v_value text;
+begin
+  foreach v_role in array array[
+    'tallybook_procedures',  -- owns the request procedures; sees the rows of the call's subjects, nothing else
+    'tallybook_upkeep',      -- owns the batch and upkeep procedures
+    'tallybook_functions',   -- what the functions log in as
+    'tallybook_worker',      -- what the worker logs in as
+    'tallybook_operator'     -- what the command line and the people with an SQL editor act as
+  ] loop
+    if not exists (select from pg_catalog.pg_roles r where r.rolname = v_role) then
+      execute format('create role %I nologin', v_role);
+    end if;
+  end loop;
+
+  -- Nobody's transaction holds others up for long. What an administrator has set already stays.
+  for v_role, v_setting, v_value in
+    values ('tallybook_functions', 'statement_timeout', '5s'),
+           ('tallybook_functions', 'lock_timeout', '3s'),
+           ('tallybook_functions', 'idle_in_transaction_session_timeout', '10s'),
+           ('tallybook_worker', 'statement_timeout', '60s'),
+           ('tallybook_worker', 'lock_timeout', '5s'),
+           ('tallybook_worker', 'idle_in_transaction_session_timeout', '60s')
+  loop
+    if not exists (
+      select from pg_catalog.pg_roles as r, unnest(r.rolconfig) as c(setting)
+       where r.rolname = v_role and c.setting like v_setting || '=%') then
+      execute format('alter role %I set %I = %L', v_role, v_setting, v_value);
+    end if;
+  end loop;
+
+  -- Whoever migrates hands procedures to their owners, which takes membership, and is an operator.
+  -- From PostgreSQL 16 on only who made a role may grant it: a second migrator of a server needs that grant first.
+  foreach v_role in array array['tallybook_procedures', 'tallybook_upkeep', 'tallybook_operator'] loop
+    if not pg_catalog.pg_has_role(current_user, v_role, 'usage') then
+      execute format('grant %I to current_user', v_role);
+    end if;
+  end loop;
+end
+$$;
+
+create schema ledger;
+create schema internal;
+
+comment on schema ledger is 'The one book: accounts, transfers, holds. No API exposes it.';
+comment on schema internal is 'Helpers and set-based cores of the procedures. No API exposes it.';
+
+-- sql/00_foundation/02_tables.sql
+
+-- The foundation's tables and types. Runs once.
+
+create table internal.refusals (
+  code   text primary key check (code ~ '^[a-z][a-z_]*$'),
+  status int  not null check (status between 400 and 599),
+  title  text not null,
+  hint   text
+);
+
+comment on table internal.refusals is
+  'The one catalogue of everything Tallybook refuses: the code a client sees, its HTTP status, and what to do about it.';
+
+-- What every set-based core returns for each request, in the request's place: an answer, or a refusal.
+create type internal.outcome as (
+  position int,    -- 1 is the first request of the batch
+  answer   jsonb,  -- null when refused
+  refusal  jsonb   -- {code, status, detail, hint}; null when answered
+);
+
+-- sql/00_foundation/act_for.sql
+
+-- Says for whom this transaction's procedure acts; row-level security then hides everybody else's rows from it.
+-- A batch holds one request a book: no row is updated twice in one statement, and each sees what came before.
+
+create or replace function internal.act_for(p_user_ids uuid[])
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  if array_position(p_user_ids, null) is not null or cardinality(p_user_ids) = 0 then
+    raise exception 'a call acts for at least one user, each of them named';
+  end if;
+  if cardinality(p_user_ids) > 1
+     and cardinality(p_user_ids) > (select count(distinct u.user_id) from unnest(p_user_ids) as u(user_id)) then
+    raise exception 'a batch holds at most one request per book';
+  end if;
+  perform set_config('tallybook.subjects', p_user_ids::text, true);
+end
+$$;
+
+-- sql/00_foundation/append_only.sql
+
+-- Refuses to change or remove what a table only ever gains. Grants refuse it to everybody else; this refuses it to
+-- the table's owner as well.
+
+create or replace function internal.append_only()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception using
+    errcode = '42501',
+    message = format('%I.%I is append-only', tg_table_schema, tg_table_name),
+    hint    = 'Correct it with an opposite entry.';
+end
+$$;
+
+-- sql/00_foundation/caller_id.sql
+
+-- Who is asking, when a client reads through PostgREST or an operator imitates one: the token's subject.
+-- Three spellings are understood: PostgREST's JSON claims, its legacy one-setting-a-claim form, and
+-- `set local request.jwt.claims.sub = '…'`. A custom setting is '' and not null after its transaction.
+-- A subject that is no UUID is nobody.
+
+create or replace function internal.caller_id()
+returns uuid
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_subject text := coalesce(
+    nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub',
+    nullif(current_setting('request.jwt.claim.sub', true), ''),
+    nullif(current_setting('request.jwt.claims.sub', true), ''));
+begin
+  return case when v_subject ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then v_subject::uuid end;
+end
+$$;
+
+-- sql/00_foundation/clock.sql
+
+-- The time that decides. A test freezes it by replacing this function in its own database.
+-- It is the transaction's time, so everything one call writes carries one instant.
+-- This and the other small helpers are plpgsql: a SQL function with a pinned search path cannot be inlined and is, before
+-- PostgreSQL 18, planned anew by every query that calls it, which is dearer than all it does.
+
+create or replace function internal.clock()
+returns timestamptz
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return now();
+end
+$$;
+
+-- sql/00_foundation/refusal.sql
+
+-- A refusal as data: the catalogue's entry with what it was about. Set-based cores return it for one request
+-- of many; internal.refuse raises it.
+
+create or replace function internal.refusal(p_code text, p_detail text default null)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_refusal jsonb;
+begin
+  select jsonb_build_object('code', r.code, 'status', r.status, 'detail', coalesce(p_detail, r.title), 'hint', r.hint)
+    into v_refusal
+    from internal.refusals as r
+   where r.code = p_code;
+  if v_refusal is null then
+    raise exception 'the refusal % is not in the catalogue', p_code;
+  end if;
+  return v_refusal;
+end
+$$;
+
+-- sql/00_foundation/refusals.sql
+
+-- The catalogue's entries. Applied again and again: this list is what the table holds.
+
+with entry (code, status, title, hint) as (
+  values
+    -- the corridor, before any procedure is called
+    ('invalid_body',          400, 'The request body is not valid', 'Correct the value at the given path.'),
+    ('body_too_large',        413, 'The request body is too large', 'Send at most 64 KiB.'),
+    ('unauthorized',          401, 'A valid access token is required', 'Sign in and send the access token as a bearer token.'),
+    ('forbidden',             403, 'The caller may not do this', null),
+    ('not_found',             404, 'There is nothing at this address', null),
+    ('method_not_allowed',    405, 'This method is not allowed here', null),
+    ('unavailable',           503, 'The service cannot answer right now', 'Try again after the time given in Retry-After.'),
+    ('internal_error',        500, 'Something went wrong on our side', 'Report the request id.'),
+    -- the ledger
+    ('insufficient_funds',    400, 'The account does not hold enough', null),
+    ('invalid_amount',        400, 'The amount must be greater than zero', null),
+    ('hold_not_found',        404, 'There is no such hold', null),
+    ('hold_closed',           409, 'The hold was already settled, released or expired', null),
+    ('hold_exceeded',         400, 'More cannot be settled than was held', null),
+    -- points
+    ('nonce_reused',          409, 'This nonce was used for another request', 'Make a new nonce for every new request.'),
+    ('unknown_event_type',    400, 'There is no such event type', 'See the points rules for the event types there are.'),
+    ('event_type_not_submittable', 403, 'Only the server records events of this type', null),
+    ('event_in_future',       400, 'The event lies in the future', 'Check the clock of the device.'),
+    ('event_too_old',         400, 'The event lies too far back', null),
+    ('event_not_found',       404, 'There is no such event', null),
+    ('event_frozen',          409, 'A validated event does not change', 'Correct it with an opposite event.'),
+    ('invalid_transition',    409, 'An event does not go from this status to that one', null),
+    -- coupons
+    ('template_not_found',    404, 'There is no such coupon on offer', null),
+    ('coupon_limit_reached',  403, 'This user has redeemed this coupon as often as allowed', null),
+    ('insufficient_points',   400, 'There are not enough points for this coupon', 'Earn more points and try again.')
+), kept as (
+  insert into internal.refusals as r (code, status, title, hint)
+  select e.code, e.status, e.title, e.hint from entry as e
+  on conflict (code) do update
+     set status = excluded.status, title = excluded.title, hint = excluded.hint
+)
+delete from internal.refusals as r
+ where not exists (select from entry as e where e.code = r.code);
+
+-- sql/00_foundation/refuse.sql
+
+-- Raises a refusal: SQLSTATE PTxyz, which PostgREST and the Python library both answer with HTTP status xyz,
+-- the code as the message, the hint from the catalogue. The one place where a procedure says no.
+-- A detail about one argument begins with it and a colon ('event_time: …'): Python makes that the path of the fault.
+
+create or replace function internal.refuse(p_code text, p_detail text default null)
+returns void
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_refusal jsonb := internal.refusal(p_code, p_detail);
+begin
+  raise exception using
+    errcode = 'PT' || (v_refusal ->> 'status'),
+    message = p_code,
+    detail  = v_refusal ->> 'detail',
+    hint    = coalesce(v_refusal ->> 'hint', '');
+end
+$$;
+
+-- sql/00_foundation/single.sql
+
+-- Turns the outcome of a core that was given one request into what a single procedure does: answer, or raise.
+
+create or replace function internal.single(p_outcome internal.outcome)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if p_outcome.refusal is not null then
+    perform internal.refuse(p_outcome.refusal ->> 'code', p_outcome.refusal ->> 'detail');
+  end if;
+  return p_outcome.answer;
+end
+$$;
+
+-- sql/00_foundation/subjects.sql
+
+-- Whose rows the running procedure may touch: the users of this call, set by internal.act_for, nobody before that.
+-- Policies write it as (select internal.subjects())::uuid[], which is evaluated once a statement and not once a row.
+
+create or replace function internal.subjects()
+returns uuid[]
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return nullif(current_setting('tallybook.subjects', true), '')::uuid[];
+end
+$$;
+
+-- sql/00_foundation/uuidv7.sql
+
+-- A time-ordered UUID (RFC 9562, version 7), as PostgreSQL 18 has one and 15 to 17 do not.
+-- 48 bits of milliseconds, 12 of the fraction of that millisecond, 62 random: ids made one after the other sort so.
+
+create or replace function internal.uuidv7()
+returns uuid
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_microseconds bigint := date_part('epoch', clock_timestamp()) * 1000000;
+begin
+  return encode(
+    substring(int8send(v_microseconds / 1000) from 3)
+      || substring(int4send((7 << 12) | ((v_microseconds % 1000) * 4096 / 1000)::int) from 3)
+      || substring(uuid_send(gen_random_uuid()) from 9),
+    'hex')::uuid;
+end
+$$;
+
+-- sql/10_ledger/00_tables.sql
+
+-- The book. Runs once.
+-- A book is one owner's set of accounts: a user, or a tenant. Amounts are integers in the asset's smallest unit.
+
+create table ledger.assets (
+  asset text primary key check (asset ~ '^[a-z][a-z_]*$'),
+  scale int  not null check (scale between 0 and 9)  -- decimal places of the smallest unit
+);
+
+create table ledger.chart_of_accounts (
+  account text primary key check (account ~ '^[a-z_]+(\.[a-z_]+)*$'),
+  asset   text not null references ledger.assets,
+  floor   bigint,  -- what a new account may not fall below; null: a counterparty, which has no floor and keeps no balance
+  meaning text not null
+);
+
+create table ledger.accounts (
+  book_id    uuid   not null,
+  account    text   not null references ledger.chart_of_accounts,
+  asset      text   not null,
+  balance    bigint not null default 0,
+  held       bigint not null default 0,
+  floor      bigint not null default 0,
+  updated_at timestamptz not null default internal.clock(),
+  primary key (book_id, account),
+  constraint held_is_not_negative check (held >= 0),
+  constraint available_is_not_below_floor check (balance - held >= floor)
+) with (fillfactor = 80);  -- balances change in place: no index entry is written for a posting
+
+create table ledger.transfers (
+  book_id      uuid   not null,
+  transfer_id  uuid   not null,  -- named by its cause, so that a repeated posting is the same transfer
+  from_account text   not null,
+  to_account   text   not null,
+  asset        text   not null,
+  amount       bigint not null,
+  kind         text   not null check (kind ~ '^[a-z][a-z_]*$'),
+  source_type  text   not null,
+  source_id    uuid   not null,
+  effective_at timestamptz not null,                            -- when it counts
+  recorded_at  timestamptz not null default internal.clock(),   -- when the book learned of it
+  primary key (book_id, transfer_id),
+  constraint amount_is_positive check (amount > 0),
+  constraint two_sides check (from_account <> to_account)
+);
+
+create trigger transfers_are_append_only
+before update or delete or truncate on ledger.transfers
+for each statement execute function internal.append_only();
+
+create table ledger.holds (
+  book_id      uuid   not null,
+  hold_id      uuid   not null,
+  account      text   not null,
+  amount       bigint not null,
+  settled      bigint not null default 0,
+  status       text   not null default 'held' check (status in ('held', 'settled', 'released', 'expired')),
+  source_type  text   not null,
+  source_id    uuid   not null,
+  expires_at   timestamptz not null,
+  created_at   timestamptz not null default internal.clock(),
+  closed_at    timestamptz,
+  primary key (book_id, hold_id),
+  foreign key (book_id, account) references ledger.accounts (book_id, account),
+  constraint amount_is_positive check (amount > 0),
+  constraint settled_is_part_of_amount check (settled between 0 and amount),
+  constraint closed_means_not_held check ((status = 'held') = (closed_at is null))
+);
+
+create index holds_to_expire on ledger.holds (expires_at) where status = 'held';
+
+-- One movement of value, as a product asks for it.
+create type ledger.posting as (
+  transfer_id  uuid,
+  book_id      uuid,
+  from_account text,
+  to_account   text,
+  amount       bigint,
+  kind         text,
+  source_type  text,
+  source_id    uuid,
+  effective_at timestamptz
+);
+
+-- What became of it, in the posting's place.
+create type ledger.posted as (
+  position       int,
+  transfer_id    uuid,
+  outcome        text,    -- 'posted' | 'replayed' (it was there already) | 'insufficient_funds' (nothing was written)
+  from_available bigint,  -- what the account it left can spend after the whole set; null for a counterparty
+  to_available   bigint   -- the same for the account it reached
+);
+
+-- sql/10_ledger/account_discrepancies.sql
+
+-- Where the accounts and the transfers disagree: the ledger's own part of ledger.discrepancies.
+
+create or replace view ledger.account_discrepancies
+with (security_invoker = true)
+as
+with entry as (
+  select t.book_id, t.to_account as account, t.asset, t.amount from ledger.transfers as t
+  union all
+  select t.book_id, t.from_account, t.asset, -t.amount from ledger.transfers as t
+), total as (
+  select e.book_id, e.account, min(e.asset) as asset, sum(e.amount) as amount from entry as e group by e.book_id, e.account
+), kept as (
+  select t.* from total as t join ledger.chart_of_accounts as c on c.account = t.account and c.floor is not null
+), held as (
+  select h.book_id, h.account, sum(h.amount) as amount from ledger.holds as h where h.status = 'held' group by h.book_id, h.account
+)
+select 'I3' as invariant, coalesce(a.book_id, k.book_id) as book_id, 'balance of ' || coalesce(a.account, k.account) as subject,
+       coalesce(k.amount, 0)::text as expected, coalesce(a.balance, 0)::text as actual
+  from ledger.accounts as a
+  full join kept as k on k.book_id = a.book_id and k.account = a.account
+ where coalesce(a.balance, 0) <> coalesce(k.amount, 0)
+union all
+select 'I3', coalesce(a.book_id, h.book_id), 'held in ' || coalesce(a.account, h.account),
+       coalesce(h.amount, 0)::text, coalesce(a.held, 0)::text
+  from ledger.accounts as a
+  full join held as h on h.book_id = a.book_id and h.account = a.account
+ where coalesce(a.held, 0) <> coalesce(h.amount, 0)
+union all
+select 'I4', a.book_id, 'available in ' || a.account, 'at least ' || a.floor, (a.balance - a.held)::text
+  from ledger.accounts as a
+ where a.balance - a.held < a.floor
+union all
+select 'I5', t.book_id, 'transfer ' || t.transfer_id, 'two accounts of one asset',
+       format('%s %s -> %s %s', t.from_account, f.asset, t.to_account, o.asset)
+  from ledger.transfers as t
+  left join ledger.chart_of_accounts as f on f.account = t.from_account
+  left join ledger.chart_of_accounts as o on o.account = t.to_account
+ where t.asset is distinct from f.asset or t.asset is distinct from o.asset
+union all
+-- The accounts that keep a balance, as they stand, and the counterparties, as the transfers tell: together nothing.
+select 'I5', null, 'sum of all ' || s.asset, '0', sum(s.amount)::text
+  from (
+    select a.asset, a.balance as amount from ledger.accounts as a
+    union all
+    select t.asset, t.amount
+      from total as t
+      join ledger.chart_of_accounts as c on c.account = t.account and c.floor is null
+  ) as s
+ group by s.asset
+having sum(s.amount) <> 0;
+
+-- sql/10_ledger/balance_as_of.sql
+
+-- What an account held at a moment: transfers effective by then, as far as the book knew by p_known_at.
+-- The two times answer two questions: what was true then, and what did we believe then.
+
+create or replace function ledger.balance_as_of(
+  p_book_id  uuid,
+  p_account  text,
+  p_as_of    timestamptz,
+  p_known_at timestamptz default 'infinity'
+)
+returns bigint
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(sum(case when t.to_account = p_account then t.amount else -t.amount end), 0)::bigint
+    from ledger.transfers as t
+   where t.book_id = p_book_id
+     and p_account in (t.from_account, t.to_account)
+     and t.effective_at <= p_as_of
+     and t.recorded_at <= p_known_at
+$$;
+
+-- sql/10_ledger/close_hold.sql
+
+-- Ends a hold, whichever way: takes the row, frees what it set aside. Settling, releasing and expiring all come here,
+-- so that of two that race exactly one finds the hold open.
+--
+-- Replay:  none by itself; the second to come is refused.
+-- Locks:   the account, then the hold.
+-- Refuses: hold_not_found, hold_closed.
+
+create or replace function ledger.close_hold(p_book_id uuid, p_hold_id uuid, p_status text, p_settled bigint default 0)
+returns ledger.holds
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_hold ledger.holds;
+begin
+  select h.* into v_hold from ledger.holds as h where h.book_id = p_book_id and h.hold_id = p_hold_id;
+  if not found then
+    perform internal.refuse('hold_not_found', format('hold %s', p_hold_id));
+  end if;
+  perform ledger.lock(array[p_book_id], v_hold.account);
+
+  update ledger.holds as h
+     set status = p_status, settled = p_settled, closed_at = internal.clock()
+   where h.book_id = p_book_id and h.hold_id = p_hold_id and h.status = 'held'
+  returning h.* into v_hold;
+  if not found then
+    perform internal.refuse('hold_closed', format('hold %s', p_hold_id));
+  end if;
+
+  update ledger.accounts as a
+     set held = a.held - v_hold.amount, updated_at = internal.clock()
+   where a.book_id = p_book_id and a.account = v_hold.account;
+  return v_hold;
+end
+$$;
+
+-- sql/10_ledger/expire_holds.sql
+
+-- Gives back the holds whose time is up, oldest first, at most p_limit of them; returns how many.
+-- Two workers share the work: each locks only accounts that the other has not.
+--
+-- Replay:  an expired hold is not open any more; a second run finds others or none.
+-- Locks:   the accounts, in the order of (book_id, account), skipping those that are taken; then the holds.
+
+create or replace function ledger.expire_holds(p_limit int default 1000)
+returns int
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_expired int;
+begin
+  with due as (
+    select h.book_id, h.hold_id, h.account
+      from ledger.holds as h
+     where h.status = 'held' and h.expires_at <= internal.clock()
+     order by h.expires_at
+     limit p_limit
+  ), locked as materialized (
+    select a.book_id, a.account
+      from ledger.accounts as a
+     where (a.book_id, a.account) in (select d.book_id, d.account from due as d)
+     order by a.book_id, a.account
+       for update skip locked
+  ), expired as (
+    update ledger.holds as h
+       set status = 'expired', closed_at = internal.clock()
+      from due as d
+      join locked as l on l.book_id = d.book_id and l.account = d.account
+     where h.book_id = d.book_id and h.hold_id = d.hold_id and h.status = 'held'
+    returning h.book_id, h.account, h.amount
+  ), freed as (
+    update ledger.accounts as a
+       set held = a.held - e.amount, updated_at = internal.clock()
+      from (select x.book_id, x.account, sum(x.amount) as amount from expired as x group by x.book_id, x.account) as e
+     where a.book_id = e.book_id and a.account = e.account
+  )
+  select count(*) into v_expired from expired;
+  return v_expired;
+end
+$$;
+
+-- sql/10_ledger/expire_holds_entry.sql
+
+-- The way in to ledger.expire_holds for the worker, who has no right in the ledger; returns {"expired": n}.
+--
+-- Replay, Locks, Refuses: as ledger.expire_holds.
+
+create or replace function public.expire_holds(p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object('expired', ledger.expire_holds(p_limit));
+end
+$$;
+
+-- sql/10_ledger/hold.sql
+
+-- Sets an amount aside, until it is settled, released or expires. Held value stays in the balance and cannot be spent.
+--
+-- Replay:  a hold id that exists already is answered with that hold as it stands; nothing is held twice.
+-- Locks:   the account.
+-- Refuses: invalid_amount, insufficient_funds.
+
+create or replace function ledger.hold(
+  p_book_id     uuid,
+  p_hold_id     uuid,
+  p_account     text,
+  p_amount      bigint,
+  p_source_type text,
+  p_source_id   uuid,
+  p_expires_at  timestamptz
+)
+returns ledger.holds
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_available bigint;
+  v_hold ledger.holds;
+begin
+  if p_amount is null or p_amount <= 0 then
+    perform internal.refuse('invalid_amount', format('%s cannot be held', p_amount));
+  end if;
+
+  select l.available into v_available from ledger.lock(array[p_book_id], p_account) as l;
+
+  select h.* into v_hold from ledger.holds as h where h.book_id = p_book_id and h.hold_id = p_hold_id;
+  if found then
+    return v_hold;
+  end if;
+
+  update ledger.accounts as a
+     set held = a.held + p_amount, updated_at = internal.clock()
+   where a.book_id = p_book_id and a.account = p_account and a.balance - a.held - p_amount >= a.floor;
+  if not found then
+    perform internal.refuse('insufficient_funds', format('Available: %s, Required: %s', coalesce(v_available, 0), p_amount));
+  end if;
+
+  insert into ledger.holds as h (book_id, hold_id, account, amount, source_type, source_id, expires_at)
+  values (p_book_id, p_hold_id, p_account, p_amount, p_source_type, p_source_id, p_expires_at)
+  returning h.* into v_hold;
+  return v_hold;
+end
+$$;
+
+-- sql/10_ledger/lock.sql
+
+-- Locks one account of many books, in the order in which everything locks them, and says what each can spend.
+-- A procedure that must decide before it posts (a limit per user, a price against a balance) decides under this lock.
+-- A book that has no such account yet has nothing to spend and no row.
+
+create or replace function ledger.lock(p_book_ids uuid[], p_account text)
+returns table (book_id uuid, available bigint)
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return query
+    select a.book_id, a.balance - a.held - a.floor
+      from ledger.accounts as a
+     where a.book_id = any (p_book_ids) and a.account = p_account
+     order by a.book_id, a.account
+       for update;
+end
+$$;
+
+-- sql/10_ledger/post.sql
+
+-- Moves value: the only place that does. Takes one posting or a thousand; each is posted or refused by itself.
+--
+-- Replay:  a transfer id that is in the book already is answered as 'replayed'; nothing moves twice.
+-- Locks:   the accounts that keep a balance, in the order of (book_id, account); then new accounts in that order.
+-- Refuses: insufficient_funds, as an outcome: the account would fall below its floor, holds counted as gone.
+--
+-- Postings of a set are taken in order of arrival. A book in which one does not fit is posted one by one, because
+-- what is refused leaves room for what comes after it.
+-- Look-ups are lateral, so that each goes by its own key and never through all rows of the call's subjects.
+
+create or replace function ledger.post(p_postings ledger.posting[])
+returns setof ledger.posted
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_crowded uuid[];  -- the books in which not everything fits
+  v_posted ledger.posted;
+begin
+  if cardinality(p_postings) = 1 then
+    return next ledger.post_one(p_postings[1]);
+    return;
+  end if;
+
+  with leg as (
+    select p.position, p.book_id, l.account, l.delta, c.floor
+      from unnest(p_postings) with ordinality as p(
+             transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
+     cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
+      join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
+  ), locked as materialized (
+    select k.book_id, k.account, coalesce(a.room, -k.floor) as room
+      from (select distinct l.book_id, l.account, l.floor from leg as l order by l.book_id, l.account) as k
+      left join lateral (
+           select x.balance - x.held - x.floor as room
+             from ledger.accounts as x
+            where x.book_id = k.book_id and x.account = k.account
+              for update) as a on true
+  ), running as (
+    select l.book_id, l.delta, k.room + sum(l.delta) over (
+             partition by l.book_id, l.account order by l.position) as room
+      from leg as l
+      join locked as k on k.book_id = l.book_id and k.account = l.account
+  )
+  select array_agg(distinct r.book_id) into v_crowded from running as r where r.room < 0 and r.delta < 0;
+
+  if v_crowded is not null then
+    for v_position in 1 .. cardinality(p_postings) loop
+      if p_postings[v_position].book_id = any (v_crowded) then
+        v_posted := ledger.post_one(p_postings[v_position]);
+        v_posted.position := v_position;
+        return next v_posted;
+      end if;
+    end loop;
+  end if;
+
+  return query
+  with posting as materialized (
+    -- No asset, and so an error, where the two accounts are not of one asset or not in the chart.
+    select p.*, case when f.asset = o.asset then f.asset end as asset, f.floor as from_floor, o.floor as to_floor,
+           t.transfer_id is not null as replayed
+      from unnest(p_postings) with ordinality as p(
+             transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
+      left join ledger.chart_of_accounts as f on f.account = p.from_account
+      left join ledger.chart_of_accounts as o on o.account = p.to_account
+      left join lateral (
+           select x.transfer_id from ledger.transfers as x
+            where x.book_id = p.book_id and x.transfer_id = p.transfer_id limit 1) as t on true
+     where v_crowded is null or not p.book_id = any (v_crowded)
+  ), written as (
+    insert into ledger.transfers as t (
+           transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at)
+    select p.transfer_id, p.book_id, p.from_account, p.to_account, p.asset, p.amount, p.kind,
+           p.source_type, p.source_id, coalesce(p.effective_at, internal.clock())
+      from posting as p
+     where not p.replayed
+  ), moved as (
+    select p.book_id, l.account, p.asset, l.floor, sum(l.delta)::bigint as delta
+      from posting as p
+     cross join lateral (values (p.from_account, -p.amount, p.from_floor), (p.to_account, p.amount, p.to_floor)) as l(account, delta, floor)
+     where not p.replayed and l.floor is not null
+     group by p.book_id, l.account, p.asset, l.floor
+     order by p.book_id, l.account
+  ), changed as (
+    update ledger.accounts as a
+       set balance = a.balance + m.delta, updated_at = internal.clock()
+      from moved as m
+     where a.book_id = m.book_id and a.account = m.account
+    returning a.book_id, a.account, a.balance - a.held as available
+  ), opened as (
+    insert into ledger.accounts as a (book_id, account, asset, balance, floor)
+    select m.book_id, m.account, m.asset, m.delta, m.floor
+      from moved as m
+     where not exists (select from changed as c where c.book_id = m.book_id and c.account = m.account)
+    on conflict (book_id, account) do update
+       set balance = a.balance + excluded.balance, updated_at = internal.clock()
+    returning a.book_id, a.account, a.balance - a.held as available
+  ), now_available as (
+    select * from changed union all select * from opened
+  )
+  select p.position::int, p.transfer_id,
+         case when p.replayed then 'replayed' else 'posted' end,
+         f.available, t.available
+    from posting as p
+    left join now_available as f on f.book_id = p.book_id and f.account = p.from_account
+    left join now_available as t on t.book_id = p.book_id and t.account = p.to_account;
+end
+$$;
+
+-- sql/10_ledger/post_one.sql
+
+-- Posts one posting by itself: what ledger.post does with a set of one, and with a book in which not everything fits.
+-- A few short statements cost less than the one that handles sets.
+--
+-- Replay:  a transfer id that is in the book already is answered as 'replayed'; nothing moves twice.
+-- Locks:   the accounts that keep a balance, in the order of their names.
+-- Refuses: insufficient_funds, as an outcome.
+
+create or replace function ledger.post_one(p_posting ledger.posting)
+returns ledger.posted
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_asset text;
+  v_from_floor bigint;
+  v_to_floor bigint;
+  v_posted ledger.posted;
+begin
+  v_posted.position := 1;
+  v_posted.transfer_id := p_posting.transfer_id;
+
+  -- No asset, and so an error, where the two accounts are not of one asset or not in the chart.
+  select case when f.asset = o.asset then f.asset end, f.floor, o.floor
+    into v_asset, v_from_floor, v_to_floor
+    from ledger.chart_of_accounts as f
+    join ledger.chart_of_accounts as o on o.account = p_posting.to_account
+   where f.account = p_posting.from_account;
+
+  perform from ledger.accounts as a
+    where a.book_id = p_posting.book_id and a.account in (p_posting.from_account, p_posting.to_account)
+    order by a.account
+      for update;
+
+  perform from ledger.transfers as t where t.book_id = p_posting.book_id and t.transfer_id = p_posting.transfer_id;
+  if found then
+    v_posted.outcome := 'replayed';
+    return v_posted;
+  end if;
+
+  if v_from_floor is not null then
+    update ledger.accounts as a
+       set balance = a.balance - p_posting.amount, updated_at = internal.clock()
+     where a.book_id = p_posting.book_id and a.account = p_posting.from_account
+       and a.balance - a.held - p_posting.amount >= a.floor
+    returning a.balance - a.held into v_posted.from_available;
+    -- An account with credit may be opened by what it spends.
+    if not found and p_posting.amount <= -v_from_floor then
+      insert into ledger.accounts as a (book_id, account, asset, balance, floor)
+      values (p_posting.book_id, p_posting.from_account, v_asset, -p_posting.amount, v_from_floor)
+      on conflict (book_id, account) do nothing
+      returning a.balance - a.held into v_posted.from_available;
+    end if;
+    if v_posted.from_available is null then
+      v_posted.outcome := 'insufficient_funds';
+      return v_posted;
+    end if;
+  end if;
+
+  insert into ledger.transfers as t (
+         transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at)
+  values (p_posting.transfer_id, p_posting.book_id, p_posting.from_account, p_posting.to_account, v_asset, p_posting.amount,
+         p_posting.kind, p_posting.source_type, p_posting.source_id, coalesce(p_posting.effective_at, internal.clock()));
+
+  if v_to_floor is not null then
+    insert into ledger.accounts as a (book_id, account, asset, balance, floor)
+    values (p_posting.book_id, p_posting.to_account, v_asset, p_posting.amount, v_to_floor)
+    on conflict (book_id, account) do update
+       set balance = a.balance + excluded.balance, updated_at = internal.clock()
+    returning a.balance - a.held into v_posted.to_available;
+  end if;
+
+  v_posted.outcome := 'posted';
+  return v_posted;
+end
+$$;
+
+-- sql/10_ledger/release.sql
+
+-- Gives a hold back.
+--
+-- Replay:  a hold that was released already is answered as it stands.
+-- Locks:   the account, then the hold.
+-- Refuses: hold_not_found, hold_closed.
+
+create or replace function ledger.release(p_book_id uuid, p_hold_id uuid)
+returns ledger.holds
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_hold ledger.holds;
+begin
+  -- Whoever is ending this hold has done so before it is read: of two releases the second finds the first.
+  perform ledger.lock(array[h.book_id], h.account)
+     from ledger.holds as h
+    where h.book_id = p_book_id and h.hold_id = p_hold_id;
+
+  select h.* into v_hold
+    from ledger.holds as h
+   where h.book_id = p_book_id and h.hold_id = p_hold_id and h.status = 'released';
+  if found then
+    return v_hold;
+  end if;
+  return ledger.close_hold(p_book_id, p_hold_id, 'released');
+end
+$$;
+
+-- sql/10_ledger/settle.sql
+
+-- Spends a hold, whole or in part; what is not settled becomes available again.
+--
+-- Replay:  a hold settled already with this amount is answered as 'replayed'.
+-- Locks:   the account, then the hold.
+-- Refuses: invalid_amount, hold_not_found, hold_exceeded, hold_closed.
+
+create or replace function ledger.settle(
+  p_book_id    uuid,
+  p_hold_id    uuid,
+  p_to_account text,
+  p_amount     bigint,
+  p_kind       text
+)
+returns ledger.posted
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_hold ledger.holds;
+  v_posted ledger.posted;
+begin
+  if p_amount is null or p_amount <= 0 then
+    perform internal.refuse('invalid_amount', format('%s cannot be settled', p_amount));
+  end if;
+
+  -- Whoever is ending this hold has done so before it is read: of two equal settlements the second finds the first.
+  perform ledger.lock(array[h.book_id], h.account)
+     from ledger.holds as h
+    where h.book_id = p_book_id and h.hold_id = p_hold_id;
+
+  select h.* into v_hold from ledger.holds as h where h.book_id = p_book_id and h.hold_id = p_hold_id;
+  if p_amount > v_hold.amount then
+    perform internal.refuse('hold_exceeded', format('Held: %s, Required: %s', v_hold.amount, p_amount));
+  end if;
+
+  -- The transfer is named by its hold, so a settlement that is repeated finds it in the book.
+  if v_hold.status is distinct from 'settled' or v_hold.settled is distinct from p_amount then
+    v_hold := ledger.close_hold(p_book_id, p_hold_id, 'settled', p_amount);
+  end if;
+
+  select p.* into v_posted
+    from ledger.post(array[row(p_hold_id, p_book_id, v_hold.account, p_to_account, p_amount, p_kind,
+           v_hold.source_type, v_hold.source_id, null)::ledger.posting]) as p;
+  return v_posted;
+end
+$$;
+
+-- sql/10_ledger/statement.sql
+
+-- An account's entries as its owner would read them: signed, in the order in which they count, with the balance after each.
+
+create or replace view ledger.statement
+with (security_invoker = true)
+as
+select e.book_id, e.account, e.asset, e.effective_at, e.recorded_at, e.kind, e.amount,
+       sum(e.amount) over (
+         partition by e.book_id, e.account order by e.effective_at, e.transfer_id)::bigint as balance_after,
+       e.source_type, e.source_id, e.transfer_id
+  from (
+    select t.*, t.to_account as account from ledger.transfers as t
+  ) as t
+ cross join lateral (
+    values (t.book_id, t.to_account,   t.asset, t.effective_at, t.recorded_at, t.kind,  t.amount, t.source_type, t.source_id, t.transfer_id),
+           (t.book_id, t.from_account, t.asset, t.effective_at, t.recorded_at, t.kind, -t.amount, t.source_type, t.source_id, t.transfer_id)
+  ) as e(book_id, account, asset, effective_at, recorded_at, kind, amount, source_type, source_id, transfer_id);
+
+-- sql/20_points/00_tables.sql
+
+-- Points: what earns them, what was submitted, what each user has. Runs once.
+
+insert into ledger.assets (asset, scale) values ('points', 0);
+
+insert into ledger.chart_of_accounts (account, asset, floor, meaning) values
+  ('points',        'points', 0,    'what a user can spend'),
+  ('points.issued', 'points', null, 'where earned points come from'),
+  ('points.spent',  'points', null, 'where spent points go');
+
+create table public.points_rules (
+  event_type         text primary key check (event_type ~ '^[a-z][a-z_]*$'),
+  points             int     not null check (points >= 0),  -- what one event earns; the client never says
+  client_submittable boolean not null,
+  description        text    not null,
+  updated_at         timestamptz not null default internal.clock()
+);
+
+insert into public.points_rules (event_type, points, client_submittable, description) values
+  ('habit_completion',    10, true,  'A habit was completed'),
+  ('workout',             20, true,  'A workout was finished'),
+  ('morning_reflection',  15, true,  'The morning reflection was written'),
+  ('evening_reflection',  15, true,  'The evening reflection was written'),
+  ('goal_achieved',       50, true,  'A goal was reached'),
+  ('streak_milestone',    25, true,  'A streak reached a milestone'),
+  ('activity_completion', 10, true,  'An activity was completed'),
+  ('admin_award',          0, false, 'An administrator awarded points'),
+  ('admin_deduction',      0, false, 'An administrator took points'),
+  ('redeem_coupon',        0, false, 'A coupon was bought with points'),
+  ('coupon_refund',        0, false, 'The points of a coupon were given back'),
+  ('history_import',       0, false, 'Points earned before this book was kept');
+
+create table public.points_events (
+  user_id             uuid not null,
+  id                  uuid not null default internal.uuidv7(),
+  event_type          text not null,  -- no foreign key: every event would lock the one row of its rule
+  event_time          timestamptz not null,
+  points_delta        int  not null,
+  proof_type          text not null default 'internal'
+                      check (proof_type in ('internal', 'google_fit', 'apple_health', 'device_attestation', 'manual_admin', 'automatic')),
+  proof_payload       jsonb,
+  validation_status   text not null default 'pending'
+                      check (validation_status in ('pending', 'validating', 'pending_review', 'flagged', 'validated', 'rejected')),
+  validated_at        timestamptz,
+  validated_by        text,
+  validation_notes    text,
+  trust_score         numeric(5, 2) check (trust_score between 0 and 100),
+  related_entity_type text,
+  related_entity_id   uuid,
+  nonce               text,
+  payload_hash        text not null,
+  device_id           text,
+  device_info         jsonb,
+  ip_address          inet,
+  request_id          text,
+  transfer_id         uuid,  -- the transfer that moved these points; null until then
+  created_at          timestamptz not null default internal.clock(),
+  updated_at          timestamptz not null default internal.clock(),
+  primary key (user_id, id),
+  unique (user_id, payload_hash),
+  constraint only_validated_events_move_points check (transfer_id is null or validation_status = 'validated')
+) with (fillfactor = 80);
+
+create index points_events_history on public.points_events (user_id, event_time desc);
+-- What is not finished: waiting, in review, or validated by hand and not posted. Ids are ordered by time, so the oldest
+-- of each comes first. One index and not three, because every insert evaluates every predicate.
+create index points_events_unfinished on public.points_events (validation_status, id)
+  where transfer_id is null and validation_status <> 'rejected';
+create index points_events_created on public.points_events using brin (created_at);
+
+create table public.user_points_cache (
+  user_id          uuid primary key,
+  available_points bigint not null default 0 check (available_points >= 0),
+  pending_points   bigint not null default 0,
+  lifetime_earned  bigint not null default 0 check (lifetime_earned >= 0),
+  lifetime_spent   bigint not null default 0 check (lifetime_spent >= 0),
+  last_event_id    uuid,
+  updated_at       timestamptz not null default internal.clock()
+) with (fillfactor = 80);
+
+create table public.used_nonces (
+  user_id      uuid not null,
+  nonce        text not null,
+  event_type   text not null,
+  payload_hash text not null,
+  sealed       text,  -- what the first answer held that is nowhere else, encrypted by the function that gave it
+  created_at   timestamptz not null default internal.clock(),
+  expires_at   timestamptz not null default internal.clock() + interval '7 days',
+  primary key (user_id, nonce)
+);
+
+create index used_nonces_to_expire on public.used_nonces (expires_at);
+
+-- What a client says happened, as the corridor hands it on: the arguments of submit_points_event.
+create type internal.points_event_request as (
+  user_id             uuid,
+  event_type          text,
+  event_time          timestamptz,
+  nonce               text,
+  related_entity_type text,
+  related_entity_id   uuid,
+  proof_payload       jsonb,
+  attestation         jsonb,
+  device_id           text,
+  device_info         jsonb,
+  ip_address          inet,
+  request_id          text
+);
+
+-- One change of somebody's points, caused by one event.
+create type internal.points_move as (
+  user_id      uuid,
+  event_id     uuid,
+  points       bigint,       -- signed: earned above zero, spent below
+  pending      bigint,       -- signed: what this changes of the points that wait for validation
+  kind         text,
+  effective_at timestamptz
+);
+
+-- Whether a worker has nothing to do and wants to be woken. A submission wakes nobody who is awake: a notification
+-- makes commits wait for one another.
+create table internal.workers (
+  worker text primary key,
+  asleep boolean not null
+);
+
+-- sql/20_points/cleanup_expired_nonces.sql
+
+-- Forgets the nonces whose time is up, oldest first, at most p_limit of them; returns {"removed": n}.
+-- The copy of a coupon's code that a replay shows goes with them. What a nonce caused stays known for ever: the event
+-- keeps the hash of its payload, so the same submission is still answered as the first time.
+--
+-- Replay:  a nonce that is gone is not there; a second run finds others or none.
+-- Locks:   the nonces, skipping those that are taken: several workers share the work.
+-- Refuses: nothing.
+
+create or replace function public.cleanup_expired_nonces(p_limit int default 10000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_removed int;
+begin
+  with due as materialized (
+    select n.user_id, n.nonce
+      from public.used_nonces as n
+     where n.expires_at <= internal.clock()
+     order by n.expires_at
+     limit p_limit
+       for update skip locked
+  )
+  delete from public.used_nonces as n
+   using due as d
+   where n.user_id = d.user_id and n.nonce = d.nonce;
+  get diagnostics v_removed = row_count;
+  return jsonb_build_object('removed', v_removed);
+end
+$$;
+
+-- sql/20_points/complete_points_event.sql
+
+-- Fills what a hand-written row leaves out: an operator's insert names no payload hash, and needs none to be unique.
+
+create or replace function internal.complete_points_event()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  new.payload_hash := internal.points_event_hash(
+    new.user_id, new.event_type, new.event_time, coalesce(new.nonce, new.id::text), new.related_entity_type, new.related_entity_id);
+  if new.validation_status = 'validated' then
+    new.validated_at := coalesce(new.validated_at, internal.clock());
+  end if;
+  return new;
+end
+$$;
+
+create or replace trigger points_events_are_complete
+before insert on public.points_events
+for each row
+when (new.payload_hash is null)
+execute function internal.complete_points_event();
+
+-- sql/20_points/guard_points_event.sql
+
+-- Keeps the history true, whoever writes it: an event keeps its user and its id, a validated one its points and its
+-- time as well, an event moves only along the listed ways, and none is deleted. The clients' grants and policies come
+-- before this; an operator's hand comes to this.
+--
+-- Refuses: event_frozen, invalid_transition.
+
+create or replace function internal.guard_points_event()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if tg_op = 'DELETE' then
+    perform internal.refuse('event_frozen', format('event %s cannot be deleted', old.id));
+  end if;
+  if (old.user_id, old.id) is distinct from (new.user_id, new.id) then
+    perform internal.refuse('event_frozen', format('event %s keeps its user and its id', old.id));
+  end if;
+  if old.validation_status is distinct from new.validation_status
+     and (old.validation_status, new.validation_status) not in (
+       ('pending', 'validating'),     ('pending', 'pending_review'),    ('pending', 'validated'),     ('pending', 'rejected'),    ('pending', 'flagged'),
+       ('validating', 'pending'),     ('validating', 'pending_review'), ('validating', 'validated'),  ('validating', 'rejected'),
+       ('pending_review', 'pending'), ('pending_review', 'flagged'),    ('pending_review', 'validated'), ('pending_review', 'rejected'),
+       ('flagged', 'pending_review'), ('flagged', 'validated'),         ('flagged', 'rejected')) then
+    perform internal.refuse('invalid_transition', format('from %s to %s', old.validation_status, new.validation_status));
+  end if;
+  if old.validation_status = 'validated'
+     and (old.event_type, old.event_time, old.points_delta, old.payload_hash, old.created_at)
+         is distinct from
+         (new.event_type, new.event_time, new.points_delta, new.payload_hash, new.created_at)
+     or old.transfer_id is not null and old.transfer_id is distinct from new.transfer_id then
+    perform internal.refuse('event_frozen', format('event %s is validated', old.id));
+  end if;
+  return new;
+end
+$$;
+
+-- A pending event may go anywhere, so validation, which is hot, does not pay for this check.
+create or replace trigger points_events_stay_true
+before update on public.points_events
+for each row
+when (old.validation_status <> 'pending' or old.user_id <> new.user_id or old.id <> new.id)
+execute function internal.guard_points_event();
+
+create or replace trigger points_events_stay
+before delete on public.points_events
+for each row execute function internal.guard_points_event();
+
+create or replace trigger points_events_stay_whole
+before truncate on public.points_events
+for each statement execute function internal.append_only();
+
+-- sql/20_points/import_points_events.sql
+
+-- Brings in what happened before this book was kept: events at the time at which they count, validated, posted, and
+-- recorded now. Takes up to 1,000, each by itself: what is refused is named and left out, the others come in.
+-- p_source names where they come from. Each event: {line, user_id, event_type, event_time, points, key, occurrence}.
+-- `key` is the source's own id of the event; without one, `occurrence` tells equal events of a user apart: 1, 2, …
+-- Points may be nothing, which is kept as an event, or below zero.
+-- The answer: {imported, points, known, refused: [{line, code, detail}]}, with the sum of the points that came in.
+--
+-- Replay:  an event that is there already is counted as known.
+-- Locks:   the users' points accounts, then their cache rows, each in order; then the events it writes.
+-- Refuses: the call: invalid_body. An event: invalid_body, nonce_reused, unknown_event_type, event_type_not_submittable,
+--          event_in_future, insufficient_funds.
+
+create or replace function public.import_points_events(p_source text, p_events jsonb)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_answer jsonb;
+  v_raced boolean;
+begin
+  if p_source is null or p_source !~ '^[^[:cntrl:]]{1,100}$' then
+    perform internal.refuse('invalid_body', 'source: must have 1 to 100 characters');
+  end if;
+  if jsonb_typeof(p_events) is distinct from 'array' or jsonb_array_length(p_events) > 1000 then
+    perform internal.refuse('invalid_body', 'events: must be an array of at most 1000');
+  end if;
+
+  for v_try in 1 .. 5 loop
+    begin
+      perform ledger.lock(array(select distinct (e ->> 'user_id')::uuid from jsonb_array_elements(p_events) as e), 'points');
+
+      with line as materialized (
+        select l.*, encode(sha256(convert_to(jsonb_build_array('import', p_source, l.user_id, l.key,
+                 case when l.key is null then jsonb_build_array(l.event_type, l.event_time, l.points, coalesce(l.occurrence, 1)) end
+               )::text, 'UTF8')), 'hex') as payload_hash
+          from rows from (jsonb_to_recordset(p_events) as (
+                 line bigint, user_id uuid, event_type text, event_time timestamptz, points bigint, key text, occurrence int))
+               with ordinality as l(line, user_id, event_type, event_time, points, key, occurrence, position)
+      ), judged as materialized (
+        select l.*,
+               case
+                 when num_nulls(l.line, l.user_id, l.event_type, l.event_time, l.points) > 0 or not isfinite(l.event_time)
+                      or l.points not between -2147483647 and 2147483647 then 'invalid_body'
+                 when e.id is not null and (e.event_type, e.event_time, e.points_delta)
+                      is distinct from (l.event_type, l.event_time, l.points) then 'nonce_reused'
+                 when e.id is not null then 'known'
+                 when r.event_type is null then 'unknown_event_type'
+                 -- The other types belong to something else, a coupon for one, which a line of history does not bring along.
+                 when not r.client_submittable and r.event_type not in ('history_import', 'admin_award', 'admin_deduction')
+                      then 'event_type_not_submittable'
+                 when l.event_time > internal.clock() + interval '10 minutes' then 'event_in_future'
+               end as verdict
+          from line as l
+          left join lateral (select x.id, x.event_type, x.event_time, x.points_delta from public.points_events as x
+                              where x.user_id = l.user_id and x.payload_hash = l.payload_hash limit 1) as e on true
+          left join public.points_rules as r on r.event_type = l.event_type
+      ), paired as materialized (
+        -- The first of those that are one event within this call speaks for the others.
+        select j.*, first_value(j.position) over same as first_position,
+               (j.event_type, j.event_time, j.points) is distinct from
+               (first_value(j.event_type) over same, first_value(j.event_time) over same, first_value(j.points) over same) as differs
+          from judged as j
+        window same as (partition by j.user_id, j.payload_hash, j.verdict is null order by j.position)
+      ), fresh as materialized (
+        -- Earned before spent, so that the ledger, which takes moves in this order, sees what there is to spend.
+        select o.*, internal.uuidv7() as id
+          from (select p.* from paired as p
+                 where p.verdict is null and p.position = p.first_position
+                 order by p.points < 0, p.event_time, p.position) as o
+      ), overdrawn as materialized (
+        select d.event_id, d.available
+          from internal.overdrawn_points(array(
+                 select row(f.user_id, f.id, f.points, 0, f.event_type, f.event_time)::internal.points_move
+                   from fresh as f
+                  order by f.position)) as d
+      ), decided as materialized (
+        select f.*, d.event_id is not null as is_overdrawn, d.available from fresh as f left join overdrawn as d on d.event_id = f.id
+      ), posted as materialized (
+        select m.outcome
+          from internal.move_points(array(
+                 select row(d.user_id, d.id, d.points, 0, d.event_type, d.event_time)::internal.points_move
+                   from decided as d
+                  where not d.is_overdrawn
+                  order by d.id)) as m
+      ), recorded as (
+        insert into public.points_events as e (
+               user_id, id, event_type, event_time, points_delta, proof_type, proof_payload, validation_status,
+               validated_at, validated_by, nonce, payload_hash, transfer_id)
+        select d.user_id, d.id, d.event_type, d.event_time, d.points, 'automatic', jsonb_build_object('line', d.line),
+               'validated', internal.clock(), 'import:' || p_source, d.key, d.payload_hash, case when d.points <> 0 then d.id end
+          from decided as d
+         where not d.is_overdrawn
+      ), refused as (
+        select d.line, 'insufficient_funds' as code, format('points: there were %s to take %s from', d.available, -d.points) as detail
+          from decided as d
+         where d.is_overdrawn
+        union all
+        select p.line, 'nonce_reused', format('key: %s came with another event before', p.key)
+          from paired as p
+         where p.verdict is null and p.differs
+        union all
+        -- What is the same event as one that was refused.
+        select p.line, 'insufficient_funds', format('points: as for line %s', d.line)
+          from paired as p
+          join decided as d on d.position = p.first_position and d.is_overdrawn
+         where p.verdict is null and p.position > p.first_position and not p.differs
+        union all
+        select p.line, p.verdict, case p.verdict
+                 when 'invalid_body' then 'something is missing or out of range'
+                 when 'nonce_reused' then format('key: %s came with another event before', p.key)
+                 when 'event_in_future' then format('event_time: %s lies in the future', p.event_time)
+                 else format('event_type: %s', p.event_type) end
+          from paired as p
+         where p.verdict <> 'known'
+      ), come as (
+        select count(*) as imported, coalesce(sum(d.points), 0) as points from decided as d where not d.is_overdrawn
+      ), gone as (
+        select count(*) as refused, coalesce(jsonb_agg(to_jsonb(r) order by r.line), '[]') as refusals from refused as r
+      )
+      select jsonb_build_object('imported', c.imported, 'points', c.points, 'known', jsonb_array_length(p_events) - c.imported - g.refused,
+               'refused', g.refusals),
+             exists (select from posted as m where m.outcome <> 'posted')
+        into v_answer, v_raced
+        from come as c, gone as g;
+      if not v_raced then
+        return v_answer;
+      end if;
+      raise unique_violation using message = 'the accounts changed under the import';
+    exception
+      -- Users who have no account yet have no lock to wait at: two imports of one file meet only here, where the later
+      -- starts again and finds what the earlier brought.
+      when unique_violation then
+        if v_try = 5 then
+          raise;
+        end if;
+    end;
+  end loop;
+end
+$$;
+
+-- sql/20_points/move_points.sql
+
+-- Moves points for a set of events and keeps user_points_cache equal to the ledger: the only way points move.
+-- Returns what ledger.post says of each event that moves any; the transfer bears the event's id.
+--
+-- Replay:  an event whose transfer is in the book moves nothing again.
+-- Locks:   the accounts, then the cache rows, each in order.
+-- Refuses: insufficient_funds, as an outcome.
+
+create or replace function internal.move_points(p_moves internal.points_move[])
+returns setof ledger.posted
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return query
+  with posted as materialized (
+    select o.*
+      from ledger.post(array(
+             select row(m.event_id, m.user_id,
+                        case when m.points > 0 then 'points.issued' else 'points' end,
+                        case when m.points > 0 then 'points' else 'points.spent' end,
+                        abs(m.points), m.kind, 'points_event', m.event_id, m.effective_at)::ledger.posting
+               from unnest(p_moves) with ordinality as m(user_id, event_id, points, pending, kind, effective_at, position)
+              where m.points <> 0
+              order by m.position)) as o
+  ), counted as (
+    -- Available is earned less spent, so one upsert serves both directions.
+    insert into public.user_points_cache as c (
+           user_id, available_points, pending_points, lifetime_earned, lifetime_spent, last_event_id)
+    select m.user_id, greatest(sum(m.points), 0), sum(m.pending), sum(greatest(m.points, 0)), sum(greatest(-m.points, 0)),
+           (array_agg(m.event_id order by m.position desc))[1]
+      from unnest(p_moves) with ordinality as m(user_id, event_id, points, pending, kind, effective_at, position)
+      left join posted as o on o.transfer_id = m.event_id
+     where m.points = 0 or o.outcome = 'posted'
+     group by m.user_id
+     order by m.user_id
+    on conflict (user_id) do update
+       set available_points = c.available_points + excluded.lifetime_earned - excluded.lifetime_spent,
+           pending_points   = c.pending_points + excluded.pending_points,
+           lifetime_earned  = c.lifetime_earned + excluded.lifetime_earned,
+           lifetime_spent   = c.lifetime_spent + excluded.lifetime_spent,
+           last_event_id    = excluded.last_event_id,
+           updated_at       = excluded.updated_at
+  )
+  select o.* from posted as o;
+end
+$$;
+
+-- sql/20_points/overdrawn_points.sql
+
+-- Which of these moves would take points that were not there: at the time the spending counts, or at any time after it.
+-- A balance that is all right today is not enough; spending put into the past must leave what was spent since.
+-- What is held is not there to be spent. Spending is judged in the order of its time; what is refused leaves its points
+-- to what comes later.
+
+create or replace function internal.overdrawn_points(p_moves internal.points_move[])
+returns table (event_id uuid, available bigint)
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_user_id uuid;
+  v_accepted bigint;
+  v_spending record;
+begin
+  if not exists (select from unnest(p_moves) as m where m.points < 0) then
+    return;
+  end if;
+
+  for v_spending in
+    with move as (
+      select m.*, bool_or(m.points < 0) over (partition by m.user_id) as user_spends
+        from unnest(p_moves) with ordinality as m(user_id, event_id, points, pending, kind, effective_at, position)
+    ), spender as materialized (
+      select distinct m.user_id from move as m where m.user_spends
+    ), entry as (
+      select t.book_id as user_id, t.effective_at, case when t.to_account = 'points' then t.amount else -t.amount end as points,
+             null::uuid as event_id, null::bigint as spent, null::bigint as position
+        from ledger.transfers as t
+        join spender as s on s.user_id = t.book_id
+       where 'points' in (t.from_account, t.to_account)
+      union all
+      -- What is held is spoken for, and must be there in the end.
+      select a.book_id, 'infinity', -a.held, null, null, null
+        from ledger.accounts as a
+        join spender as s on s.user_id = a.book_id
+       where a.account = 'points' and a.held > 0
+      union all
+      -- What these moves spend does not count yet: the loop below decides that.
+      select m.user_id, m.effective_at, greatest(m.points, 0), m.event_id, nullif(greatest(-m.points, 0), 0), m.position
+        from move as m
+       where m.user_spends
+    ), path as (
+      select e.*, sum(e.points) over (partition by e.user_id order by e.effective_at) as balance from entry as e
+    ), ahead as (
+      select p.*, min(p.balance) over (partition by p.user_id order by p.effective_at desc)::bigint as least from path as p
+    )
+    select a.user_id, a.event_id, a.spent, a.least
+      from ahead as a
+     where a.spent is not null
+     order by a.user_id, a.effective_at, a.position
+  loop
+    if v_user_id is distinct from v_spending.user_id then
+      v_user_id := v_spending.user_id;
+      v_accepted := 0;
+    end if;
+    if v_spending.least - v_accepted >= v_spending.spent then
+      v_accepted := v_accepted + v_spending.spent;
+    else
+      event_id := v_spending.event_id;
+      available := greatest(v_spending.least - v_accepted, 0);
+      return next;
+    end if;
+  end loop;
+end
+$$;
+
+-- sql/20_points/points_discrepancies.sql
+
+-- Where the events, the ledger and the cache disagree: the points' own part of ledger.discrepancies.
+
+create or replace view internal.points_discrepancies
+with (security_invoker = true)
+as
+select 'I1' as invariant, e.user_id as book_id, 'event ' || e.id as subject,
+       e.points_delta::text as expected, coalesce(t.amount::text, 'no transfer') as actual
+  from public.points_events as e
+  left join ledger.transfers as t on t.book_id = e.user_id and t.transfer_id = e.transfer_id
+ where e.validation_status = 'validated' and e.points_delta <> 0
+   and (t.transfer_id is null
+        or e.points_delta <> case when t.to_account = 'points' then t.amount else -t.amount end)
+union all
+select 'I2', t.book_id, 'transfer ' || t.transfer_id, 'a validated event', coalesce(e.validation_status, 'no event')
+  from ledger.transfers as t
+  left join public.points_events as e on e.user_id = t.book_id and e.id = t.source_id
+ where t.source_type = 'points_event'
+   and (e.validation_status is distinct from 'validated' or e.transfer_id is distinct from t.transfer_id)
+union all
+select 'I3', coalesce(c.user_id, a.book_id), 'available_points', coalesce(a.balance, 0)::text, coalesce(c.available_points, 0)::text
+  from (select x.book_id, x.balance from ledger.accounts as x where x.account = 'points') as a
+  full join public.user_points_cache as c on c.user_id = a.book_id
+ where coalesce(a.balance, 0) <> coalesce(c.available_points, 0)
+union all
+select 'I3', coalesce(c.user_id, w.user_id), 'pending_points', coalesce(w.points, 0)::text, coalesce(c.pending_points, 0)::text
+  from (select e.user_id, sum(e.points_delta) as points
+          from public.points_events as e
+         where e.validation_status in ('pending', 'pending_review', 'validating', 'flagged')
+         group by e.user_id) as w
+  full join public.user_points_cache as c on c.user_id = w.user_id
+ where coalesce(w.points, 0) <> coalesce(c.pending_points, 0);
+
+-- sql/20_points/points_event_hash.sql
+
+-- SHA-256 over what makes two submissions the same: who, what, when, under which nonce, with which data. A retry may
+-- come from another address and with a new attestation, so these do not count.
+-- The text of a jsonb is canonical: keys in one order, white space in one form.
+
+create or replace function internal.points_event_hash(
+  p_user_id             uuid,
+  p_event_type          text,
+  p_event_time          timestamptz,
+  p_nonce               text,
+  p_related_entity_type text default null,
+  p_related_entity_id   uuid default null,
+  p_proof_payload       jsonb default null,
+  p_device_id           text default null,
+  p_device_info         jsonb default null
+)
+returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return encode(sha256(convert_to(jsonb_build_array(
+    p_user_id, p_event_type, (date_part('epoch', p_event_time) * 1000000)::bigint, p_nonce, p_related_entity_type,
+    p_related_entity_id, p_proof_payload, p_device_id, p_device_info)::text, 'UTF8')), 'hex');
+end
+$$;
+
+-- sql/20_points/refresh_user_points_cache.sql
+
+-- Makes a user's cache row what the ledger says, and returns the points the user can spend.
+-- Posts first what an administrator validated by hand and nothing has posted yet, as the runbook expects.
+--
+-- Replay:  a second refresh finds nothing to post and writes the same row.
+-- Locks:   the events it posts, the account, the cache row.
+-- Refuses: insufficient_funds: a hand-made deduction takes more than there is.
+
+create or replace function public.refresh_user_points_cache(p_user_id uuid)
+returns bigint
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_moves internal.points_move[];
+  v_available bigint;
+begin
+  perform internal.act_for(array[p_user_id]);
+
+  with unposted as (
+    select e.user_id, e.id, e.points_delta, e.event_type, e.event_time
+      from public.points_events as e
+     where e.user_id = p_user_id and e.validation_status = 'validated' and e.transfer_id is null and e.points_delta <> 0
+     order by e.event_time, e.id
+       for update
+  )
+  select array_agg(row(u.user_id, u.id, u.points_delta, 0, u.event_type, u.event_time)::internal.points_move)
+    into v_moves
+    from unposted as u;
+
+  if v_moves is not null then
+    perform internal.refuse('insufficient_funds', format('event %s takes more than the user has', o.transfer_id))
+       from internal.move_points(v_moves) as o
+      where o.outcome = 'insufficient_funds';
+    update public.points_events as e
+       set transfer_id = e.id
+      from unnest(v_moves) as m
+     where e.user_id = m.user_id and e.id = m.event_id;
+  end if;
+
+  perform ledger.lock(array[p_user_id], 'points');
+  -- What others write about this user ends at this row. Only the statement after this one sees all that came before it.
+  insert into public.user_points_cache as c (user_id) values (p_user_id)
+  on conflict (user_id) do update set updated_at = excluded.updated_at;
+
+  update public.user_points_cache as c
+     set available_points = t.earned - t.spent, pending_points = p.pending,
+         lifetime_earned = t.earned, lifetime_spent = t.spent, last_event_id = l.id
+    from (select coalesce(sum(x.amount) filter (where x.to_account = 'points'), 0) as earned,
+                 coalesce(sum(x.amount) filter (where x.from_account = 'points'), 0) as spent
+            from ledger.transfers as x
+           where x.book_id = p_user_id and 'points' in (x.from_account, x.to_account)) as t
+   cross join (select coalesce(sum(e.points_delta), 0) as pending
+                 from public.points_events as e
+                where e.user_id = p_user_id and e.transfer_id is null
+                  and e.validation_status in ('pending', 'validating', 'pending_review', 'flagged')) as p
+    left join lateral (select e.id from public.points_events as e
+                where e.user_id = p_user_id and e.transfer_id is not null order by e.id desc limit 1) as l on true
+   where c.user_id = p_user_id
+  returning c.available_points into v_available;
+  return v_available;
+end
+$$;
+
+-- sql/20_points/submit_points_event.sql
+
+-- Records what a client says happened: submit_points_event_batch with one request, raising its refusal.
+--
+-- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
+-- Locks:   none but the rows it writes.
+-- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, event_in_future, event_too_old.
+
+create or replace function public.submit_points_event(
+  p_user_id             uuid,
+  p_event_type          text,
+  p_event_time          timestamptz,
+  p_nonce               text,
+  p_related_entity_type text default null,
+  p_related_entity_id   uuid default null,
+  p_proof_payload       jsonb default null,
+  p_attestation         jsonb default null,
+  p_device_id           text default null,
+  p_device_info         jsonb default null,
+  p_ip_address          inet default null,
+  p_request_id          text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_outcome internal.outcome;
+begin
+  select o.position, o.answer, o.refusal into v_outcome
+    from internal.submit_points_event_batch(jsonb_build_array(jsonb_build_object(
+           'user_id', p_user_id, 'event_type', p_event_type, 'event_time', p_event_time, 'nonce', p_nonce,
+           'related_entity_type', p_related_entity_type, 'related_entity_id', p_related_entity_id,
+           'proof_payload', p_proof_payload, 'attestation', p_attestation, 'device_id', p_device_id,
+           'device_info', p_device_info, 'ip_address', p_ip_address, 'request_id', p_request_id))) as o;
+  return internal.single(v_outcome);
+end
+$$;
+
+-- sql/20_points/submit_points_event_batch.sql
+
+-- Records what clients say happened; awards nothing. Validation decides later and from the same row.
+-- Each request is an internal.points_event_request.
+--
+-- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
+-- Locks:   none but the rows it writes: nonce, event, then the cache rows in order.
+-- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, event_in_future, event_too_old.
+--
+-- What is new is written without a look-up: the unique keys say whether it was. Only what was not written is looked at
+-- afterwards: is it a replay, or what is wrong with it? It makes no difference then whether the first one came
+-- long ago or won a race just now.
+
+create or replace function internal.submit_points_event_batch(p_requests jsonb)
+returns setof internal.outcome
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan  -- planning these is dearer than running them
+as $$
+declare
+  v_outcome internal.outcome;
+  v_left int[] := '{}';
+begin
+  perform internal.act_for(array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r));
+
+  for v_outcome in
+    with request as materialized (
+      select r.*, p.points, internal.uuidv7() as id, internal.clock() as created_at, internal.points_event_hash(
+               r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
+               r.proof_payload, r.device_id, r.device_info) as payload_hash,
+             p.client_submittable
+               and r.event_time between internal.clock() - interval '7 days'
+                                    and internal.clock() + interval '10 minutes' as acceptable
+        from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
+        left join public.points_rules as p on p.event_type = r.event_type
+    ), claimed as (
+      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash)
+      select r.user_id, r.nonce, r.event_type, r.payload_hash from request as r where r.acceptable
+      on conflict (user_id, nonce) do nothing
+      returning n.user_id
+    ), stored as (
+      insert into public.points_events as e (
+             user_id, id, event_type, event_time, points_delta, proof_payload, related_entity_type, related_entity_id,
+             nonce, payload_hash, device_id, device_info, ip_address, request_id, created_at, updated_at)
+      select r.user_id, r.id, r.event_type, r.event_time, r.points, r.proof_payload, r.related_entity_type,
+             r.related_entity_id, r.nonce, r.payload_hash, r.device_id, r.device_info, r.ip_address, r.request_id,
+             r.created_at, r.created_at
+        from request as r
+        join claimed as c on c.user_id = r.user_id
+      on conflict (user_id, payload_hash) do nothing
+      returning e.user_id, e.id, e.points_delta
+    ), counted as (
+      insert into public.user_points_cache as c (user_id, pending_points)
+      select s.user_id, s.points_delta from stored as s order by s.user_id
+      on conflict (user_id) do update
+         set pending_points = c.pending_points + excluded.pending_points, updated_at = excluded.updated_at
+    )
+    select r.ordinality::int,
+           case when s.id is not null then jsonb_build_object(
+             'id', s.id, 'status', 'pending', 'event_type', r.event_type, 'event_time', r.event_time,
+             'created_at', r.created_at, 'replayed', false) end,
+           null::jsonb
+      from request as r
+      left join stored as s on s.user_id = r.user_id
+  loop
+    if v_outcome.answer is null then
+      v_left := v_left || v_outcome.position;
+    else
+      return next v_outcome;
+    end if;
+  end loop;
+
+  if cardinality(v_left) > 0 then
+    return query
+      select r.ordinality::int,
+             case when e.id is not null then jsonb_build_object(
+               'id', e.id, 'status', 'pending', 'event_type', e.event_type, 'event_time', e.event_time,
+               'created_at', e.created_at, 'replayed', true) end,
+             case
+               when e.id is not null then null
+               when n.nonce is not null then
+                 internal.refusal('nonce_reused', format('nonce: %s came with another payload before', r.nonce))
+               when p.event_type is null then
+                 internal.refusal('unknown_event_type', format('event_type: %s', r.event_type))
+               when not p.client_submittable then
+                 internal.refusal('event_type_not_submittable', format('event_type: %s', r.event_type))
+               when r.event_time > internal.clock() then
+                 internal.refusal('event_in_future', format('event_time: %s, and the server''s clock says %s', r.event_time, internal.clock()))
+               else
+                 internal.refusal('event_too_old', format('event_time: %s is more than 7 days before %s', r.event_time, internal.clock()))
+             end
+        from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
+        left join public.points_rules as p on p.event_type = r.event_type
+        left join public.used_nonces as n on n.user_id = r.user_id and n.nonce = r.nonce
+        left join public.points_events as e on e.user_id = r.user_id and e.payload_hash = internal.points_event_hash(
+               r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
+               r.proof_payload, r.device_id, r.device_info)
+       where r.ordinality = any (v_left);
+  end if;
+
+  if exists (select from internal.workers as w where w.asleep) then
+    perform pg_notify('points_events', '');
+  end if;
+end
+$$;
+
+-- sql/30_coupons/00_tables.sql
+
+-- Coupons: what is on offer, and what was bought with points. Runs once.
+
+create table public.coupon_templates (
+  template_id              uuid primary key default gen_random_uuid(),
+  template_name            text not null,
+  description              text,
+  points_cost              int  not null check (points_cost > 0),
+  coupon_value_type        text not null check (coupon_value_type in ('percentage', 'fixed_amount', 'product')),
+  coupon_value             text not null,
+  partner_name             text,
+  partner_id               text,
+  terms_and_conditions     text,
+  expires_after_days       int  not null default 30 check (expires_after_days > 0),
+  is_active                boolean not null default true,
+  max_redemptions_per_user int  default 1 check (max_redemptions_per_user > 0),  -- null: as often as there are points
+  metadata                 jsonb not null default '{}',
+  created_at               timestamptz not null default internal.clock(),
+  updated_at               timestamptz not null default internal.clock()
+);
+
+create table public.coupons (
+  coupon_id              uuid primary key default internal.uuidv7(),
+  template_id            uuid not null,  -- no foreign key: every redemption would lock the template's one row
+  code_hash              text not null unique check (code_hash ~ '^[0-9a-f]{64}$'),  -- HMAC-SHA-256 of the code, made where the secret is
+  key_id                 text not null,                                             -- which secret
+  plaintext_code         text check (plaintext_code is null),                       -- there for the audits to look at, and always empty
+  status                 text not null default 'issued'
+                         check (status in ('issued', 'held', 'redeemed', 'expired', 'revoked')),
+  issued_to              uuid not null,
+  issued_points_cost     int  not null check (issued_points_cost > 0),
+  issued_at              timestamptz not null default internal.clock(),
+  points_event_id        uuid not null,  -- the redeem_coupon event that paid for it
+  points_remaining       bigint,  -- what was left then, for a replay to answer as the first time
+  expires_at             timestamptz not null,
+  redeemed_at            timestamptz,
+  redeemed_by            text,
+  redemption_proof       jsonb,
+  single_use             boolean not null default true,
+  refunded_at            timestamptz,
+  refund_points_event_id uuid,
+  metadata               jsonb not null default '{}',
+  created_at             timestamptz not null default internal.clock(),
+  updated_at             timestamptz not null default internal.clock()
+);
+
+create index coupons_of_user on public.coupons (issued_to, template_id);
+create index coupons_issued on public.coupons using brin (issued_at);
+
+-- What a client wants to buy, as the corridor hands it on: the arguments of redeem_coupon.
+create type internal.coupon_request as (
+  user_id         uuid,
+  template_id     uuid,
+  idempotency_key text,
+  code_hash       text,
+  key_id          text,
+  sealed_code     text,
+  request_id      text
+);
+
+-- sql/30_coupons/coupon_discrepancies.sql
+
+-- Where coupons break their limits or lack their payment: the coupons' own part of ledger.discrepancies.
+
+create or replace view internal.coupon_discrepancies
+with (security_invoker = true)
+as
+select 'I6' as invariant, null::uuid as book_id, 'code hash ' || c.code_hash as subject, '1 coupon' as expected, count(*) || ' coupons' as actual
+  from public.coupons as c
+ group by c.code_hash
+having count(*) > 1
+union all
+select 'I6', c.issued_to, 'coupons of template ' || c.template_id, 'at most ' || t.max_redemptions_per_user, count(*)::text
+  from public.coupons as c
+  join public.coupon_templates as t on t.template_id = c.template_id
+ group by c.issued_to, c.template_id, t.max_redemptions_per_user
+having count(*) > t.max_redemptions_per_user
+union all
+-- A coupon belongs to whoever paid for it, and what was paid is its price.
+select 'I1', c.issued_to, 'coupon ' || c.coupon_id, (-c.issued_points_cost)::text, coalesce(e.points_delta::text, 'no event')
+  from public.coupons as c
+  left join public.points_events as e on e.user_id = c.issued_to and e.id = c.points_event_id and e.event_type = 'redeem_coupon'
+ where e.points_delta is distinct from -c.issued_points_cost or e.related_entity_id is distinct from c.coupon_id
+union all
+select 'I2', e.user_id, 'redemption ' || e.id, 'a coupon', 'no coupon'
+  from public.points_events as e
+  left join public.coupons as c on c.coupon_id = e.related_entity_id and c.points_event_id = e.id
+ where e.event_type = 'redeem_coupon' and c.coupon_id is null;
+
+-- sql/30_coupons/redeem_coupon.sql
+
+-- Buys one coupon with points: redeem_coupon_batch with one request, raising its refusal.
+--
+-- Replay:  the same template under the same key is answered as the first time, with "replayed".
+-- Locks:   the user's points account.
+-- Refuses: nonce_reused, template_not_found, insufficient_points, coupon_limit_reached.
+
+create or replace function public.redeem_coupon(
+  p_user_id         uuid,
+  p_template_id     uuid,
+  p_idempotency_key text,
+  p_code_hash       text,
+  p_key_id          text,
+  p_sealed_code     text,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_outcome internal.outcome;
+begin
+  select o.position, o.answer, o.refusal into v_outcome
+    from internal.redeem_coupon_batch(jsonb_build_array(jsonb_build_object(
+           'user_id', p_user_id, 'template_id', p_template_id, 'idempotency_key', p_idempotency_key,
+           'code_hash', p_code_hash, 'key_id', p_key_id, 'sealed_code', p_sealed_code, 'request_id', p_request_id))) as o;
+  return internal.single(v_outcome);
+end
+$$;
+
+-- sql/30_coupons/redeem_coupon_batch.sql
+
+-- Buys coupons with points: points leave the ledger, the coupon is issued, and the event that says so is written, together.
+-- Each request is an internal.coupon_request. The code itself never comes here; sealed_code is its copy that only the
+-- function can open, and it comes back with every replay until it is cleaned away.
+--
+-- Replay:  the same template under the same key is answered as the first time, with "replayed".
+-- Locks:   the users' points accounts, in order; under that lock everything is decided.
+-- Refuses: nonce_reused, template_not_found, insufficient_points, coupon_limit_reached.
+--
+-- What can be bought is bought without looking for an earlier request: the unique keys say whether there was one. Only
+-- what was not bought is looked at afterwards.
+
+create or replace function internal.redeem_coupon_batch(p_requests jsonb)
+returns setof internal.outcome
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan  -- planning these is dearer than running them
+as $$
+declare
+  v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
+  v_books uuid[];
+  v_available bigint[];
+  v_outcome internal.outcome;
+  v_bought int[] := '{}';
+begin
+  perform internal.act_for(v_users);
+
+  select array_agg(l.book_id), array_agg(l.available) into v_books, v_available from ledger.lock(v_users, 'points') as l;
+
+  for v_outcome in
+    with request as materialized (
+      select r.*, internal.uuidv7() as coupon_id, internal.uuidv7() as event_id, internal.clock() as issued_at,
+             t.points_cost, internal.clock() + make_interval(days => t.expires_after_days) as expires_at,
+             internal.points_event_hash(r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash
+        from jsonb_populate_recordset(null::internal.coupon_request, p_requests) with ordinality as r
+        join public.coupon_templates as t on t.template_id = r.template_id and t.is_active
+        join unnest(v_books, v_available) as a(book_id, available) on a.book_id = r.user_id and a.available >= t.points_cost
+       where t.max_redemptions_per_user is null
+          or t.max_redemptions_per_user > (
+             select count(*) from public.coupons as c where c.issued_to = r.user_id and c.template_id = r.template_id)
+    ), claimed as (
+      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, sealed)
+      select r.user_id, r.idempotency_key, 'redeem_coupon', r.payload_hash, r.sealed_code from request as r
+       where not exists (
+             select from public.points_events as e where e.user_id = r.user_id and e.payload_hash = r.payload_hash)
+      on conflict (user_id, nonce) do nothing
+      returning n.user_id
+    ), posted as materialized (
+      select o.transfer_id, o.from_available
+        from internal.move_points(array(
+               select row(r.user_id, r.event_id, -r.points_cost, 0, 'redeem_coupon', r.issued_at)::internal.points_move
+                 from request as r
+                 join claimed as c on c.user_id = r.user_id
+                order by r.ordinality)) as o
+       where o.outcome = 'posted'
+    ), recorded as (
+      insert into public.points_events as e (
+             user_id, id, event_type, event_time, points_delta, validation_status, validated_at, validated_by,
+             related_entity_type, related_entity_id, nonce, payload_hash, request_id, transfer_id)
+      select r.user_id, r.event_id, 'redeem_coupon', r.issued_at, -r.points_cost, 'validated', r.issued_at, 'system',
+             'coupon', r.coupon_id, r.idempotency_key, r.payload_hash, r.request_id, p.transfer_id
+        from posted as p
+        join request as r on r.event_id = p.transfer_id
+    ), issued as (
+      insert into public.coupons as c (
+             coupon_id, template_id, code_hash, key_id, issued_to, issued_points_cost, issued_at, points_event_id,
+             points_remaining, expires_at)
+      select r.coupon_id, r.template_id, r.code_hash, r.key_id, r.user_id, r.points_cost, r.issued_at, r.event_id,
+             p.from_available, r.expires_at
+        from posted as p
+        join request as r on r.event_id = p.transfer_id
+    )
+    select r.ordinality::int,
+           jsonb_build_object(
+             'success', true, 'coupon_id', r.coupon_id, 'expires_at', r.expires_at, 'points_cost', r.points_cost,
+             'points_remaining', p.from_available, 'sealed_code', r.sealed_code, 'replayed', false),
+           null::jsonb
+      from posted as p
+      join request as r on r.event_id = p.transfer_id
+  loop
+    v_bought := v_bought || v_outcome.position;
+    return next v_outcome;
+  end loop;
+
+  if cardinality(v_bought) < cardinality(v_users) then
+    return query
+      select r.ordinality::int,
+             case when c.coupon_id is not null then jsonb_build_object(
+               'success', true, 'coupon_id', c.coupon_id, 'expires_at', c.expires_at, 'points_cost', c.issued_points_cost,
+               'points_remaining', c.points_remaining, 'sealed_code', n.sealed, 'replayed', true) end,
+             case
+               when c.coupon_id is not null then null
+               when n.nonce is not null then
+                 internal.refusal('nonce_reused', format('idempotency_key: %s came with another request before', r.idempotency_key))
+               when t.is_active is not true then
+                 internal.refusal('template_not_found', format('template_id: %s', r.template_id))
+               when coalesce(a.available, 0) < t.points_cost then
+                 internal.refusal('insufficient_points', format('Available: %s, Required: %s', coalesce(a.available, 0), t.points_cost))
+               else
+                 internal.refusal('coupon_limit_reached', format('template_id: %s can be had %s times', r.template_id, t.max_redemptions_per_user))
+             end
+        from jsonb_populate_recordset(null::internal.coupon_request, p_requests) with ordinality as r
+        left join public.coupon_templates as t on t.template_id = r.template_id
+        left join unnest(v_books, v_available) as a(book_id, available) on a.book_id = r.user_id
+        left join public.used_nonces as n on n.user_id = r.user_id and n.nonce = r.idempotency_key
+        left join public.points_events as e on e.user_id = r.user_id
+              and e.payload_hash = internal.points_event_hash(r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id)
+        left join public.coupons as c on c.coupon_id = e.related_entity_id
+       where not r.ordinality::int = any (v_bought);
+  end if;
+end
+$$;
+
+-- sql/40_trust/00_tables.sql
+
+-- Trust: how far an event is believed. Runs once.
+
+create table public.trust_policies (
+  policy_id   text primary key,
+  base_score  int not null check (base_score between 0 and 100),    -- what an event starts with
+  validate_at int not null check (validate_at between 0 and 100),   -- from here on it counts by itself
+  review_at   int not null check (review_at between 0 and 100),     -- from here on a person looks at it; below, it is rejected
+  is_active   boolean not null default false,
+  updated_at  timestamptz not null default internal.clock(),
+  constraint thresholds_are_in_order check (review_at <= validate_at)
+);
+
+create unique index one_active_policy on public.trust_policies (is_active) where is_active;
+
+insert into public.trust_policies (policy_id, base_score, validate_at, review_at, is_active) values ('default', 70, 60, 30, true);
+
+create table public.trust_rules (
+  rule_id      text primary key,
+  feature      text not null check (feature in ('seconds_to_nearest_event')),
+  below        numeric not null,          -- the rule hits when the feature is smaller
+  weight       int not null,              -- added to the score
+  insight_type text not null,             -- what an event that this rule brings down is filed under
+  mode         text not null default 'enforce' check (mode in ('off', 'shadow', 'enforce')),
+  updated_at   timestamptz not null default internal.clock()
+);
+
+-- The nearer rule comes on top of the farther one: 70 - 20 = 50 goes to review, 70 - 20 - 25 = 25 is rejected.
+insert into public.trust_rules (rule_id, feature, below, weight, insight_type) values
+  ('spacing_under_ten_seconds', 'seconds_to_nearest_event', 10, -20, 'velocity_anomaly'),
+  ('spacing_under_one_second',  'seconds_to_nearest_event',  1, -25, 'velocity_anomaly');
+
+create table public.fraud_insights (
+  insight_id        uuid primary key default internal.uuidv7(),
+  user_id           uuid not null,
+  insight_type      text not null check (insight_type in (
+                      'velocity_anomaly', 'impossible_location', 'suspicious_pattern', 'device_mismatch', 'replay_attempt',
+                      'bulk_submission', 'honeypot_triggered', 'attestation_failure', 'low_trust_score', 'manual_flag')),
+  severity          text not null check (severity in ('low', 'medium', 'high', 'critical')),
+  score             numeric(5, 2),
+  details           jsonb not null default '{}',
+  related_event_ids uuid[] not null default '{}',
+  resolved          boolean not null default false,
+  resolved_at       timestamptz,
+  resolved_by       text,
+  resolution_notes  text,
+  created_at        timestamptz not null default internal.clock(),
+  constraint resolved_means_when check (resolved = (resolved_at is not null))
+);
+
+create index fraud_insights_of_user on public.fraud_insights (user_id, created_at desc);
+create index fraud_insights_open on public.fraud_insights (created_at) where not resolved;
+
+-- sql/40_trust/score_points_events.sql
+
+-- How far each event is believed, 0 to 100, and which rules brought it there with what they saw.
+-- Spacing goes by the events' own times and looks only at what the user sent before: of two that lie too close,
+-- the later to arrive is the suspect.
+
+create or replace function internal.score_points_events(p_events public.points_events[])
+returns table (event_id uuid, trust_score int, hits jsonb, insight_type text)
+language sql stable
+set search_path = ''
+as $$
+  select e.id,
+         greatest(0, least(100, p.base_score + coalesce(h.weight, 0)))::int,
+         coalesce(h.hits, '[]'),
+         coalesce(h.insight_type, 'low_trust_score')
+    from unnest(p_events) as e
+   cross join (select t.base_score from public.trust_policies as t where t.is_active) as p
+   cross join lateral (
+         select min(abs(extract(epoch from o.event_time - e.event_time))) as seconds_to_nearest_event
+           from public.points_events as o
+           join public.points_rules as r on r.event_type = o.event_type and r.client_submittable
+          where o.user_id = e.user_id
+            and o.event_time between e.event_time - interval '1 minute' and e.event_time + interval '1 minute'
+            and o.id < e.id) as f
+    left join lateral (
+         select sum(t.weight) filter (where t.mode = 'enforce') as weight,
+                jsonb_agg(jsonb_build_object('rule', t.rule_id, 'mode', t.mode, 'weight', t.weight, 'below', t.below,
+                  'observed', round(f.seconds_to_nearest_event, 3)) order by t.weight) as hits,
+                (array_agg(t.insight_type order by t.weight) filter (where t.mode = 'enforce'))[1] as insight_type
+           from public.trust_rules as t
+          where t.mode <> 'off' and f.seconds_to_nearest_event < t.below) as h on true
+$$;
+
+-- sql/40_trust/validate_points_events.sql
+
+-- Decides pending events: scores them, validates, sends to review or rejects, and posts the points of what it validates.
+-- Takes the oldest p_limit, or the one that is named. Several workers share the queue without waiting for one another.
+--
+-- Replay:  a decided event is not pending any more; a second run finds others or none.
+-- Locks:   the events, skipping those another worker has; then accounts and cache rows, each in order.
+-- Refuses: event_not_found, when one is named and is not pending.
+
+create or replace function public.validate_points_events(p_event_id uuid default null, p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_events public.points_events[];
+  v_answer jsonb;
+begin
+  if p_event_id is null then
+    select array_agg(c.event) into v_events
+      from (select e as event
+              from public.points_events as e
+             where e.validation_status = 'pending' and e.transfer_id is null
+             order by e.id
+             limit p_limit
+               for update skip locked) as c;
+  else
+    select array_agg(c.event) into v_events
+      from (select e as event
+              from public.points_events as e
+             where e.validation_status = 'pending' and e.transfer_id is null and e.id = p_event_id
+               for update) as c;
+    if v_events is null then
+      perform internal.refuse('event_not_found', format('event_id: %s is not pending', p_event_id));
+    end if;
+  end if;
+
+  if v_events is null then
+    return '{"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}';
+  end if;
+
+  with scored as materialized (
+    select e.user_id, e.id, e.points_delta, e.event_type, e.event_time, s.trust_score, s.hits, s.insight_type, p.validate_at, p.review_at,
+           case when s.trust_score >= p.validate_at then 'validated'
+                when s.trust_score >= p.review_at then 'pending_review'
+                else 'rejected' end as verdict
+      from unnest(v_events) as e
+      join internal.score_points_events(v_events) as s on s.event_id = e.id
+     cross join (select t.validate_at, t.review_at from public.trust_policies as t where t.is_active) as p
+  ), moved as materialized (
+    -- What goes to review keeps waiting and moves nothing.
+    select m.transfer_id
+      from internal.move_points(array(
+             select row(s.user_id, s.id, case when s.verdict = 'validated' then s.points_delta else 0 end,
+                        -s.points_delta, s.event_type, s.event_time)::internal.points_move
+               from scored as s
+              where s.verdict <> 'pending_review'
+              order by s.id)) as m
+     where m.outcome in ('posted', 'replayed')
+  ), decided as (
+    update public.points_events as e
+       set validation_status = s.verdict, trust_score = s.trust_score, transfer_id = m.transfer_id,
+           validated_at = case when s.verdict = 'validated' then internal.clock() end,
+           validated_by = case when s.verdict = 'validated' then 'system' end,
+           updated_at = internal.clock()
+      from scored as s
+      left join moved as m on m.transfer_id = s.id
+     where e.user_id = s.user_id and e.id = s.id
+    returning e.id, e.user_id, e.validation_status, e.points_delta, e.trust_score
+  ), suspected as (
+    insert into public.fraud_insights as f (user_id, insight_type, severity, score, details, related_event_ids)
+    select s.user_id, s.insight_type, case when s.verdict = 'rejected' then 'high' else 'medium' end, s.trust_score,
+           jsonb_build_object('rules', s.hits, 'validate_at', s.validate_at, 'review_at', s.review_at), array[s.id]
+      from scored as s
+     where s.verdict <> 'validated'
+    returning f.user_id, f.insight_type, f.severity, f.score
+  )
+  select jsonb_build_object(
+           'validated', count(*) filter (where d.validation_status = 'validated'),
+           'pending_review', count(*) filter (where d.validation_status = 'pending_review'),
+           'rejected', count(*) filter (where d.validation_status = 'rejected'),
+           'events', coalesce(jsonb_agg(jsonb_build_object(
+             'event_id', d.id, 'user_id', d.user_id, 'validation_status', d.validation_status, 'trust_score', d.trust_score,
+             'points_awarded', case when d.validation_status = 'validated' then d.points_delta else 0 end)), '[]'),
+           'insights', (
+             select coalesce(jsonb_agg(to_jsonb(f)), '[]') from suspected as f))
+    into v_answer
+    from decided as d;
+  return v_answer;
+end
+$$;
+
+-- sql/80_operations/00_tables.sql
+
+-- Operating the whole. Runs once.
+
+create table public.migration_audit (
+  migration_name  text not null,
+  environment     text not null default 'production',
+  applied_by      text not null,
+  approved_by     text,
+  applied_at      timestamptz not null default internal.clock(),
+  backup_taken    boolean not null default false,
+  backup_location text,
+  rollback_tested boolean not null default false,
+  notes           text,
+  primary key (migration_name, environment)
+);
+
+-- sql/80_operations/discrepancies.sql
+
+-- Everything that does not agree, and must be empty: one row a fault, with the invariant it breaks (I1 to I6).
+-- `tallybook verify`, the admin page, the canary's gate and every test read this.
+
+create or replace view ledger.discrepancies
+with (security_invoker = true)
+as
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from ledger.account_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.points_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.coupon_discrepancies as d;
+
+-- sql/80_operations/readiness.sql
+
+-- What /readyz asks: is the database there, and is its schema the one this version of the library was written for?
+
+create or replace function public.readiness()
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object('schema', '0.1', 'time', internal.clock());
+end
+$$;
+
+-- policies/00_foundation.sql
+
+-- Who may use the helpers. Owners need the right to create in a schema while functions are handed to them; 99_last.sql
+-- takes it back.
+
+revoke all on schema internal, ledger from public;
+grant usage on schema internal to tallybook_procedures, tallybook_upkeep, tallybook_functions, tallybook_worker, tallybook_operator;
+grant usage on schema internal to anon, authenticated, service_role;  -- policies call internal.caller_id(); nothing else in it is theirs
+grant usage on schema ledger to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+grant usage on schema public to
+  anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep, tallybook_functions, tallybook_worker, tallybook_operator;
+grant create on schema public, internal to tallybook_procedures, tallybook_upkeep;
+
+revoke all on internal.refusals from public, anon, authenticated, service_role;
+grant select on internal.refusals to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+
+revoke all on function
+  internal.clock(), internal.uuidv7(), internal.caller_id(), internal.subjects(), internal.act_for(uuid[]),
+  internal.refusal(text, text), internal.refuse(text, text), internal.single(internal.outcome), internal.append_only()
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.clock(), internal.uuidv7(), internal.subjects(), internal.act_for(uuid[]),
+  internal.refusal(text, text), internal.refuse(text, text), internal.single(internal.outcome)
+to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+
+grant execute on function internal.caller_id() to anon, authenticated, service_role;
+
+-- policies/10_ledger.sql
+
+-- Who may touch the book: procedures, for the books of the call's subjects; upkeep, for all. Nobody writes by hand.
+
+revoke all on ledger.assets, ledger.chart_of_accounts, ledger.accounts, ledger.transfers, ledger.holds, ledger.statement,
+  ledger.account_discrepancies from public, anon, authenticated, service_role;
+
+grant select on ledger.assets, ledger.chart_of_accounts to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+grant select, insert, update on ledger.accounts, ledger.holds to tallybook_procedures, tallybook_upkeep;
+grant select, insert on ledger.transfers to tallybook_procedures, tallybook_upkeep;
+grant select on ledger.accounts, ledger.holds, ledger.transfers, ledger.statement, ledger.account_discrepancies to tallybook_operator;
+
+alter table ledger.accounts  enable row level security;
+alter table ledger.transfers enable row level security;
+alter table ledger.holds     enable row level security;
+alter table ledger.accounts  force row level security;
+alter table ledger.transfers force row level security;
+alter table ledger.holds     force row level security;
+
+drop policy if exists "a procedure touches the accounts of its subjects" on ledger.accounts;
+create policy "a procedure touches the accounts of its subjects" on ledger.accounts to tallybook_procedures
+  using (book_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "a procedure touches the transfers of its subjects" on ledger.transfers;
+create policy "a procedure touches the transfers of its subjects" on ledger.transfers to tallybook_procedures
+  using (book_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "a procedure touches the holds of its subjects" on ledger.holds;
+create policy "a procedure touches the holds of its subjects" on ledger.holds to tallybook_procedures
+  using (book_id = any ((select internal.subjects())::uuid[]));
+
+drop policy if exists "upkeep and operators see every account" on ledger.accounts;
+create policy "upkeep and operators see every account" on ledger.accounts to tallybook_upkeep, tallybook_operator using (true);
+drop policy if exists "upkeep and operators see every transfer" on ledger.transfers;
+create policy "upkeep and operators see every transfer" on ledger.transfers to tallybook_upkeep, tallybook_operator using (true);
+drop policy if exists "upkeep and operators see every hold" on ledger.holds;
+create policy "upkeep and operators see every hold" on ledger.holds to tallybook_upkeep, tallybook_operator using (true);
+
+revoke all on function
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
+  ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
+  ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
+  ledger.balance_as_of(uuid, text, timestamptz, timestamptz)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
+  ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
+  ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int)
+to tallybook_procedures, tallybook_upkeep;
+
+grant execute on function ledger.balance_as_of(uuid, text, timestamptz, timestamptz)
+to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+
+revoke all on function public.expire_holds(int) from public, anon, authenticated, service_role;
+alter function public.expire_holds(int) owner to tallybook_upkeep;
+grant execute on function public.expire_holds(int) to tallybook_worker, tallybook_operator;
+
+-- policies/20_points.sql
+
+-- Points: a user reads what is theirs, the procedures write, an operator mends by hand under the triggers' eyes.
+
+revoke all on public.points_rules, public.points_events, public.user_points_cache, public.used_nonces, internal.workers,
+  internal.points_discrepancies from public, anon, authenticated, service_role;
+
+grant select on public.points_rules, public.points_events, public.user_points_cache to authenticated, service_role;
+grant select on public.points_rules to tallybook_procedures, tallybook_upkeep;
+grant select, insert, update on public.points_events, public.user_points_cache to tallybook_procedures, tallybook_upkeep;
+grant select, insert on public.used_nonces to tallybook_procedures;
+grant select, update, delete on public.used_nonces to tallybook_upkeep;
+grant select on internal.workers to tallybook_procedures;
+grant select, insert, update, delete on internal.workers to tallybook_worker;
+grant select, insert, update on public.points_rules, public.points_events to tallybook_operator;
+grant select on public.user_points_cache, public.used_nonces, internal.points_discrepancies to tallybook_operator;
+
+alter table public.points_rules      enable row level security;
+alter table public.points_events     enable row level security;
+alter table public.user_points_cache enable row level security;
+alter table public.used_nonces       enable row level security;
+alter table public.points_rules      force row level security;
+alter table public.points_events     force row level security;
+alter table public.user_points_cache force row level security;
+alter table public.used_nonces       force row level security;
+
+drop policy if exists "everybody signed in reads what earns points" on public.points_rules;
+create policy "everybody signed in reads what earns points" on public.points_rules for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets what earns points" on public.points_rules;
+create policy "an operator sets what earns points" on public.points_rules to tallybook_operator using (true);
+
+drop policy if exists "a user reads their own points events" on public.points_events;
+create policy "a user reads their own points events" on public.points_events for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a user reads their own balance" on public.user_points_cache;
+create policy "a user reads their own balance" on public.user_points_cache for select to authenticated
+  using (user_id = (select internal.caller_id()));
+
+drop policy if exists "the service reads every points event" on public.points_events;
+create policy "the service reads every points event" on public.points_events for select to service_role using (true);
+drop policy if exists "the service reads every balance" on public.user_points_cache;
+create policy "the service reads every balance" on public.user_points_cache for select to service_role using (true);
+
+drop policy if exists "a procedure touches the points events of its subjects" on public.points_events;
+create policy "a procedure touches the points events of its subjects" on public.points_events to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "a procedure touches the balances of its subjects" on public.user_points_cache;
+create policy "a procedure touches the balances of its subjects" on public.user_points_cache to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "a procedure touches the nonces of its subjects" on public.used_nonces;
+create policy "a procedure touches the nonces of its subjects" on public.used_nonces to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+
+drop policy if exists "upkeep and operators see every points event" on public.points_events;
+create policy "upkeep and operators see every points event" on public.points_events
+  to tallybook_upkeep, tallybook_operator using (true);
+drop policy if exists "upkeep and operators see every balance" on public.user_points_cache;
+create policy "upkeep and operators see every balance" on public.user_points_cache
+  to tallybook_upkeep, tallybook_operator using (true);
+drop policy if exists "upkeep and operators see every nonce" on public.used_nonces;
+create policy "upkeep and operators see every nonce" on public.used_nonces
+  to tallybook_upkeep, tallybook_operator using (true);
+
+revoke all on function
+  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[]),
+  internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(),
+  public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text),
+  public.refresh_user_points_cache(uuid)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[])
+to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+
+alter function internal.submit_points_event_batch(jsonb) owner to tallybook_procedures;
+alter function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
+  owner to tallybook_procedures;
+alter function public.refresh_user_points_cache(uuid) owner to tallybook_procedures;
+
+grant execute on function internal.submit_points_event_batch(jsonb) to tallybook_functions;
+grant execute on function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
+to tallybook_functions, service_role;
+grant execute on function public.refresh_user_points_cache(uuid) to service_role, tallybook_worker, tallybook_operator;
+
+revoke all on function public.cleanup_expired_nonces(int) from public, anon, authenticated, service_role;
+alter function public.cleanup_expired_nonces(int) owner to tallybook_upkeep;
+grant execute on function public.cleanup_expired_nonces(int) to service_role, tallybook_worker, tallybook_operator;
+
+revoke all on function internal.overdrawn_points(internal.points_move[]), public.import_points_events(text, jsonb)
+from public, anon, authenticated, service_role;
+grant execute on function internal.overdrawn_points(internal.points_move[]) to tallybook_upkeep;
+alter function public.import_points_events(text, jsonb) owner to tallybook_upkeep;
+grant execute on function public.import_points_events(text, jsonb) to tallybook_operator;
+
+-- policies/30_coupons.sql
+
+-- Coupons: everybody signed in sees what is on offer, a user reads their own coupons, the procedures issue.
+
+revoke all on public.coupon_templates, public.coupons, internal.coupon_discrepancies
+from public, anon, authenticated, service_role;
+
+grant select on public.coupon_templates, public.coupons to authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+grant insert, update on public.coupons to tallybook_procedures, tallybook_upkeep;
+grant select, insert, update on public.coupon_templates to tallybook_operator;
+grant select, update on public.coupons to tallybook_operator;
+grant select on internal.coupon_discrepancies to tallybook_operator;
+
+alter table public.coupon_templates enable row level security;
+alter table public.coupons          enable row level security;
+alter table public.coupon_templates force row level security;
+alter table public.coupons          force row level security;
+
+drop policy if exists "everybody signed in sees the coupons on offer" on public.coupon_templates;
+create policy "everybody signed in sees the coupons on offer" on public.coupon_templates for select to authenticated
+  using (is_active);
+drop policy if exists "the service and the procedures see every template" on public.coupon_templates;
+create policy "the service and the procedures see every template" on public.coupon_templates for select
+  to service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets what is on offer" on public.coupon_templates;
+create policy "an operator sets what is on offer" on public.coupon_templates to tallybook_operator using (true);
+
+drop policy if exists "a user reads their own coupons" on public.coupons;
+create policy "a user reads their own coupons" on public.coupons for select to authenticated
+  using (issued_to = (select internal.caller_id()));
+drop policy if exists "the service reads every coupon" on public.coupons;
+create policy "the service reads every coupon" on public.coupons for select to service_role using (true);
+drop policy if exists "a procedure touches the coupons of its subjects" on public.coupons;
+create policy "a procedure touches the coupons of its subjects" on public.coupons to tallybook_procedures
+  using (issued_to = any ((select internal.subjects())::uuid[]));
+drop policy if exists "upkeep and operators see every coupon" on public.coupons;
+create policy "upkeep and operators see every coupon" on public.coupons to tallybook_upkeep, tallybook_operator using (true);
+
+revoke all on function
+  internal.redeem_coupon_batch(jsonb), public.redeem_coupon(uuid, uuid, text, text, text, text, text)
+from public, anon, authenticated, service_role;
+
+alter function internal.redeem_coupon_batch(jsonb) owner to tallybook_procedures;
+alter function public.redeem_coupon(uuid, uuid, text, text, text, text, text) owner to tallybook_procedures;
+
+grant execute on function internal.redeem_coupon_batch(jsonb) to tallybook_functions;
+grant execute on function public.redeem_coupon(uuid, uuid, text, text, text, text, text) to tallybook_functions, service_role;
+
+-- policies/40_trust.sql
+
+-- Trust: clients never learn how they are judged.
+
+revoke all on public.trust_policies, public.trust_rules, public.fraud_insights from public, anon, authenticated, service_role;
+
+grant select on public.trust_policies, public.trust_rules, public.fraud_insights to service_role, tallybook_upkeep;
+grant insert on public.fraud_insights to tallybook_upkeep;
+grant select, insert, update on public.trust_policies, public.trust_rules, public.fraud_insights to tallybook_operator;
+
+alter table public.trust_policies enable row level security;
+alter table public.trust_rules    enable row level security;
+alter table public.fraud_insights enable row level security;
+alter table public.trust_policies force row level security;
+alter table public.trust_rules    force row level security;
+alter table public.fraud_insights force row level security;
+
+drop policy if exists "the service and upkeep read the trust policies" on public.trust_policies;
+create policy "the service and upkeep read the trust policies" on public.trust_policies for select
+  to service_role, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the trust policies" on public.trust_policies;
+create policy "an operator sets the trust policies" on public.trust_policies to tallybook_operator using (true);
+drop policy if exists "the service and upkeep read the trust rules" on public.trust_rules;
+create policy "the service and upkeep read the trust rules" on public.trust_rules for select
+  to service_role, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the trust rules" on public.trust_rules;
+create policy "an operator sets the trust rules" on public.trust_rules to tallybook_operator using (true);
+drop policy if exists "the service reads every fraud insight" on public.fraud_insights;
+create policy "the service reads every fraud insight" on public.fraud_insights for select to service_role using (true);
+drop policy if exists "upkeep and operators see every fraud insight" on public.fraud_insights;
+create policy "upkeep and operators see every fraud insight" on public.fraud_insights
+  to tallybook_upkeep, tallybook_operator using (true);
+
+revoke all on function
+  internal.score_points_events(public.points_events[]), public.validate_points_events(uuid, int)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.score_points_events(public.points_events[]) to tallybook_upkeep;
+
+alter function public.validate_points_events(uuid, int) owner to tallybook_upkeep;
+grant execute on function public.validate_points_events(uuid, int) to tallybook_functions, tallybook_worker, service_role, tallybook_operator;
+
+-- policies/80_operations.sql
+
+-- Operating: the audit of migrations, and what must agree.
+
+revoke all on public.migration_audit, ledger.discrepancies from public, anon, authenticated, service_role;
+grant select, insert on public.migration_audit to tallybook_operator;
+grant select on ledger.discrepancies to tallybook_operator;
+
+alter table public.migration_audit enable row level security;
+alter table public.migration_audit force row level security;
+
+drop policy if exists "an operator keeps the audit of migrations" on public.migration_audit;
+create policy "an operator keeps the audit of migrations" on public.migration_audit to tallybook_operator using (true);
+
+revoke all on function public.readiness() from public, anon, authenticated, service_role;
+alter function public.readiness() owner to tallybook_upkeep;
+grant execute on function public.readiness() to service_role, tallybook_functions, tallybook_worker, tallybook_operator;
+
+-- policies/99_last.sql
+
+-- Takes back what the owners needed only while functions were handed to them.
+
+revoke create on schema public, internal from tallybook_procedures, tallybook_upkeep;
