@@ -35,7 +35,8 @@ drop policy if exists "upkeep and operators see every coupon" on public.coupons;
 create policy "upkeep and operators see every coupon" on public.coupons to tallybook_upkeep, tallybook_operator using (true);
 
 revoke all on function
-  internal.redeem_coupon_batch(jsonb), public.redeem_coupon(uuid, uuid, text, text, text, text, text)
+  internal.redeem_coupon_batch(jsonb), public.redeem_coupon(uuid, uuid, text, text, text, text, text),
+  internal.touch_coupon_template()
 from public, anon, authenticated, service_role;
 
 alter function internal.redeem_coupon_batch(jsonb) owner to tallybook_procedures;

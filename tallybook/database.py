@@ -30,9 +30,9 @@ TRIES_MAX: Final = 4
 T = TypeVar("T")
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]]
 
-# The same request may succeed when sent again: the transaction did not happen, or was interrupted
-# where its idempotency key makes the repetition safe.
-_CONFLICTS: Final = ("40001", "40P01")
+# The same request may succeed when sent again: serialization failure, deadlock, and a unique key
+# that somebody took meanwhile, whom the next try will see.
+_CONFLICTS: Final = ("40001", "40P01", "23505")
 _AWAY: Final = ("08", "53", "55P03", "57", "58")
 
 

@@ -1,4 +1,4 @@
-"""The API in OpenAPI 3.1, made from the routes: what is served and what is described is one thing."""
+"""The API in OpenAPI 3.1, made from the routes: what is served is what is described."""
 
 from __future__ import annotations
 

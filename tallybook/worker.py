@@ -79,7 +79,7 @@ class Worker:
                     await self._pause(seconds)
                 else:
                     if failures:
-                        logs.log("worker.database_back", failures=failures)
+                        logs.log("worker.recovered", failures=failures)
                     failures = 0
         finally:
             await self.close()
@@ -105,9 +105,10 @@ class Worker:
     async def _round(self) -> None:
         """Look for work. Only who has said that it is asleep, and has looked since, sleeps."""
         if time.monotonic() >= self._upkeep_at:
+            # Set first: upkeep that fails is tried again when it is due, and holds nothing up.
+            self._upkeep_at = time.monotonic() + self._upkeep_seconds
             await self._keep_house()
             await self._doorbell.sweep()
-            self._upkeep_at = time.monotonic() + self._upkeep_seconds
         wanted = self._set_size
         found = await self._validate_set()
         if found:

@@ -311,7 +311,7 @@ class World:
         """Call a set-based core; the outcomes in the order of the requests."""
         rows = self.rows(
             f"select * from {core}(%s::jsonb) order by position",
-            (json.dumps(requests, default=_plain),),
+            (json.dumps(requests, default=plain),),
             through or self.functions,
         )
         return [Outcome(**row) for row in rows]
@@ -364,7 +364,8 @@ class World:
             time.sleep(0.002)
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """What JSON has no form for, as Postgres reads it."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

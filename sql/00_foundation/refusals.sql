@@ -15,6 +15,7 @@ with entry (code, status, title, hint) as (
     ('insufficient_funds',    400, 'The account does not hold enough', null),
     ('invalid_amount',        400, 'The amount must be greater than zero', null),
     ('hold_not_found',        404, 'There is no such hold', null),
+    ('hold_reused',           409, 'This hold was made with another amount or account', 'Make a new id for every new hold.'),
     ('hold_closed',           409, 'The hold was already settled, released or expired', null),
     ('hold_exceeded',         400, 'More cannot be settled than was held', null),
     -- points

@@ -2,7 +2,7 @@
 --
 -- Replay:  a hold id that exists already is answered with that hold as it stands; nothing is held twice.
 -- Locks:   the account.
--- Refuses: invalid_amount, insufficient_funds.
+-- Refuses: invalid_amount, hold_reused, insufficient_funds.
 
 create or replace function ledger.hold(
   p_book_id     uuid,
@@ -29,6 +29,9 @@ begin
 
   select h.* into v_hold from ledger.holds as h where h.book_id = p_book_id and h.hold_id = p_hold_id;
   if found then
+    if (v_hold.account, v_hold.amount) is distinct from (p_account, p_amount) then
+      perform internal.refuse('hold_reused', format('hold %s is of %s in %s', p_hold_id, v_hold.amount, v_hold.account));
+    end if;
     return v_hold;
   end if;
 

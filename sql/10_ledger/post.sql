@@ -29,6 +29,8 @@ begin
              transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
      cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
       join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
+      -- What is in the book already counts for nothing.
+     where not exists (select from ledger.transfers as t where t.book_id = p.book_id and t.transfer_id = p.transfer_id)
   ), locked as materialized (
     select k.book_id, k.account, coalesce(a.room, -k.floor) as room
       from (select distinct l.book_id, l.account, l.floor from leg as l order by l.book_id, l.account) as k

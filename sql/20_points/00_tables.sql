@@ -57,7 +57,8 @@ create table public.points_events (
   updated_at          timestamptz not null default internal.clock(),
   primary key (user_id, id),
   unique (user_id, payload_hash),
-  constraint only_validated_events_move_points check (transfer_id is null or validation_status = 'validated')
+  constraint a_validated_event_moves_points_under_its_own_name
+    check (transfer_id is null or transfer_id = id and validation_status = 'validated')
 ) with (fillfactor = 80);
 
 create index points_events_history on public.points_events (user_id, event_time desc);

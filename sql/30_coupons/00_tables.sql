@@ -46,6 +46,20 @@ create table public.coupons (
 create index coupons_of_user on public.coupons (issued_to, template_id);
 create index coupons_issued on public.coupons using brin (issued_at);
 
+-- A coupon keeps what it was sold as, whoever writes; only its state moves.
+create trigger coupons_keep_their_facts
+before update of coupon_id, template_id, code_hash, key_id, issued_to, issued_points_cost, issued_at, points_event_id on public.coupons
+for each statement execute function internal.append_only();
+
+create trigger coupons_stay
+before delete or truncate on public.coupons
+for each statement execute function internal.append_only();
+
+-- Coupons point at their template without a foreign key, so it is switched off and never removed.
+create trigger coupon_templates_stay
+before delete or truncate on public.coupon_templates
+for each statement execute function internal.append_only();
+
 -- What a client wants to buy, as the corridor hands it on: the arguments of redeem_coupon.
 create type internal.coupon_request as (
   user_id         uuid,

@@ -8,11 +8,12 @@ select 'I6' as invariant, null::uuid as book_id, 'code hash ' || c.code_hash as 
  group by c.code_hash
 having count(*) > 1
 union all
+-- A limit that is lowered does not condemn what was sold before.
 select 'I6', c.issued_to, 'coupons of template ' || c.template_id, 'at most ' || t.max_redemptions_per_user, count(*)::text
   from public.coupons as c
   join public.coupon_templates as t on t.template_id = c.template_id
- group by c.issued_to, c.template_id, t.max_redemptions_per_user
-having count(*) > t.max_redemptions_per_user
+ group by c.issued_to, c.template_id, t.max_redemptions_per_user, t.updated_at
+having count(*) > t.max_redemptions_per_user and max(c.issued_at) > t.updated_at
 union all
 -- A coupon belongs to whoever paid for it, and what was paid is its price.
 select 'I1', c.issued_to, 'coupon ' || c.coupon_id, (-c.issued_points_cost)::text, coalesce(e.points_delta::text, 'no event')

@@ -3,7 +3,7 @@
 --
 -- Replay:  a decided event is not pending any more; a second run finds others or none.
 -- Locks:   the events, skipping those another worker has; then accounts and cache rows, each in order.
--- Refuses: event_not_found, when one is named and is not pending.
+-- Refuses: unavailable, when no trust policy is active; event_not_found, when one is named and is not pending.
 
 create or replace function public.validate_points_events(p_event_id uuid default null, p_limit int default 1000)
 returns jsonb
@@ -14,6 +14,10 @@ declare
   v_events public.points_events[];
   v_answer jsonb;
 begin
+  if not exists (select from public.trust_policies as p where p.is_active) then
+    perform internal.refuse('unavailable', 'there is no active trust policy');
+  end if;
+
   if p_event_id is null then
     select array_agg(c.event) into v_events
       from (select e as event
@@ -55,22 +59,28 @@ begin
               where s.verdict <> 'pending_review'
               order by s.id)) as m
      where m.outcome in ('posted', 'replayed')
-  ), decided as (
-    update public.points_events as e
-       set validation_status = s.verdict, trust_score = s.trust_score, transfer_id = m.transfer_id,
-           validated_at = case when s.verdict = 'validated' then internal.clock() end,
-           validated_by = case when s.verdict = 'validated' then 'system' end,
-           updated_at = internal.clock()
+  ), judged as materialized (
+    -- What takes more than there is, which only a hand can have asked for, is for a person to look at.
+    select s.*, m.transfer_id,
+           case when s.verdict = 'validated' and s.points_delta <> 0 and m.transfer_id is null then 'pending_review'
+                else s.verdict end as outcome
       from scored as s
       left join moved as m on m.transfer_id = s.id
-     where e.user_id = s.user_id and e.id = s.id
+  ), decided as (
+    update public.points_events as e
+       set validation_status = j.outcome, trust_score = j.trust_score, transfer_id = j.transfer_id,
+           validated_at = case when j.outcome = 'validated' then internal.clock() end,
+           validated_by = case when j.outcome = 'validated' then 'system' end,
+           updated_at = internal.clock()
+      from judged as j
+     where e.user_id = j.user_id and e.id = j.id
     returning e.id, e.user_id, e.validation_status, e.points_delta, e.trust_score
   ), suspected as (
     insert into public.fraud_insights as f (user_id, insight_type, severity, score, details, related_event_ids)
-    select s.user_id, s.insight_type, case when s.verdict = 'rejected' then 'high' else 'medium' end, s.trust_score,
-           jsonb_build_object('rules', s.hits, 'validate_at', s.validate_at, 'review_at', s.review_at), array[s.id]
-      from scored as s
-     where s.verdict <> 'validated'
+    select j.user_id, j.insight_type, case when j.outcome = 'rejected' then 'high' else 'medium' end, j.trust_score,
+           jsonb_build_object('rules', j.hits, 'validate_at', j.validate_at, 'review_at', j.review_at), array[j.id]
+      from judged as j
+     where j.outcome <> 'validated'
     returning f.user_id, f.insight_type, f.severity, f.score
   )
   select jsonb_build_object(

@@ -254,6 +254,7 @@ with entry (code, status, title, hint) as (
     ('insufficient_funds',    400, 'The account does not hold enough', null),
     ('invalid_amount',        400, 'The amount must be greater than zero', null),
     ('hold_not_found',        404, 'There is no such hold', null),
+    ('hold_reused',           409, 'This hold was made with another amount or account', 'Make a new id for every new hold.'),
     ('hold_closed',           409, 'The hold was already settled, released or expired', null),
     ('hold_exceeded',         400, 'More cannot be settled than was held', null),
     -- points
@@ -629,7 +630,7 @@ $$;
 --
 -- Replay:  a hold id that exists already is answered with that hold as it stands; nothing is held twice.
 -- Locks:   the account.
--- Refuses: invalid_amount, insufficient_funds.
+-- Refuses: invalid_amount, hold_reused, insufficient_funds.
 
 create or replace function ledger.hold(
   p_book_id     uuid,
@@ -656,6 +657,9 @@ begin
 
   select h.* into v_hold from ledger.holds as h where h.book_id = p_book_id and h.hold_id = p_hold_id;
   if found then
+    if (v_hold.account, v_hold.amount) is distinct from (p_account, p_amount) then
+      perform internal.refuse('hold_reused', format('hold %s is of %s in %s', p_hold_id, v_hold.amount, v_hold.account));
+    end if;
     return v_hold;
   end if;
 
@@ -728,6 +732,8 @@ begin
              transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
      cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
       join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
+      -- What is in the book already counts for nothing.
+     where not exists (select from ledger.transfers as t where t.book_id = p.book_id and t.transfer_id = p.transfer_id)
   ), locked as materialized (
     select k.book_id, k.account, coalesce(a.room, -k.floor) as room
       from (select distinct l.book_id, l.account, l.floor from leg as l order by l.book_id, l.account) as k
@@ -1046,7 +1052,8 @@ create table public.points_events (
   updated_at          timestamptz not null default internal.clock(),
   primary key (user_id, id),
   unique (user_id, payload_hash),
-  constraint only_validated_events_move_points check (transfer_id is null or validation_status = 'validated')
+  constraint a_validated_event_moves_points_under_its_own_name
+    check (transfer_id is null or transfer_id = id and validation_status = 'validated')
 ) with (fillfactor = 80);
 
 create index points_events_history on public.points_events (user_id, event_time desc);
@@ -1812,6 +1819,20 @@ create table public.coupons (
 create index coupons_of_user on public.coupons (issued_to, template_id);
 create index coupons_issued on public.coupons using brin (issued_at);
 
+-- A coupon keeps what it was sold as, whoever writes; only its state moves.
+create trigger coupons_keep_their_facts
+before update of coupon_id, template_id, code_hash, key_id, issued_to, issued_points_cost, issued_at, points_event_id on public.coupons
+for each statement execute function internal.append_only();
+
+create trigger coupons_stay
+before delete or truncate on public.coupons
+for each statement execute function internal.append_only();
+
+-- Coupons point at their template without a foreign key, so it is switched off and never removed.
+create trigger coupon_templates_stay
+before delete or truncate on public.coupon_templates
+for each statement execute function internal.append_only();
+
 -- What a client wants to buy, as the corridor hands it on: the arguments of redeem_coupon.
 create type internal.coupon_request as (
   user_id         uuid,
@@ -1835,11 +1856,12 @@ select 'I6' as invariant, null::uuid as book_id, 'code hash ' || c.code_hash as 
  group by c.code_hash
 having count(*) > 1
 union all
+-- A limit that is lowered does not condemn what was sold before.
 select 'I6', c.issued_to, 'coupons of template ' || c.template_id, 'at most ' || t.max_redemptions_per_user, count(*)::text
   from public.coupons as c
   join public.coupon_templates as t on t.template_id = c.template_id
- group by c.issued_to, c.template_id, t.max_redemptions_per_user
-having count(*) > t.max_redemptions_per_user
+ group by c.issued_to, c.template_id, t.max_redemptions_per_user, t.updated_at
+having count(*) > t.max_redemptions_per_user and max(c.issued_at) > t.updated_at
 union all
 -- A coupon belongs to whoever paid for it, and what was paid is its price.
 select 'I1', c.issued_to, 'coupon ' || c.coupon_id, (-c.issued_points_cost)::text, coalesce(e.points_delta::text, 'no event')
@@ -2000,6 +2022,25 @@ begin
 end
 $$;
 
+-- sql/30_coupons/touch_coupon_template.sql
+
+-- Says when a template last changed, so that what was sold under other terms can be told apart.
+
+create or replace function internal.touch_coupon_template()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  new.updated_at := internal.clock();
+  return new;
+end
+$$;
+
+create or replace trigger coupon_templates_are_dated
+before update on public.coupon_templates
+for each row execute function internal.touch_coupon_template();
+
 -- sql/40_trust/00_tables.sql
 
 -- Trust: how far an event is believed. Runs once.
@@ -2094,7 +2135,7 @@ $$;
 --
 -- Replay:  a decided event is not pending any more; a second run finds others or none.
 -- Locks:   the events, skipping those another worker has; then accounts and cache rows, each in order.
--- Refuses: event_not_found, when one is named and is not pending.
+-- Refuses: unavailable, when no trust policy is active; event_not_found, when one is named and is not pending.
 
 create or replace function public.validate_points_events(p_event_id uuid default null, p_limit int default 1000)
 returns jsonb
@@ -2105,6 +2146,10 @@ declare
   v_events public.points_events[];
   v_answer jsonb;
 begin
+  if not exists (select from public.trust_policies as p where p.is_active) then
+    perform internal.refuse('unavailable', 'there is no active trust policy');
+  end if;
+
   if p_event_id is null then
     select array_agg(c.event) into v_events
       from (select e as event
@@ -2146,22 +2191,28 @@ begin
               where s.verdict <> 'pending_review'
               order by s.id)) as m
      where m.outcome in ('posted', 'replayed')
-  ), decided as (
-    update public.points_events as e
-       set validation_status = s.verdict, trust_score = s.trust_score, transfer_id = m.transfer_id,
-           validated_at = case when s.verdict = 'validated' then internal.clock() end,
-           validated_by = case when s.verdict = 'validated' then 'system' end,
-           updated_at = internal.clock()
+  ), judged as materialized (
+    -- What takes more than there is, which only a hand can have asked for, is for a person to look at.
+    select s.*, m.transfer_id,
+           case when s.verdict = 'validated' and s.points_delta <> 0 and m.transfer_id is null then 'pending_review'
+                else s.verdict end as outcome
       from scored as s
       left join moved as m on m.transfer_id = s.id
-     where e.user_id = s.user_id and e.id = s.id
+  ), decided as (
+    update public.points_events as e
+       set validation_status = j.outcome, trust_score = j.trust_score, transfer_id = j.transfer_id,
+           validated_at = case when j.outcome = 'validated' then internal.clock() end,
+           validated_by = case when j.outcome = 'validated' then 'system' end,
+           updated_at = internal.clock()
+      from judged as j
+     where e.user_id = j.user_id and e.id = j.id
     returning e.id, e.user_id, e.validation_status, e.points_delta, e.trust_score
   ), suspected as (
     insert into public.fraud_insights as f (user_id, insight_type, severity, score, details, related_event_ids)
-    select s.user_id, s.insight_type, case when s.verdict = 'rejected' then 'high' else 'medium' end, s.trust_score,
-           jsonb_build_object('rules', s.hits, 'validate_at', s.validate_at, 'review_at', s.review_at), array[s.id]
-      from scored as s
-     where s.verdict <> 'validated'
+    select j.user_id, j.insight_type, case when j.outcome = 'rejected' then 'high' else 'medium' end, j.trust_score,
+           jsonb_build_object('rules', j.hits, 'validate_at', j.validate_at, 'review_at', j.review_at), array[j.id]
+      from judged as j
+     where j.outcome <> 'validated'
     returning f.user_id, f.insight_type, f.severity, f.score
   )
   select jsonb_build_object(
@@ -2442,7 +2493,8 @@ drop policy if exists "upkeep and operators see every coupon" on public.coupons;
 create policy "upkeep and operators see every coupon" on public.coupons to tallybook_upkeep, tallybook_operator using (true);
 
 revoke all on function
-  internal.redeem_coupon_batch(jsonb), public.redeem_coupon(uuid, uuid, text, text, text, text, text)
+  internal.redeem_coupon_batch(jsonb), public.redeem_coupon(uuid, uuid, text, text, text, text, text),
+  internal.touch_coupon_template()
 from public, anon, authenticated, service_role;
 
 alter function internal.redeem_coupon_batch(jsonb) owner to tallybook_procedures;

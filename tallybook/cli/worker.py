@@ -7,11 +7,20 @@ import os
 import signal
 from typing import Annotated
 
+import psycopg
 import typer
 import uvloop
 
 from tallybook import logs
-from tallybook.cli.connection import UNUSABLE, DatabaseUrl, Json, database_url, fail, print_json
+from tallybook.cli.connection import (
+    UNUSABLE,
+    DatabaseUrl,
+    Json,
+    database_url,
+    fail,
+    print_json,
+    unreachable,
+)
 from tallybook.refusal import Refusal
 from tallybook.worker import SET_SIZE, VERDICTS, Worker
 
@@ -33,6 +42,8 @@ def worker(
             decided = runner.run(_work(url, set_size, once))
     except Refusal as refused:
         fail(str(refused), UNUSABLE)
+    except psycopg.Error as error:
+        unreachable(error)
     counts = {verdict: decided[verdict] for verdict in VERDICTS}
     if json:
         print_json(counts)

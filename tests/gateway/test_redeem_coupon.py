@@ -1,4 +1,4 @@
-"""redeem-coupon over HTTP: the code is shown, again to whoever lost the answer, and kept nowhere."""
+"""redeem-coupon over HTTP: the code is shown, once more to whoever lost it, and kept nowhere."""
 
 from __future__ import annotations
 

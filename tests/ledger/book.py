@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from psycopg.rows import DictRow
 
-from tests.world import Connection, World, _plain
+from tests.world import Connection, World, plain
 
 POST = (
     "select o.* from ledger.post(array("
@@ -83,9 +83,7 @@ class Book:
 
     def post(self, *postings: dict[str, Any], through: Connection | None = None) -> list[DictRow]:
         """Post a set; what became of each, in their order."""
-        return self.world.rows(
-            POST, (json.dumps(postings, default=_plain),), through or self.upkeep
-        )
+        return self.world.rows(POST, (json.dumps(postings, default=plain),), through or self.upkeep)
 
     def move(
         self,

@@ -218,6 +218,19 @@ def test_whoever_waits_for_a_balance_sees_what_was_left_of_it(book: Book) -> Non
     assert book.available() == 40
 
 
+def test_a_set_that_waits_for_a_balance_sees_what_was_left_of_it(book: Book) -> None:
+    book.fill(100)
+    postings = [book.posting("test.pool", "test.sink", 30) for _ in range(2)]
+    first = book.session(autocommit=False)
+    assert book.move("test.pool", "test.sink", 60, through=first) == "posted"
+    with book.world.in_background(
+        lambda session: book.post(*postings, through=session), book.session()
+    ) as second:
+        first.commit()
+    assert [o["outcome"] for o in second.result()] == ["posted", "insufficient_funds"]
+    assert book.available() == 10
+
+
 def test_one_transfer_from_two_sessions_moves_once(book: Book) -> None:
     book.fill(100)
     posting = book.posting("test.pool", "test.sink", 10)

@@ -38,15 +38,13 @@ def validated(world: World) -> str:
     return event_id
 
 
-@pytest.mark.parametrize("column", FROZEN)
 @pytest.mark.parametrize("role", ["operator", "admin"])
-def test_a_validated_event_keeps_its_facts(
-    world: World, validated: str, role: str, column: str
-) -> None:
-    with refused("event_frozen", 409):
-        getattr(world, role).execute(
-            f"update points_events set {column} = %s where id = %s", (FROZEN[column], validated)
-        )
+def test_a_validated_event_keeps_its_facts(world: World, validated: str, role: str) -> None:
+    for column, value in FROZEN.items():
+        with refused("event_frozen", 409):
+            getattr(world, role).execute(
+                f"update points_events set {column} = %s where id = %s", (value, validated)
+            )
 
 
 def test_notes_on_a_validated_event_may_be_made(world: World, validated: str) -> None:
@@ -55,22 +53,21 @@ def test_notes_on_a_validated_event_may_be_made(world: World, validated: str) ->
 
 
 @pytest.mark.parametrize("status", STATUSES)
-@pytest.mark.parametrize("new", STATUSES)
-def test_an_event_moves_only_along_the_listed_ways(world: World, status: str, new: str) -> None:
-    user = world.user()
+def test_an_event_moves_only_along_the_listed_ways(world: World, status: str) -> None:
     world.operator.execute(
         "insert into points_events"
         " (user_id, event_type, event_time, points_delta, validation_status)"
         " values (%s, 'habit_completion', now(), 0, %s)",
-        (user, status),
+        (world.user(), status),
     )
-    change = f"update points_events set validation_status = '{new}'"
-    if new == status or new in ALLOWED[status]:
-        world.operator.execute(change)
-        assert world.count("points_events", f"validation_status = '{new}'") == 1
-    else:
-        with refused("invalid_transition", 409):
-            world.operator.execute(change)
+    for new in STATUSES:
+        with world.operator.transaction(force_rollback=True):
+            change = f"update points_events set validation_status = '{new}' returning id"
+            if new == status or new in ALLOWED[status]:
+                assert len(world.operator.execute(change).fetchall()) == 1
+            else:
+                with refused("invalid_transition", 409):
+                    world.operator.execute(change)
 
 
 def test_a_status_that_does_not_exist_is_refused(world: World) -> None:
@@ -103,11 +100,10 @@ def test_the_table_is_not_emptied_by_its_owner(world: World) -> None:
 
 
 @pytest.mark.parametrize("role", ["operator", "worker", "functions"])
-@pytest.mark.parametrize("verb", ["delete from", "truncate"])
-def test_nobody_else_may_even_try(world: World, role: str, verb: str) -> None:
-    world.submit(world.user())
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        getattr(world, role).execute(f"{verb} points_events")
+def test_nobody_else_may_even_try(world: World, role: str) -> None:
+    for verb in ("delete from", "truncate"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            getattr(world, role).execute(f"{verb} points_events")
 
 
 def test_points_move_only_for_validated_events(world: World) -> None:
