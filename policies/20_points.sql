@@ -64,7 +64,7 @@ revoke all on function
   internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[]),
   internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(),
   public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text),
-  public.refresh_user_points_cache(uuid)
+  public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -75,10 +75,12 @@ alter function internal.submit_points_event_batch(jsonb) owner to tallybook_proc
 alter function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
   owner to tallybook_procedures;
 alter function public.refresh_user_points_cache(uuid) owner to tallybook_procedures;
+alter function public.points_balance(uuid) owner to tallybook_procedures;
 
 grant execute on function internal.submit_points_event_batch(jsonb) to tallybook_functions;
 grant execute on function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
 to tallybook_functions, service_role;
+grant execute on function public.points_balance(uuid) to tallybook_functions, service_role, tallybook_operator;
 grant execute on function public.refresh_user_points_cache(uuid) to service_role, tallybook_worker, tallybook_operator;
 
 revoke all on function public.cleanup_expired_nonces(int) from public, anon, authenticated, service_role;

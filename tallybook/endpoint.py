@@ -37,8 +37,9 @@ class Route:
     """What one function is. The procedure's arguments are the body's fields and what is added.
 
     `slug` names it at /functions/v1/<slug>; `paths` are other addresses of the same handler.
-    `callers` are the roles that may call it; users' requests carry `user_id` and `request_id`.
-    `key` is the body field that Idempotency-Key may stand in for.
+    `callers` are the roles that may call it; users' requests carry `user_id`.
+    `key` is the body field that Idempotency-Key may stand in for; a request with a key writes, and
+    carries the `request_id` to be stored with what it caused.
     `prepare` adds arguments that must be made in Python, `finish` turns the procedure's answer into
     the client's, `log` names what happened for the logs.
     """
@@ -104,7 +105,9 @@ async def _answer(
     body = decode(route.decoder, await read_body(request, headers))
     if route.key is not None:
         _settle_key(route.key, body, headers.get("idempotency-key"))
-    arguments = _arguments(caller, body, request_id)
+    arguments = _arguments(caller, body)
+    if route.key is not None:
+        arguments["request_id"] = request_id
     if route.prepare is not None:
         arguments.update(route.prepare(runtime, caller, body))
     try:
@@ -120,12 +123,11 @@ async def _answer(
     return answer, replayed
 
 
-def _arguments(caller: Caller, body: Body, request_id: str) -> dict[str, Any]:
+def _arguments(caller: Caller, body: Body) -> dict[str, Any]:
     """The user always comes from the verified token, never from the body."""
     arguments: dict[str, Any] = {}
     if caller.user_id is not None:
         arguments["user_id"] = caller.user_id
-        arguments["request_id"] = request_id
     for name in body.__struct_fields__:
         value = getattr(body, name)
         if value is not None:

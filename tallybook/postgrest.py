@@ -22,10 +22,12 @@ class PostgrestDatabase:
 
     def __init__(self, settings: Settings) -> None:
         key = settings.service_role_key or settings.secret_keys[0]
+        url = f"{settings.supabase_url}/rest/v1"
+        headers = {"apikey": key, "Authorization": f"Bearer {key}"}
         self._client = AsyncPostgrestClient(
-            f"{settings.supabase_url}/rest/v1",
-            headers={"apikey": key, "Authorization": f"Bearer {key}"},
-            timeout=CALL_SECONDS_MAX,
+            url,
+            headers=headers,
+            http_client=httpx.AsyncClient(base_url=url, timeout=CALL_SECONDS_MAX),
         )
 
     async def call(self, procedure: str, arguments: Arguments) -> Answer:

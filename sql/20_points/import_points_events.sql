@@ -125,7 +125,7 @@ begin
         into v_answer, v_raced
         from come as c, gone as g;
       if not v_raced then
-        return v_answer;
+        exit;
       end if;
       raise unique_violation using message = 'the accounts changed under the import';
     exception
@@ -137,5 +137,6 @@ begin
         end if;
     end;
   end loop;
+  return v_answer;
 end
 $$;

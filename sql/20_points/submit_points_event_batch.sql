@@ -18,7 +18,7 @@ set plan_cache_mode = force_generic_plan  -- planning these is dearer than runni
 as $$
 declare
   v_outcome internal.outcome;
-  v_left int[] := '{}';
+  v_left int[] := array[]::int[];
 begin
   perform internal.act_for(array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r));
 

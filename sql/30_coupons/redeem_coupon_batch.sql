@@ -21,7 +21,7 @@ declare
   v_books uuid[];
   v_available bigint[];
   v_outcome internal.outcome;
-  v_bought int[] := '{}';
+  v_bought int[] := array[]::int[];
 begin
   perform internal.act_for(v_users);
 

@@ -38,7 +38,7 @@ begin
   end if;
 
   if v_events is null then
-    return '{"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}';
+    return '{"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}'::jsonb;
   end if;
 
   with scored as materialized (

@@ -1361,7 +1361,7 @@ begin
         into v_answer, v_raced
         from come as c, gone as g;
       if not v_raced then
-        return v_answer;
+        exit;
       end if;
       raise unique_violation using message = 'the accounts changed under the import';
     exception
@@ -1373,6 +1373,7 @@ begin
         end if;
     end;
   end loop;
+  return v_answer;
 end
 $$;
 
@@ -1492,6 +1493,32 @@ begin
       return next;
     end if;
   end loop;
+end
+$$;
+
+-- sql/20_points/points_balance.sql
+
+-- What a user has: to spend, set aside, waiting for validation, and over time. Read from the ledger, not from its cache.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: nothing; a user without a row has nothing.
+
+create or replace function public.points_balance(p_user_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  return (
+    select jsonb_build_object(
+             'available_points', coalesce(a.balance - a.held, 0), 'held_points', coalesce(a.held, 0),
+             'pending_points', coalesce(c.pending_points, 0),
+             'lifetime_earned', coalesce(c.lifetime_earned, 0), 'lifetime_spent', coalesce(c.lifetime_spent, 0))
+      from (values (p_user_id)) as u(user_id)
+      left join ledger.accounts as a on a.book_id = u.user_id and a.account = 'points'
+      left join public.user_points_cache as c on c.user_id = u.user_id);
 end
 $$;
 
@@ -1684,7 +1711,7 @@ set plan_cache_mode = force_generic_plan  -- planning these is dearer than runni
 as $$
 declare
   v_outcome internal.outcome;
-  v_left int[] := '{}';
+  v_left int[] := array[]::int[];
 begin
   perform internal.act_for(array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r));
 
@@ -1932,7 +1959,7 @@ declare
   v_books uuid[];
   v_available bigint[];
   v_outcome internal.outcome;
-  v_bought int[] := '{}';
+  v_bought int[] := array[]::int[];
 begin
   perform internal.act_for(v_users);
 
@@ -2170,7 +2197,7 @@ begin
   end if;
 
   if v_events is null then
-    return '{"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}';
+    return '{"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}'::jsonb;
   end if;
 
   with scored as materialized (
@@ -2427,7 +2454,7 @@ revoke all on function
   internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[]),
   internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(),
   public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text),
-  public.refresh_user_points_cache(uuid)
+  public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -2438,10 +2465,12 @@ alter function internal.submit_points_event_batch(jsonb) owner to tallybook_proc
 alter function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
   owner to tallybook_procedures;
 alter function public.refresh_user_points_cache(uuid) owner to tallybook_procedures;
+alter function public.points_balance(uuid) owner to tallybook_procedures;
 
 grant execute on function internal.submit_points_event_batch(jsonb) to tallybook_functions;
 grant execute on function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
 to tallybook_functions, service_role;
+grant execute on function public.points_balance(uuid) to tallybook_functions, service_role, tallybook_operator;
 grant execute on function public.refresh_user_points_cache(uuid) to service_role, tallybook_worker, tallybook_operator;
 
 revoke all on function public.cleanup_expired_nonces(int) from public, anon, authenticated, service_role;

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shlex
 import signal
 import sys
 from typing import Annotated, Any, Final
@@ -112,16 +110,9 @@ def _commands(stack: Stack, token: str) -> dict[str, str]:
         "nonce": unique,
     }
     redeem = {"template_id": str(demo.STARBUCKS), "idempotency_key": unique}
-    balance = (
-        f"curl -sS -w '\\n' {bearer} -H 'apikey: {stack.keys.publishable_key}' "
-        f"'{stack.url}/rest/v1/user_points_cache?select=available_points,pending_points'"
-    )
-    if stack.postgrest_url is None:
-        program = shlex.quote(os.path.relpath(sys.argv[0]))
-        balance = f"{program} balance {stack.demo.user_id}"
     return {
         "submit an event": f"{post}submit-points-event -d {_body(submit)}",
-        "see the balance": balance,
+        "see the balance": f"{post}points-balance -d '{{}}'",
         "redeem a coupon": f"{post}redeem-coupon -d {_body(redeem)}",
     }
 

@@ -19,7 +19,6 @@ import httpx
 import psycopg
 import pytest
 
-from tallybook.local import postgrest
 from tallybook.schema import ROOT
 from tests.cli.conftest import PROGRAM, SECONDS_MAX, Run
 
@@ -122,10 +121,9 @@ def bare_root(home: Path) -> Path:
 
 
 def available(printed: str) -> int:
-    return int(json.loads(printed)[0]["available_points"])
+    return int(json.loads(printed)["available_points"])
 
 
-@pytest.mark.skipif(postgrest.find() is None, reason="npm ci --ignore-scripts")
 def test_the_printed_lines_work_again_and_again(dev: Dev) -> None:
     running = dev()
     before = available(running.paste("see the balance"))
@@ -150,7 +148,7 @@ def test_without_postgrest_the_lines_work_as_well(
     monkeypatch.chdir(bare_root)
     assert json.loads(running.paste("submit an event"))["status"] == "pending"
     assert json.loads(running.paste("redeem a coupon"))["success"]
-    assert running.paste("see the balance").startswith("available ")
+    assert available(running.paste("see the balance")) > 0
     assert running.stop(signal.SIGTERM) == 0
 
 

@@ -21,12 +21,14 @@ BODIES = {
     "submit-points-event": lambda template: event(),
     "redeem-coupon": lambda template: {"template_id": template, "idempotency_key": uuid4().hex},
     "validate-points-event": lambda template: {},
+    "points-balance": lambda template: {},
 }
 CALLERS = ["nobody", "user", "service token", "secret key", "publishable key"]
 MATRIX = {
     "submit-points-event": (401, 202, 403, 403, 403),
     "redeem-coupon": (401, 400, 403, 403, 403),
     "validate-points-event": (401, 403, 200, 200, 403),
+    "points-balance": (401, 200, 403, 403, 403),
 }
 BAD_TOKENS = [
     "expired",

@@ -1,0 +1,13 @@
+"""points-balance: what the caller has, for apps that do not read tables through PostgREST."""
+
+from tallybook.body import Body
+from tallybook.endpoint import Route, endpoint
+
+
+class PointsBalance(Body):
+    """Nothing to say: the token says whose balance it is."""
+
+
+points_balance = endpoint(
+    Route(slug="points-balance", procedure="points_balance", body=PointsBalance)
+)
