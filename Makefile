@@ -35,7 +35,7 @@ format: $(STAMP)  ## rewrite the sources in the house format
 acceptance: $(STAMP) $(NODE_STAMP)  ## run real clients and tools against the gateway (needs npm)
 	$(BIN)/pytest -m acceptance $(ARGS)
 
-bench: $(STAMP)  ## measure on this machine
+bench: $(STAMP) $(NODE_STAMP)  ## measure against a hand-written minimum and a Deno peer (needs npm; wrk for HTTP)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 examples: $(STAMP)  ## run examples/*.sql and compare with their .out

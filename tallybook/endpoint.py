@@ -12,6 +12,7 @@ import secrets
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,11 @@ USERS: Final = frozenset({"authenticated"})
 SERVICE: Final = frozenset({"service_role"})
 
 KEY_LENGTH_MAX: Final = 200
+
+# A request without an id gets one of this process and number: asking the system for randomness
+# each time is the dearer half of a log line.
+_PROCESS: Final = secrets.token_hex(8)
+_numbers: Final = count(1)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
@@ -179,4 +185,6 @@ def problem(
 def _request_id(headers: Mapping[str, str]) -> str:
     """The client's, when it is fit for a log, or a new one."""
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    if given and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"{_PROCESS}{next(_numbers):08x}"

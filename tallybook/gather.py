@@ -8,6 +8,7 @@ sees what came before. One request's refusal never touches its neighbours.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -18,10 +19,13 @@ REQUESTS_MAX: Final = 256
 WAITING_MAX: Final = 5_000
 """What waits at most; more is overload, and said at once instead of being answered too late."""
 
+WAITING_SECONDS_MAX: Final = 5.0
+"""How long a request waits to be sent. A limit kept here costs nothing while all goes well."""
+
 Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
 Send = Callable[[Sequence[Arguments]], Awaitable[Sequence[Answer | Exception]]]
-Batch = list[tuple[Arguments, asyncio.Future[Answer]]]
+Batch = list[tuple[Arguments, asyncio.Future[Answer], float]]
 
 
 class Overloaded(Exception):
@@ -33,15 +37,19 @@ class Gatherer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._waiting: deque[tuple[Arguments, asyncio.Future[Answer]]] = deque()
+        # What is asked, who waits for the answer, and since when on the monotonic clock.
+        self._waiting: deque[tuple[Arguments, asyncio.Future[Answer], float]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
     async def call(self, arguments: Arguments) -> Answer:
-        """The answer to one request; raises what `send` gave in its place."""
+        """The answer to one request; raises what `send` gave in its place.
+
+        Raises Overloaded when too much waits, and TimeoutError when its turn does not come.
+        """
         if len(self._waiting) >= WAITING_MAX:
             raise Overloaded
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((arguments, future))
+        self._waiting.append((arguments, future, time.monotonic()))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all())
         return await future
@@ -61,11 +69,11 @@ class Gatherer:
     async def _deliver(self, batch: Batch) -> None:
         """Send a batch; one that fails as a whole is split until the failure is one request's."""
         # Whoever stopped waiting has cancelled its future. It may ask again under the same key.
-        batch = [(arguments, future) for arguments, future in batch if not future.done()]
+        batch = [item for item in batch if not item[1].done()]
         if not batch:
             return
         try:
-            answers = await self._send([arguments for arguments, _ in batch])
+            answers = await self._send([arguments for arguments, _, _ in batch])
         except Exception as error:
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
@@ -74,7 +82,7 @@ class Gatherer:
             await self._deliver(batch[:middle])
             await self._deliver(batch[middle:])
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for (_, future, _), answer in zip(batch, answers, strict=True):
             if future.done():
                 continue
             if isinstance(answer, Exception):
@@ -87,10 +95,14 @@ class Gatherer:
         batch: Batch = []
         later: Batch = []
         books = set()
+        oldest = time.monotonic() - WAITING_SECONDS_MAX
         while self._waiting and len(batch) < REQUESTS_MAX:
             item = self._waiting.popleft()
             book = item[0]["user_id"]
-            if book in books:
+            if item[2] < oldest:
+                if not item[1].done():
+                    item[1].set_exception(TimeoutError())
+            elif book in books:
                 later.append(item)
             else:
                 books.add(book)

@@ -10,9 +10,10 @@ begin
   if array_position(p_user_ids, null) is not null or cardinality(p_user_ids) = 0 then
     raise exception 'a call acts for at least one user, each of them named';
   end if;
-  if cardinality(p_user_ids) > 1
-     and cardinality(p_user_ids) > (select count(distinct u.user_id) from unnest(p_user_ids) as u(user_id)) then
-    raise exception 'a batch holds at most one request per book';
+  if cardinality(p_user_ids) > 1 then
+    if cardinality(p_user_ids) > (select count(distinct u.user_id) from unnest(p_user_ids) as u(user_id)) then
+      raise exception 'a batch holds at most one request per book';
+    end if;
   end if;
   perform set_config('tallybook.subjects', p_user_ids::text, true);
 end

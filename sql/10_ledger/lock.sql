@@ -7,6 +7,7 @@ returns table (book_id uuid, available bigint)
 language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 begin
   return query

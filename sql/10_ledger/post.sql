@@ -13,6 +13,7 @@ returns setof ledger.posted
 language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_crowded uuid[];  -- the books in which not everything fits
@@ -31,21 +32,26 @@ begin
       join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
       -- What is in the book already counts for nothing.
      where not exists (select from ledger.transfers as t where t.book_id = p.book_id and t.transfer_id = p.transfer_id)
-  ), locked as materialized (
-    select k.book_id, k.account, coalesce(a.room, -k.floor) as room
-      from (select distinct l.book_id, l.account, l.floor from leg as l order by l.book_id, l.account) as k
-      left join lateral (
-           select x.balance - x.held - x.floor as room
-             from ledger.accounts as x
-            where x.book_id = k.book_id and x.account = k.account
-              for update) as a on true
   ), running as (
-    select l.book_id, l.delta, k.room + sum(l.delta) over (
-             partition by l.book_id, l.account order by l.position) as room
+    select l.book_id, l.account, l.floor, l.delta,
+           sum(l.delta) over (partition by l.book_id, l.account order by l.position) as moved
       from leg as l
-      join locked as k on k.book_id = l.book_id and k.account = l.account
+  ), lowest as (
+    -- How far each account is drawn down on the way; null where it only gains.
+    select r.book_id, r.account, r.floor, min(r.moved) filter (where r.delta < 0) as moved
+      from running as r
+     group by r.book_id, r.account, r.floor
+     order by r.book_id, r.account
   )
-  select array_agg(distinct r.book_id) into v_crowded from running as r where r.room < 0 and r.delta < 0;
+  select array_agg(l.book_id)
+    into v_crowded
+    from lowest as l
+    left join lateral (
+         select a.balance - a.held - a.floor as room
+           from ledger.accounts as a
+          where a.book_id = l.book_id and a.account = l.account
+            for update) as a on true
+   where coalesce(a.room, -l.floor) + l.moved < 0;
 
   if v_crowded is not null then
     for v_position in 1 .. cardinality(p_postings) loop

@@ -10,6 +10,7 @@ returns setof ledger.posted
 language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 begin
   return query

@@ -14,7 +14,8 @@ returns setof internal.outcome
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
-set plan_cache_mode = force_generic_plan  -- planning these is dearer than running them
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_outcome internal.outcome;

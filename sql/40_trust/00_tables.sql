@@ -49,3 +49,16 @@ create table public.fraud_insights (
 
 create index fraud_insights_of_user on public.fraud_insights (user_id, created_at desc);
 create index fraud_insights_open on public.fraud_insights (created_at) where not resolved;
+
+-- What the rules say of one event, and what follows from it.
+create type internal.points_score as (
+  user_id      uuid,
+  event_id     uuid,
+  event_type   text,
+  event_time   timestamptz,
+  points_delta int,
+  trust_score  int,
+  verdict      text,   -- 'validated' | 'pending_review' | 'rejected'
+  insight_type text,   -- what it is filed under when it is not validated
+  details      jsonb   -- the rules that hit with what they saw, and the thresholds
+);

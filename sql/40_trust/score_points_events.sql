@@ -1,18 +1,22 @@
--- How far each event is believed, 0 to 100, and which rules brought it there with what they saw.
+-- How far each event is believed, 0 to 100, which rules brought it there with what they saw, and what follows.
 -- Spacing goes by the events' own times and looks only at what the user sent before: of two that lie too close,
 -- the later to arrive is the suspect.
 
 create or replace function internal.score_points_events(p_events public.points_events[])
-returns table (event_id uuid, trust_score int, hits jsonb, insight_type text)
-language sql stable
+returns setof internal.points_score
+language plpgsql stable
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
-  select e.id,
-         greatest(0, least(100, p.base_score + coalesce(h.weight, 0)))::int,
-         coalesce(h.hits, '[]'),
-         coalesce(h.insight_type, 'low_trust_score')
+begin
+  return query
+  select e.user_id, e.id, e.event_type, e.event_time, e.points_delta, s.score,
+         case when s.score >= p.validate_at then 'validated' when s.score >= p.review_at then 'pending_review' else 'rejected' end,
+         coalesce(h.insight_type, 'low_trust_score'),
+         jsonb_build_object('rules', coalesce(h.hits, '[]'), 'validate_at', p.validate_at, 'review_at', p.review_at)
     from unnest(p_events) as e
-   cross join (select t.base_score from public.trust_policies as t where t.is_active) as p
+   cross join (select t.* from public.trust_policies as t where t.is_active) as p
    cross join lateral (
          select min(abs(extract(epoch from o.event_time - e.event_time))) as seconds_to_nearest_event
            from public.points_events as o
@@ -27,4 +31,6 @@ as $$
                 (array_agg(t.insight_type order by t.weight) filter (where t.mode = 'enforce'))[1] as insight_type
            from public.trust_rules as t
           where t.mode <> 'off' and f.seconds_to_nearest_event < t.below) as h on true
+   cross join lateral (select greatest(0, least(100, p.base_score + coalesce(h.weight, 0)))::int as score) as s;
+end
 $$;

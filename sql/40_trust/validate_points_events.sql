@@ -9,9 +9,13 @@ create or replace function public.validate_points_events(p_event_id uuid default
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_events public.points_events[];
+  v_scores internal.points_score[];
+  v_refused uuid[];
   v_answer jsonb;
 begin
   if not exists (select from public.trust_policies as p where p.is_active) then
@@ -41,44 +45,37 @@ begin
     return '{"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}'::jsonb;
   end if;
 
-  with scored as materialized (
-    select e.user_id, e.id, e.points_delta, e.event_type, e.event_time, s.trust_score, s.hits, s.insight_type, p.validate_at, p.review_at,
-           case when s.trust_score >= p.validate_at then 'validated'
-                when s.trust_score >= p.review_at then 'pending_review'
-                else 'rejected' end as verdict
-      from unnest(v_events) as e
-      join internal.score_points_events(v_events) as s on s.event_id = e.id
-     cross join (select t.validate_at, t.review_at from public.trust_policies as t where t.is_active) as p
-  ), moved as materialized (
-    -- What goes to review keeps waiting and moves nothing.
+  select array_agg(s) into v_scores from internal.score_points_events(v_events) as s;
+
+  -- What goes to review keeps waiting and moves nothing. What takes more than there is, which only a hand can have
+  -- asked for, is for a person to look at as well.
+  v_refused := array(
     select m.transfer_id
       from internal.move_points(array(
-             select row(s.user_id, s.id, case when s.verdict = 'validated' then s.points_delta else 0 end,
+             select row(s.user_id, s.event_id, case when s.verdict = 'validated' then s.points_delta else 0 end,
                         -s.points_delta, s.event_type, s.event_time)::internal.points_move
-               from scored as s
+               from unnest(v_scores) as s
               where s.verdict <> 'pending_review'
-              order by s.id)) as m
-     where m.outcome in ('posted', 'replayed')
-  ), judged as materialized (
-    -- What takes more than there is, which only a hand can have asked for, is for a person to look at.
-    select s.*, m.transfer_id,
-           case when s.verdict = 'validated' and s.points_delta <> 0 and m.transfer_id is null then 'pending_review'
-                else s.verdict end as outcome
-      from scored as s
-      left join moved as m on m.transfer_id = s.id
+              order by s.event_id)) as m
+     where m.outcome = 'insufficient_funds');
+
+  with judged as materialized (
+    select s.*, case when s.event_id = any (v_refused) then 'pending_review' else s.verdict end as outcome
+      from unnest(v_scores) as s
   ), decided as (
     update public.points_events as e
-       set validation_status = j.outcome, trust_score = j.trust_score, transfer_id = j.transfer_id,
+       set validation_status = j.outcome, trust_score = j.trust_score,
+           transfer_id = case when j.outcome = 'validated' and j.points_delta <> 0 then j.event_id end,
            validated_at = case when j.outcome = 'validated' then internal.clock() end,
            validated_by = case when j.outcome = 'validated' then 'system' end,
            updated_at = internal.clock()
       from judged as j
-     where e.user_id = j.user_id and e.id = j.id
+     where e.user_id = j.user_id and e.id = j.event_id
     returning e.id, e.user_id, e.validation_status, e.points_delta, e.trust_score
   ), suspected as (
     insert into public.fraud_insights as f (user_id, insight_type, severity, score, details, related_event_ids)
     select j.user_id, j.insight_type, case when j.outcome = 'rejected' then 'high' else 'medium' end, j.trust_score,
-           jsonb_build_object('rules', j.hits, 'validate_at', j.validate_at, 'review_at', j.review_at), array[j.id]
+           j.details, array[j.event_id]
       from judged as j
      where j.outcome <> 'validated'
     returning f.user_id, f.insight_type, f.severity, f.score

@@ -146,9 +146,10 @@ begin
   if array_position(p_user_ids, null) is not null or cardinality(p_user_ids) = 0 then
     raise exception 'a call acts for at least one user, each of them named';
   end if;
-  if cardinality(p_user_ids) > 1
-     and cardinality(p_user_ids) > (select count(distinct u.user_id) from unnest(p_user_ids) as u(user_id)) then
-    raise exception 'a batch holds at most one request per book';
+  if cardinality(p_user_ids) > 1 then
+    if cardinality(p_user_ids) > (select count(distinct u.user_id) from unnest(p_user_ids) as u(user_id)) then
+      raise exception 'a batch holds at most one request per book';
+    end if;
   end if;
   perform set_config('tallybook.subjects', p_user_ids::text, true);
 end
@@ -688,6 +689,7 @@ returns table (book_id uuid, available bigint)
 language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 begin
   return query
@@ -716,6 +718,7 @@ returns setof ledger.posted
 language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_crowded uuid[];  -- the books in which not everything fits
@@ -734,21 +737,26 @@ begin
       join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
       -- What is in the book already counts for nothing.
      where not exists (select from ledger.transfers as t where t.book_id = p.book_id and t.transfer_id = p.transfer_id)
-  ), locked as materialized (
-    select k.book_id, k.account, coalesce(a.room, -k.floor) as room
-      from (select distinct l.book_id, l.account, l.floor from leg as l order by l.book_id, l.account) as k
-      left join lateral (
-           select x.balance - x.held - x.floor as room
-             from ledger.accounts as x
-            where x.book_id = k.book_id and x.account = k.account
-              for update) as a on true
   ), running as (
-    select l.book_id, l.delta, k.room + sum(l.delta) over (
-             partition by l.book_id, l.account order by l.position) as room
+    select l.book_id, l.account, l.floor, l.delta,
+           sum(l.delta) over (partition by l.book_id, l.account order by l.position) as moved
       from leg as l
-      join locked as k on k.book_id = l.book_id and k.account = l.account
+  ), lowest as (
+    -- How far each account is drawn down on the way; null where it only gains.
+    select r.book_id, r.account, r.floor, min(r.moved) filter (where r.delta < 0) as moved
+      from running as r
+     group by r.book_id, r.account, r.floor
+     order by r.book_id, r.account
   )
-  select array_agg(distinct r.book_id) into v_crowded from running as r where r.room < 0 and r.delta < 0;
+  select array_agg(l.book_id)
+    into v_crowded
+    from lowest as l
+    left join lateral (
+         select a.balance - a.held - a.floor as room
+           from ledger.accounts as a
+          where a.book_id = l.book_id and a.account = l.account
+            for update) as a on true
+   where coalesce(a.room, -l.floor) + l.moved < 0;
 
   if v_crowded is not null then
     for v_position in 1 .. cardinality(p_postings) loop
@@ -827,6 +835,7 @@ returns ledger.posted
 language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_asset text;
@@ -1391,6 +1400,7 @@ returns setof ledger.posted
 language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 begin
   return query
@@ -1707,7 +1717,8 @@ returns setof internal.outcome
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
-set plan_cache_mode = force_generic_plan  -- planning these is dearer than running them
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_outcome internal.outcome;
@@ -1952,7 +1963,8 @@ returns setof internal.outcome
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
-set plan_cache_mode = force_generic_plan  -- planning these is dearer than running them
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
@@ -2122,23 +2134,40 @@ create table public.fraud_insights (
 create index fraud_insights_of_user on public.fraud_insights (user_id, created_at desc);
 create index fraud_insights_open on public.fraud_insights (created_at) where not resolved;
 
+-- What the rules say of one event, and what follows from it.
+create type internal.points_score as (
+  user_id      uuid,
+  event_id     uuid,
+  event_type   text,
+  event_time   timestamptz,
+  points_delta int,
+  trust_score  int,
+  verdict      text,   -- 'validated' | 'pending_review' | 'rejected'
+  insight_type text,   -- what it is filed under when it is not validated
+  details      jsonb   -- the rules that hit with what they saw, and the thresholds
+);
+
 -- sql/40_trust/score_points_events.sql
 
--- How far each event is believed, 0 to 100, and which rules brought it there with what they saw.
+-- How far each event is believed, 0 to 100, which rules brought it there with what they saw, and what follows.
 -- Spacing goes by the events' own times and looks only at what the user sent before: of two that lie too close,
 -- the later to arrive is the suspect.
 
 create or replace function internal.score_points_events(p_events public.points_events[])
-returns table (event_id uuid, trust_score int, hits jsonb, insight_type text)
-language sql stable
+returns setof internal.points_score
+language plpgsql stable
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
-  select e.id,
-         greatest(0, least(100, p.base_score + coalesce(h.weight, 0)))::int,
-         coalesce(h.hits, '[]'),
-         coalesce(h.insight_type, 'low_trust_score')
+begin
+  return query
+  select e.user_id, e.id, e.event_type, e.event_time, e.points_delta, s.score,
+         case when s.score >= p.validate_at then 'validated' when s.score >= p.review_at then 'pending_review' else 'rejected' end,
+         coalesce(h.insight_type, 'low_trust_score'),
+         jsonb_build_object('rules', coalesce(h.hits, '[]'), 'validate_at', p.validate_at, 'review_at', p.review_at)
     from unnest(p_events) as e
-   cross join (select t.base_score from public.trust_policies as t where t.is_active) as p
+   cross join (select t.* from public.trust_policies as t where t.is_active) as p
    cross join lateral (
          select min(abs(extract(epoch from o.event_time - e.event_time))) as seconds_to_nearest_event
            from public.points_events as o
@@ -2153,6 +2182,8 @@ as $$
                 (array_agg(t.insight_type order by t.weight) filter (where t.mode = 'enforce'))[1] as insight_type
            from public.trust_rules as t
           where t.mode <> 'off' and f.seconds_to_nearest_event < t.below) as h on true
+   cross join lateral (select greatest(0, least(100, p.base_score + coalesce(h.weight, 0)))::int as score) as s;
+end
 $$;
 
 -- sql/40_trust/validate_points_events.sql
@@ -2168,9 +2199,13 @@ create or replace function public.validate_points_events(p_event_id uuid default
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_events public.points_events[];
+  v_scores internal.points_score[];
+  v_refused uuid[];
   v_answer jsonb;
 begin
   if not exists (select from public.trust_policies as p where p.is_active) then
@@ -2200,44 +2235,37 @@ begin
     return '{"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}'::jsonb;
   end if;
 
-  with scored as materialized (
-    select e.user_id, e.id, e.points_delta, e.event_type, e.event_time, s.trust_score, s.hits, s.insight_type, p.validate_at, p.review_at,
-           case when s.trust_score >= p.validate_at then 'validated'
-                when s.trust_score >= p.review_at then 'pending_review'
-                else 'rejected' end as verdict
-      from unnest(v_events) as e
-      join internal.score_points_events(v_events) as s on s.event_id = e.id
-     cross join (select t.validate_at, t.review_at from public.trust_policies as t where t.is_active) as p
-  ), moved as materialized (
-    -- What goes to review keeps waiting and moves nothing.
+  select array_agg(s) into v_scores from internal.score_points_events(v_events) as s;
+
+  -- What goes to review keeps waiting and moves nothing. What takes more than there is, which only a hand can have
+  -- asked for, is for a person to look at as well.
+  v_refused := array(
     select m.transfer_id
       from internal.move_points(array(
-             select row(s.user_id, s.id, case when s.verdict = 'validated' then s.points_delta else 0 end,
+             select row(s.user_id, s.event_id, case when s.verdict = 'validated' then s.points_delta else 0 end,
                         -s.points_delta, s.event_type, s.event_time)::internal.points_move
-               from scored as s
+               from unnest(v_scores) as s
               where s.verdict <> 'pending_review'
-              order by s.id)) as m
-     where m.outcome in ('posted', 'replayed')
-  ), judged as materialized (
-    -- What takes more than there is, which only a hand can have asked for, is for a person to look at.
-    select s.*, m.transfer_id,
-           case when s.verdict = 'validated' and s.points_delta <> 0 and m.transfer_id is null then 'pending_review'
-                else s.verdict end as outcome
-      from scored as s
-      left join moved as m on m.transfer_id = s.id
+              order by s.event_id)) as m
+     where m.outcome = 'insufficient_funds');
+
+  with judged as materialized (
+    select s.*, case when s.event_id = any (v_refused) then 'pending_review' else s.verdict end as outcome
+      from unnest(v_scores) as s
   ), decided as (
     update public.points_events as e
-       set validation_status = j.outcome, trust_score = j.trust_score, transfer_id = j.transfer_id,
+       set validation_status = j.outcome, trust_score = j.trust_score,
+           transfer_id = case when j.outcome = 'validated' and j.points_delta <> 0 then j.event_id end,
            validated_at = case when j.outcome = 'validated' then internal.clock() end,
            validated_by = case when j.outcome = 'validated' then 'system' end,
            updated_at = internal.clock()
       from judged as j
-     where e.user_id = j.user_id and e.id = j.id
+     where e.user_id = j.user_id and e.id = j.event_id
     returning e.id, e.user_id, e.validation_status, e.points_delta, e.trust_score
   ), suspected as (
     insert into public.fraud_insights as f (user_id, insight_type, severity, score, details, related_event_ids)
     select j.user_id, j.insight_type, case when j.outcome = 'rejected' then 'high' else 'medium' end, j.trust_score,
-           jsonb_build_object('rules', j.hits, 'validate_at', j.validate_at, 'review_at', j.review_at), array[j.id]
+           j.details, array[j.event_id]
       from judged as j
      where j.outcome <> 'validated'
     returning f.user_id, f.insight_type, f.severity, f.score

@@ -109,3 +109,20 @@ async def test_batches_have_a_limit_and_so_has_the_queue() -> None:
     core.open.set()
     await asyncio.gather(*tasks)
     assert max(map(len, core.batches)) == REQUESTS_MAX
+
+
+async def test_whoever_waited_too_long_is_told_and_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core = Core()
+    gatherer = Gatherer(core)
+    first = calls(gatherer, "a")
+    await until(lambda: core.batches)
+    (late,) = calls(gatherer, "late")
+    await until(lambda: len(gatherer._waiting) == 1)
+    monkeypatch.setattr("tallybook.gather.WAITING_SECONDS_MAX", -1.0)
+    core.open.set()
+    await asyncio.gather(*first)
+    with pytest.raises(TimeoutError):
+        await late
+    assert core.batches == [["a"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import psycopg
@@ -91,3 +92,20 @@ def test_a_hold_and_a_posting_do_not_share_the_last_coin(book: Book) -> None:
     ) as second:
         first.commit()
     assert second.result() == "insufficient_funds"
+
+
+def test_another_amount_under_the_same_id_is_refused(book: Book) -> None:
+    book.fill(100)
+    hold = uuid4()
+    at = book.world.now() + timedelta(hours=1)
+
+    def take(amount: int) -> None:
+        book.world.admin.execute(
+            "select ledger.hold(%s, %s, 'test.pool', %s, 'test', %s, %s)",
+            (book.book_id, hold, amount, uuid4(), at),
+        )
+
+    take(60)
+    with refused("hold_reused", 409):
+        take(50)
+    assert book.account("test.pool") == (100, 60)

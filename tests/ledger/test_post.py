@@ -289,3 +289,12 @@ def test_crossing_transfers_neither_deadlock_nor_lose(book: Book) -> None:
     assert results == [["posted"] * rounds * 2] * 4
     for b in (book, other):
         assert (b.account("test.pool"), b.account("test.wallet")) == ((1000, 0), (1000, 0))
+
+
+def test_a_replay_in_a_set_is_no_income(book: Book) -> None:
+    deposit = book.posting("test.source", "test.pool", 100)
+    book.post(deposit)
+    book.move("test.pool", "test.sink", 40)
+    posted = book.post(deposit, book.posting("test.pool", "test.sink", 150))
+    assert [o["outcome"] for o in posted] == ["replayed", "insufficient_funds"]
+    assert book.available() == 60

@@ -110,4 +110,6 @@ def test_points_move_only_for_validated_events(world: World) -> None:
     world.submit(world.user())
     with pytest.raises(psycopg.errors.CheckViolation) as violation:
         world.operator.execute("update points_events set transfer_id = id")
-    assert violation.value.diag.constraint_name == "only_validated_events_move_points"
+    assert (
+        violation.value.diag.constraint_name == "a_validated_event_moves_points_under_its_own_name"
+    )

@@ -315,3 +315,26 @@ def test_submitting_goes_on_while_a_worker_validates(world: World) -> None:
     ):
         first.commit()
     assert world.cache(user) == (10, 10, 10, 0)
+
+
+def test_what_takes_more_than_there_is_goes_to_a_person(world: World) -> None:
+    user = world.user(points=10)
+    world.operator.execute(
+        "insert into points_events (user_id, event_type, event_time, points_delta)"
+        " values (%s, 'admin_deduction', internal.clock(), -50)",
+        (user,),
+    )
+    world.refresh(user)
+    assert world.validate()["pending_review"] == 1
+    assert world.points(user) == 10
+    assert world.rows(
+        "select validation_status, transfer_id from points_events where points_delta < 0"
+    ) == [{"validation_status": "pending_review", "transfer_id": None}]
+
+
+def test_without_an_active_policy_nothing_is_decided(world: World) -> None:
+    event = world.submit(world.user())["id"]
+    world.operator.execute("update trust_policies set is_active = false")
+    with refused("unavailable", 503):
+        world.validate()
+    assert world.status(event) == "pending"
