@@ -31,7 +31,8 @@ begin
      cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
       join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
       -- What is in the book already counts for nothing.
-     where not exists (select from ledger.transfers as t where t.book_id = p.book_id and t.transfer_id = p.transfer_id)
+     where (select t.amount from ledger.transfers as t
+             where t.book_id = p.book_id and t.transfer_id = p.transfer_id) is null
   ), running as (
     select l.book_id, l.account, l.floor, l.delta,
            sum(l.delta) over (partition by l.book_id, l.account order by l.position) as moved

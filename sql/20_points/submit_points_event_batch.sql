@@ -91,10 +91,17 @@ begin
              end
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         left join public.points_rules as p on p.event_type = r.event_type
-        left join public.used_nonces as n on n.user_id = r.user_id and n.nonce = r.nonce
-        left join public.points_events as e on e.user_id = r.user_id and e.payload_hash = internal.points_event_hash(
-               r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
-               r.proof_payload, r.device_id, r.device_info)
+       -- Lateral, so that each look-up goes by its own key and never through all rows of the call's subjects; and the
+       -- hash by itself, because a condition that calls a function is no index condition under row-level security.
+       cross join lateral (
+             select internal.points_event_hash(
+                      r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
+                      r.proof_payload, r.device_id, r.device_info) as payload_hash offset 0) as h
+        left join lateral (
+             select x.nonce from public.used_nonces as x where x.user_id = r.user_id and x.nonce = r.nonce limit 1) as n on true
+        left join lateral (
+             select x.* from public.points_events as x
+              where x.user_id = r.user_id and x.payload_hash = h.payload_hash limit 1) as e on true
        where r.ordinality = any (v_left);
   end if;
 

@@ -7,7 +7,8 @@
 -- Refuses: nonce_reused, template_not_found, insufficient_points, coupon_limit_reached.
 --
 -- What can be bought is bought without looking for an earlier request: the unique keys say whether there was one. Only
--- what was not bought is looked at afterwards.
+-- what was not bought is looked at afterwards. Look-ups are lateral or scalar, so that each goes by its own key and
+-- never through all rows of the call's subjects.
 
 create or replace function internal.redeem_coupon_batch(p_requests jsonb)
 returns setof internal.outcome
@@ -42,8 +43,8 @@ begin
     ), claimed as (
       insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, sealed)
       select r.user_id, r.idempotency_key, 'redeem_coupon', r.payload_hash, r.sealed_code from request as r
-       where not exists (
-             select from public.points_events as e where e.user_id = r.user_id and e.payload_hash = r.payload_hash)
+       where (select e.id from public.points_events as e
+               where e.user_id = r.user_id and e.payload_hash = r.payload_hash) is null
       on conflict (user_id, nonce) do nothing
       returning n.user_id
     ), posted as materialized (
@@ -103,10 +104,17 @@ begin
         from jsonb_populate_recordset(null::internal.coupon_request, p_requests) with ordinality as r
         left join public.coupon_templates as t on t.template_id = r.template_id
         left join unnest(v_books, v_available) as a(book_id, available) on a.book_id = r.user_id
-        left join public.used_nonces as n on n.user_id = r.user_id and n.nonce = r.idempotency_key
-        left join public.points_events as e on e.user_id = r.user_id
-              and e.payload_hash = internal.points_event_hash(r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id)
-        left join public.coupons as c on c.coupon_id = e.related_entity_id
+       cross join lateral (
+             select internal.points_event_hash(
+                      r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash offset 0) as h
+        left join lateral (
+             select x.nonce, x.sealed from public.used_nonces as x
+              where x.user_id = r.user_id and x.nonce = r.idempotency_key limit 1) as n on true
+        left join lateral (
+             select x.related_entity_id from public.points_events as x
+              where x.user_id = r.user_id and x.payload_hash = h.payload_hash limit 1) as e on true
+        left join lateral (
+             select x.* from public.coupons as x where x.coupon_id = e.related_entity_id limit 1) as c on true
        where not r.ordinality::int = any (v_bought);
   end if;
 end

@@ -736,7 +736,8 @@ begin
      cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
       join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
       -- What is in the book already counts for nothing.
-     where not exists (select from ledger.transfers as t where t.book_id = p.book_id and t.transfer_id = p.transfer_id)
+     where (select t.amount from ledger.transfers as t
+             where t.book_id = p.book_id and t.transfer_id = p.transfer_id) is null
   ), running as (
     select l.book_id, l.account, l.floor, l.delta,
            sum(l.delta) over (partition by l.book_id, l.account order by l.position) as moved
@@ -1794,10 +1795,17 @@ begin
              end
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         left join public.points_rules as p on p.event_type = r.event_type
-        left join public.used_nonces as n on n.user_id = r.user_id and n.nonce = r.nonce
-        left join public.points_events as e on e.user_id = r.user_id and e.payload_hash = internal.points_event_hash(
-               r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
-               r.proof_payload, r.device_id, r.device_info)
+       -- Lateral, so that each look-up goes by its own key and never through all rows of the call's subjects; and the
+       -- hash by itself, because a condition that calls a function is no index condition under row-level security.
+       cross join lateral (
+             select internal.points_event_hash(
+                      r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
+                      r.proof_payload, r.device_id, r.device_info) as payload_hash offset 0) as h
+        left join lateral (
+             select x.nonce from public.used_nonces as x where x.user_id = r.user_id and x.nonce = r.nonce limit 1) as n on true
+        left join lateral (
+             select x.* from public.points_events as x
+              where x.user_id = r.user_id and x.payload_hash = h.payload_hash limit 1) as e on true
        where r.ordinality = any (v_left);
   end if;
 
@@ -1956,7 +1964,8 @@ $$;
 -- Refuses: nonce_reused, template_not_found, insufficient_points, coupon_limit_reached.
 --
 -- What can be bought is bought without looking for an earlier request: the unique keys say whether there was one. Only
--- what was not bought is looked at afterwards.
+-- what was not bought is looked at afterwards. Look-ups are lateral or scalar, so that each goes by its own key and
+-- never through all rows of the call's subjects.
 
 create or replace function internal.redeem_coupon_batch(p_requests jsonb)
 returns setof internal.outcome
@@ -1991,8 +2000,8 @@ begin
     ), claimed as (
       insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, sealed)
       select r.user_id, r.idempotency_key, 'redeem_coupon', r.payload_hash, r.sealed_code from request as r
-       where not exists (
-             select from public.points_events as e where e.user_id = r.user_id and e.payload_hash = r.payload_hash)
+       where (select e.id from public.points_events as e
+               where e.user_id = r.user_id and e.payload_hash = r.payload_hash) is null
       on conflict (user_id, nonce) do nothing
       returning n.user_id
     ), posted as materialized (
@@ -2052,10 +2061,17 @@ begin
         from jsonb_populate_recordset(null::internal.coupon_request, p_requests) with ordinality as r
         left join public.coupon_templates as t on t.template_id = r.template_id
         left join unnest(v_books, v_available) as a(book_id, available) on a.book_id = r.user_id
-        left join public.used_nonces as n on n.user_id = r.user_id and n.nonce = r.idempotency_key
-        left join public.points_events as e on e.user_id = r.user_id
-              and e.payload_hash = internal.points_event_hash(r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id)
-        left join public.coupons as c on c.coupon_id = e.related_entity_id
+       cross join lateral (
+             select internal.points_event_hash(
+                      r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash offset 0) as h
+        left join lateral (
+             select x.nonce, x.sealed from public.used_nonces as x
+              where x.user_id = r.user_id and x.nonce = r.idempotency_key limit 1) as n on true
+        left join lateral (
+             select x.related_entity_id from public.points_events as x
+              where x.user_id = r.user_id and x.payload_hash = h.payload_hash limit 1) as e on true
+        left join lateral (
+             select x.* from public.coupons as x where x.coupon_id = e.related_entity_id limit 1) as c on true
        where not r.ordinality::int = any (v_bought);
   end if;
 end
@@ -2174,7 +2190,7 @@ begin
            join public.points_rules as r on r.event_type = o.event_type and r.client_submittable
           where o.user_id = e.user_id
             and o.event_time between e.event_time - interval '1 minute' and e.event_time + interval '1 minute'
-            and o.id < e.id) as f
+            and (o.id < e.id) is true) as f  -- "is true" keeps the planner from going by the id instead of the time
     left join lateral (
          select sum(t.weight) filter (where t.mode = 'enforce') as weight,
                 jsonb_agg(jsonb_build_object('rule', t.rule_id, 'mode', t.mode, 'weight', t.weight, 'below', t.below,

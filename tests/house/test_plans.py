@@ -1,0 +1,66 @@
+"""No procedure walks through a table that grows, nor through all rows of its subject for one.
+
+Procedures keep one plan a session, made when the tables were empty, until autovacuum analyzes
+them; row-level security offers the planner all rows of the subjects, and that is the wrong way in.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from tests.world import Connection, World
+
+GROWING = ["points_events", "used_nonces", "coupons", "user_points_cache", "transfers", "accounts"]
+EVENTS = 3000
+AT = datetime.now(UTC) - timedelta(days=1)
+
+
+def walked(world: World) -> dict[str, tuple[int, int]]:
+    """Table -> sequential scans, and rows read through indexes, of those that grow."""
+    world.functions.execute("select pg_stat_force_next_flush()")
+    world.worker.execute("select pg_stat_force_next_flush()")
+    world.admin.execute("select pg_stat_clear_snapshot()")
+    rows = world.rows(
+        "select relname, seq_scan, idx_tup_fetch from pg_stat_user_tables where relname = any (%s)",
+        (GROWING,),
+    )
+    return {row["relname"]: (row["seq_scan"], row["idx_tup_fetch"]) for row in rows}
+
+
+def a_day(world: World, user: UUID, template: UUID, worker: Connection) -> None:
+    event = world.submit(user, event_type="goal_achieved")
+    world.submit_batch(*(world.event(world.user()) for _ in range(5)))
+    world.validate(event["id"], through=worker)
+    world.validate(limit=10, through=worker)
+    world.redeem(user, template, key="bought again and again")
+    world.redeem(user, template)
+    world.submit(user, nonce="again and again", at=AT)
+    world.redeem_batch(*(world.redemption(world.user(), template) for _ in range(5)))
+
+
+def test_no_procedure_walks_through_what_grows(world: World) -> None:
+    user, template = world.user(points=1000), world.template(cost=10, limit=None)
+    for _ in range(8):
+        a_day(world, user, template, world.worker)
+    world.admin.execute(
+        "insert into points_events (user_id, event_type, event_time, points_delta, nonce,"
+        " payload_hash, validation_status)"
+        " select %s, 'workout', now() - g * interval '1 hour', 0, g::text, md5(g::text),"
+        " 'validated' from generate_series(1, %s) as g",
+        (user, EVENTS),
+    )
+    world.admin.execute(
+        "insert into used_nonces (user_id, nonce, event_type, payload_hash)"
+        " select %s, g::text, 'workout', md5(g::text) from generate_series(1, %s) as g",
+        (user, EVENTS),
+    )
+    world.admin.execute("analyze")
+    before = walked(world)
+    a_day(world, user, template, world.worker)
+    after = walked(world)
+    assert {table: after[table][0] - before[table][0] for table in GROWING} == dict.fromkeys(
+        GROWING, 0
+    )
+    read = {table: after[table][1] - before[table][1] for table in GROWING}
+    assert {table: rows for table, rows in read.items() if rows > EVENTS / 10} == {}
