@@ -17,6 +17,8 @@ from benchmarks.bench import FULL, QUICK, Bench, Plan
 from benchmarks.pgbench import Missing
 from benchmarks.stand import stand
 
+JSON = Path("build/bench.json")
+
 MEASURES: dict[str, Callable[[Bench], None]] = {
     "submit": procedures.submit,
     "redeem": procedures.redeem,
@@ -49,7 +51,7 @@ def measure(
 
 def main(
     quick: Annotated[bool, typer.Option(help="Short rounds: a look, not a figure.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Write every number here.")] = None,
+    json: Annotated[Path, typer.Option(help="Write every number here.")] = JSON,
     markdown: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
     only: Annotated[list[str] | None, typer.Option(help=f"Of: {', '.join(MEASURES)}.")] = None,
 ) -> None:
@@ -60,8 +62,9 @@ def main(
     progress = Console(stderr=True)
     bench, machine = measure(QUICK if quick else FULL, only or (), progress.print)
     report.show(bench, Console())
-    if json is not None:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(document(bench, machine))))
+    json.parent.mkdir(parents=True, exist_ok=True)
+    json.write_bytes(msgspec.json.format(msgspec.json.encode(document(bench, machine))))
+    progress.print(f"Every number is in {json}")
     if markdown is not None:
         markdown.write_text(report.markdown(bench, machine))
     if bench.faults:

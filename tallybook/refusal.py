@@ -133,7 +133,7 @@ def method_not_allowed(allowed: Iterable[str] = ()) -> Refusal:
 def body_too_large(bytes_max: int | None = None) -> Refusal:
     """The body exceeds the limit, which is told in bytes."""
     detail = None if bytes_max is None else f"The limit is {bytes_max} bytes."
-    return Refusal("body_too_large", 413, detail, title="The request body is too large")
+    return Refusal("body_too_large", 413, detail, title="The request body is too large", path="$")
 
 
 def internal_error() -> Refusal:

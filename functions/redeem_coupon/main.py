@@ -1,5 +1,6 @@
 """redeem-coupon: points become a coupon, whose code is shown here and stored nowhere."""
 
+from contextlib import suppress
 from typing import Any, cast
 from uuid import UUID
 
@@ -30,11 +31,15 @@ def make_code(runtime: Runtime, caller: Caller, body: RedeemCoupon) -> dict[str,
 
 
 def show_code(runtime: Runtime, caller: Caller, body: RedeemCoupon, answer: Answer) -> Answer:
-    """The code, opened from the stored copy: the first answer's, also when this is a replay."""
+    """The code, opened from the stored copy: the first answer's, also when this is a replay.
+
+    None once the copy is cleaned away, or its secret is.
+    """
     sealed = answer.pop("sealed_code")
-    answer["coupon_code"] = (
-        runtime.coupon_keys.open(sealed, _context(caller, body)) if sealed else None
-    )
+    answer["coupon_code"] = None
+    if sealed:
+        with suppress(ValueError):
+            answer["coupon_code"] = runtime.coupon_keys.open(sealed, _context(caller, body))
     return answer
 
 

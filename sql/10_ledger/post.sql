@@ -16,6 +16,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_crowded uuid[];  -- the books in which not everything fits
   v_posted ledger.posted;
 begin
@@ -79,9 +80,9 @@ begin
      where v_crowded is null or not p.book_id = any (v_crowded)
   ), written as (
     insert into ledger.transfers as t (
-           transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at)
+           transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at, recorded_at)
     select p.transfer_id, p.book_id, p.from_account, p.to_account, p.asset, p.amount, p.kind,
-           p.source_type, p.source_id, coalesce(p.effective_at, internal.clock())
+           p.source_type, p.source_id, coalesce(p.effective_at, v_now), v_now
       from posting as p
      where not p.replayed
   ), moved as (
@@ -93,17 +94,17 @@ begin
      order by p.book_id, l.account
   ), changed as (
     update ledger.accounts as a
-       set balance = a.balance + m.delta, updated_at = internal.clock()
+       set balance = a.balance + m.delta, updated_at = v_now
       from moved as m
      where a.book_id = m.book_id and a.account = m.account
     returning a.book_id, a.account, a.balance - a.held as available
   ), opened as (
-    insert into ledger.accounts as a (book_id, account, asset, balance, floor)
-    select m.book_id, m.account, m.asset, m.delta, m.floor
+    insert into ledger.accounts as a (book_id, account, asset, balance, floor, updated_at)
+    select m.book_id, m.account, m.asset, m.delta, m.floor, v_now
       from moved as m
      where not exists (select from changed as c where c.book_id = m.book_id and c.account = m.account)
     on conflict (book_id, account) do update
-       set balance = a.balance + excluded.balance, updated_at = internal.clock()
+       set balance = a.balance + excluded.balance, updated_at = v_now
     returning a.book_id, a.account, a.balance - a.held as available
   ), now_available as (
     select * from changed union all select * from opened

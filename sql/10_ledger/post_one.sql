@@ -13,6 +13,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_asset text;
   v_from_floor bigint;
   v_to_floor bigint;
@@ -41,14 +42,14 @@ begin
 
   if v_from_floor is not null then
     update ledger.accounts as a
-       set balance = a.balance - p_posting.amount, updated_at = internal.clock()
+       set balance = a.balance - p_posting.amount, updated_at = v_now
      where a.book_id = p_posting.book_id and a.account = p_posting.from_account
        and a.balance - a.held - p_posting.amount >= a.floor
     returning a.balance - a.held into v_posted.from_available;
     -- An account with credit may be opened by what it spends.
     if not found and p_posting.amount <= -v_from_floor then
-      insert into ledger.accounts as a (book_id, account, asset, balance, floor)
-      values (p_posting.book_id, p_posting.from_account, v_asset, -p_posting.amount, v_from_floor)
+      insert into ledger.accounts as a (book_id, account, asset, balance, floor, updated_at)
+      values (p_posting.book_id, p_posting.from_account, v_asset, -p_posting.amount, v_from_floor, v_now)
       on conflict (book_id, account) do nothing
       returning a.balance - a.held into v_posted.from_available;
     end if;
@@ -59,15 +60,17 @@ begin
   end if;
 
   insert into ledger.transfers as t (
-         transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at)
+         transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at,
+         recorded_at)
   values (p_posting.transfer_id, p_posting.book_id, p_posting.from_account, p_posting.to_account, v_asset, p_posting.amount,
-         p_posting.kind, p_posting.source_type, p_posting.source_id, coalesce(p_posting.effective_at, internal.clock()));
+         p_posting.kind, p_posting.source_type, p_posting.source_id, coalesce(p_posting.effective_at, v_now),
+         v_now);
 
   if v_to_floor is not null then
-    insert into ledger.accounts as a (book_id, account, asset, balance, floor)
-    values (p_posting.book_id, p_posting.to_account, v_asset, p_posting.amount, v_to_floor)
+    insert into ledger.accounts as a (book_id, account, asset, balance, floor, updated_at)
+    values (p_posting.book_id, p_posting.to_account, v_asset, p_posting.amount, v_to_floor, v_now)
     on conflict (book_id, account) do update
-       set balance = a.balance + excluded.balance, updated_at = internal.clock()
+       set balance = a.balance + excluded.balance, updated_at = v_now
     returning a.balance - a.held into v_posted.to_available;
   end if;
 

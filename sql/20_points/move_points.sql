@@ -12,6 +12,8 @@ set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
+declare
+  v_now timestamptz := internal.clock();
 begin
   return query
   with posted as materialized (
@@ -27,9 +29,9 @@ begin
   ), counted as (
     -- Available is earned less spent, so one upsert serves both directions.
     insert into public.user_points_cache as c (
-           user_id, available_points, pending_points, lifetime_earned, lifetime_spent, last_event_id)
+           user_id, available_points, pending_points, lifetime_earned, lifetime_spent, last_event_id, updated_at)
     select m.user_id, greatest(sum(m.points), 0), sum(m.pending), sum(greatest(m.points, 0)), sum(greatest(-m.points, 0)),
-           (array_agg(m.event_id order by m.position desc))[1]
+           (array_agg(m.event_id order by m.position desc))[1], v_now
       from unnest(p_moves) with ordinality as m(user_id, event_id, points, pending, kind, effective_at, position)
       left join posted as o on o.transfer_id = m.event_id
      where m.points = 0 or o.outcome = 'posted'

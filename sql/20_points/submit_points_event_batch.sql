@@ -18,6 +18,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_outcome internal.outcome;
   v_left int[] := array[]::int[];
 begin
@@ -25,17 +26,17 @@ begin
 
   for v_outcome in
     with request as materialized (
-      select r.*, p.points, internal.uuidv7() as id, internal.clock() as created_at, internal.points_event_hash(
+      select r.*, p.points, internal.uuidv7() as id, internal.points_event_hash(
                r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
                r.proof_payload, r.device_id, r.device_info) as payload_hash,
              p.client_submittable
-               and r.event_time between internal.clock() - interval '7 days'
-                                    and internal.clock() + interval '10 minutes' as acceptable
+               and r.event_time between v_now - interval '7 days'
+                                    and v_now + interval '10 minutes' as acceptable
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         left join public.points_rules as p on p.event_type = r.event_type
     ), claimed as (
-      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash)
-      select r.user_id, r.nonce, r.event_type, r.payload_hash from request as r where r.acceptable
+      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, created_at)
+      select r.user_id, r.nonce, r.event_type, r.payload_hash, v_now from request as r where r.acceptable
       on conflict (user_id, nonce) do nothing
       returning n.user_id
     ), stored as (
@@ -44,21 +45,21 @@ begin
              nonce, payload_hash, device_id, device_info, ip_address, request_id, created_at, updated_at)
       select r.user_id, r.id, r.event_type, r.event_time, r.points, r.proof_payload, r.related_entity_type,
              r.related_entity_id, r.nonce, r.payload_hash, r.device_id, r.device_info, r.ip_address, r.request_id,
-             r.created_at, r.created_at
+             v_now, v_now
         from request as r
         join claimed as c on c.user_id = r.user_id
       on conflict (user_id, payload_hash) do nothing
       returning e.user_id, e.id, e.points_delta
     ), counted as (
-      insert into public.user_points_cache as c (user_id, pending_points)
-      select s.user_id, s.points_delta from stored as s order by s.user_id
+      insert into public.user_points_cache as c (user_id, pending_points, updated_at)
+      select s.user_id, s.points_delta, v_now from stored as s order by s.user_id
       on conflict (user_id) do update
          set pending_points = c.pending_points + excluded.pending_points, updated_at = excluded.updated_at
     )
     select r.ordinality::int,
            case when s.id is not null then jsonb_build_object(
              'id', s.id, 'status', 'pending', 'event_type', r.event_type, 'event_time', r.event_time,
-             'created_at', r.created_at, 'replayed', false) end,
+             'created_at', v_now, 'replayed', false) end,
            null::jsonb
       from request as r
       left join stored as s on s.user_id = r.user_id
@@ -84,10 +85,10 @@ begin
                  internal.refusal('unknown_event_type', format('event_type: %s', r.event_type))
                when not p.client_submittable then
                  internal.refusal('event_type_not_submittable', format('event_type: %s', r.event_type))
-               when r.event_time > internal.clock() then
-                 internal.refusal('event_in_future', format('event_time: %s, and the server''s clock says %s', r.event_time, internal.clock()))
+               when r.event_time > v_now then
+                 internal.refusal('event_in_future', format('event_time: %s, and the server''s clock says %s', r.event_time, v_now))
                else
-                 internal.refusal('event_too_old', format('event_time: %s is more than 7 days before %s', r.event_time, internal.clock()))
+                 internal.refusal('event_too_old', format('event_time: %s is more than 7 days before %s', r.event_time, v_now))
              end
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         left join public.points_rules as p on p.event_type = r.event_type

@@ -1,6 +1,6 @@
 -- Buys coupons with points: points leave the ledger, the coupon is issued, and the event that says so is written, together.
 -- Each request is an internal.coupon_request. The code itself never comes here; sealed_code is its copy that only the
--- function can open, and it comes back with every replay until it is cleaned away.
+-- function can open, and it comes back with every replay for a quarter of an hour.
 --
 -- Replay:  the same template under the same key is answered as the first time, with "replayed".
 -- Locks:   the users' points accounts, in order; under that lock everything is decided.
@@ -19,6 +19,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
   v_books uuid[];
   v_available bigint[];
@@ -31,8 +32,8 @@ begin
 
   for v_outcome in
     with request as materialized (
-      select r.*, internal.uuidv7() as coupon_id, internal.uuidv7() as event_id, internal.clock() as issued_at,
-             t.points_cost, internal.clock() + make_interval(days => t.expires_after_days) as expires_at,
+      select r.*, internal.uuidv7() as coupon_id, internal.uuidv7() as event_id,
+             t.points_cost, v_now + make_interval(days => t.expires_after_days) as expires_at,
              internal.points_event_hash(r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash
         from jsonb_populate_recordset(null::internal.coupon_request, p_requests) with ordinality as r
         join public.coupon_templates as t on t.template_id = r.template_id and t.is_active
@@ -41,8 +42,8 @@ begin
           or t.max_redemptions_per_user > (
              select count(*) from public.coupons as c where c.issued_to = r.user_id and c.template_id = r.template_id)
     ), claimed as (
-      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, sealed)
-      select r.user_id, r.idempotency_key, 'redeem_coupon', r.payload_hash, r.sealed_code from request as r
+      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, sealed, created_at)
+      select r.user_id, r.idempotency_key, 'redeem_coupon', r.payload_hash, r.sealed_code, v_now from request as r
        where (select e.id from public.points_events as e
                where e.user_id = r.user_id and e.payload_hash = r.payload_hash) is null
       on conflict (user_id, nonce) do nothing
@@ -50,7 +51,7 @@ begin
     ), posted as materialized (
       select o.transfer_id, o.from_available
         from internal.move_points(array(
-               select row(r.user_id, r.event_id, -r.points_cost, 0, 'redeem_coupon', r.issued_at)::internal.points_move
+               select row(r.user_id, r.event_id, -r.points_cost, 0, 'redeem_coupon', v_now)::internal.points_move
                  from request as r
                  join claimed as c on c.user_id = r.user_id
                 order by r.ordinality)) as o
@@ -58,17 +59,17 @@ begin
     ), recorded as (
       insert into public.points_events as e (
              user_id, id, event_type, event_time, points_delta, validation_status, validated_at, validated_by,
-             related_entity_type, related_entity_id, nonce, payload_hash, request_id, transfer_id)
-      select r.user_id, r.event_id, 'redeem_coupon', r.issued_at, -r.points_cost, 'validated', r.issued_at, 'system',
-             'coupon', r.coupon_id, r.idempotency_key, r.payload_hash, r.request_id, p.transfer_id
+             related_entity_type, related_entity_id, nonce, payload_hash, request_id, transfer_id, created_at, updated_at)
+      select r.user_id, r.event_id, 'redeem_coupon', v_now, -r.points_cost, 'validated', v_now, 'system',
+             'coupon', r.coupon_id, r.idempotency_key, r.payload_hash, r.request_id, p.transfer_id, v_now, v_now
         from posted as p
         join request as r on r.event_id = p.transfer_id
     ), issued as (
       insert into public.coupons as c (
              coupon_id, template_id, code_hash, key_id, issued_to, issued_points_cost, issued_at, points_event_id,
-             points_remaining, expires_at)
-      select r.coupon_id, r.template_id, r.code_hash, r.key_id, r.user_id, r.points_cost, r.issued_at, r.event_id,
-             p.from_available, r.expires_at
+             points_remaining, expires_at, created_at, updated_at)
+      select r.coupon_id, r.template_id, r.code_hash, r.key_id, r.user_id, r.points_cost, v_now, r.event_id,
+             p.from_available, r.expires_at, v_now, v_now
         from posted as p
         join request as r on r.event_id = p.transfer_id
     )
@@ -89,7 +90,8 @@ begin
       select r.ordinality::int,
              case when c.coupon_id is not null then jsonb_build_object(
                'success', true, 'coupon_id', c.coupon_id, 'expires_at', c.expires_at, 'points_cost', c.issued_points_cost,
-               'points_remaining', c.points_remaining, 'sealed_code', n.sealed, 'replayed', true) end,
+               'points_remaining', c.points_remaining, 'replayed', true,
+               'sealed_code', case when n.created_at > v_now - interval '15 minutes' then n.sealed end) end,
              case
                when c.coupon_id is not null then null
                when n.nonce is not null then
@@ -108,7 +110,7 @@ begin
              select internal.points_event_hash(
                       r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash offset 0) as h
         left join lateral (
-             select x.nonce, x.sealed from public.used_nonces as x
+             select x.nonce, x.sealed, x.created_at from public.used_nonces as x
               where x.user_id = r.user_id and x.nonce = r.idempotency_key limit 1) as n on true
         left join lateral (
              select x.related_entity_id from public.points_events as x

@@ -13,6 +13,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_events public.points_events[];
   v_scores internal.points_score[];
   v_refused uuid[];
@@ -66,9 +67,9 @@ begin
     update public.points_events as e
        set validation_status = j.outcome, trust_score = j.trust_score,
            transfer_id = case when j.outcome = 'validated' and j.points_delta <> 0 then j.event_id end,
-           validated_at = case when j.outcome = 'validated' then internal.clock() end,
+           validated_at = case when j.outcome = 'validated' then v_now end,
            validated_by = case when j.outcome = 'validated' then 'system' end,
-           updated_at = internal.clock()
+           updated_at = v_now
       from judged as j
      where e.user_id = j.user_id and e.id = j.event_id
     returning e.id, e.user_id, e.validation_status, e.points_delta, e.trust_score

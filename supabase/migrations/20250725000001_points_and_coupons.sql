@@ -721,6 +721,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_crowded uuid[];  -- the books in which not everything fits
   v_posted ledger.posted;
 begin
@@ -784,9 +785,9 @@ begin
      where v_crowded is null or not p.book_id = any (v_crowded)
   ), written as (
     insert into ledger.transfers as t (
-           transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at)
+           transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at, recorded_at)
     select p.transfer_id, p.book_id, p.from_account, p.to_account, p.asset, p.amount, p.kind,
-           p.source_type, p.source_id, coalesce(p.effective_at, internal.clock())
+           p.source_type, p.source_id, coalesce(p.effective_at, v_now), v_now
       from posting as p
      where not p.replayed
   ), moved as (
@@ -798,17 +799,17 @@ begin
      order by p.book_id, l.account
   ), changed as (
     update ledger.accounts as a
-       set balance = a.balance + m.delta, updated_at = internal.clock()
+       set balance = a.balance + m.delta, updated_at = v_now
       from moved as m
      where a.book_id = m.book_id and a.account = m.account
     returning a.book_id, a.account, a.balance - a.held as available
   ), opened as (
-    insert into ledger.accounts as a (book_id, account, asset, balance, floor)
-    select m.book_id, m.account, m.asset, m.delta, m.floor
+    insert into ledger.accounts as a (book_id, account, asset, balance, floor, updated_at)
+    select m.book_id, m.account, m.asset, m.delta, m.floor, v_now
       from moved as m
      where not exists (select from changed as c where c.book_id = m.book_id and c.account = m.account)
     on conflict (book_id, account) do update
-       set balance = a.balance + excluded.balance, updated_at = internal.clock()
+       set balance = a.balance + excluded.balance, updated_at = v_now
     returning a.book_id, a.account, a.balance - a.held as available
   ), now_available as (
     select * from changed union all select * from opened
@@ -839,6 +840,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_asset text;
   v_from_floor bigint;
   v_to_floor bigint;
@@ -867,14 +869,14 @@ begin
 
   if v_from_floor is not null then
     update ledger.accounts as a
-       set balance = a.balance - p_posting.amount, updated_at = internal.clock()
+       set balance = a.balance - p_posting.amount, updated_at = v_now
      where a.book_id = p_posting.book_id and a.account = p_posting.from_account
        and a.balance - a.held - p_posting.amount >= a.floor
     returning a.balance - a.held into v_posted.from_available;
     -- An account with credit may be opened by what it spends.
     if not found and p_posting.amount <= -v_from_floor then
-      insert into ledger.accounts as a (book_id, account, asset, balance, floor)
-      values (p_posting.book_id, p_posting.from_account, v_asset, -p_posting.amount, v_from_floor)
+      insert into ledger.accounts as a (book_id, account, asset, balance, floor, updated_at)
+      values (p_posting.book_id, p_posting.from_account, v_asset, -p_posting.amount, v_from_floor, v_now)
       on conflict (book_id, account) do nothing
       returning a.balance - a.held into v_posted.from_available;
     end if;
@@ -885,15 +887,17 @@ begin
   end if;
 
   insert into ledger.transfers as t (
-         transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at)
+         transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at,
+         recorded_at)
   values (p_posting.transfer_id, p_posting.book_id, p_posting.from_account, p_posting.to_account, v_asset, p_posting.amount,
-         p_posting.kind, p_posting.source_type, p_posting.source_id, coalesce(p_posting.effective_at, internal.clock()));
+         p_posting.kind, p_posting.source_type, p_posting.source_id, coalesce(p_posting.effective_at, v_now),
+         v_now);
 
   if v_to_floor is not null then
-    insert into ledger.accounts as a (book_id, account, asset, balance, floor)
-    values (p_posting.book_id, p_posting.to_account, v_asset, p_posting.amount, v_to_floor)
+    insert into ledger.accounts as a (book_id, account, asset, balance, floor, updated_at)
+    values (p_posting.book_id, p_posting.to_account, v_asset, p_posting.amount, v_to_floor, v_now)
     on conflict (book_id, account) do update
-       set balance = a.balance + excluded.balance, updated_at = internal.clock()
+       set balance = a.balance + excluded.balance, updated_at = v_now
     returning a.balance - a.held into v_posted.to_available;
   end if;
 
@@ -1403,6 +1407,8 @@ set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
+declare
+  v_now timestamptz := internal.clock();
 begin
   return query
   with posted as materialized (
@@ -1418,9 +1424,9 @@ begin
   ), counted as (
     -- Available is earned less spent, so one upsert serves both directions.
     insert into public.user_points_cache as c (
-           user_id, available_points, pending_points, lifetime_earned, lifetime_spent, last_event_id)
+           user_id, available_points, pending_points, lifetime_earned, lifetime_spent, last_event_id, updated_at)
     select m.user_id, greatest(sum(m.points), 0), sum(m.pending), sum(greatest(m.points, 0)), sum(greatest(-m.points, 0)),
-           (array_agg(m.event_id order by m.position desc))[1]
+           (array_agg(m.event_id order by m.position desc))[1], v_now
       from unnest(p_moves) with ordinality as m(user_id, event_id, points, pending, kind, effective_at, position)
       left join posted as o on o.transfer_id = m.event_id
      where m.points = 0 or o.outcome = 'posted'
@@ -1722,6 +1728,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_outcome internal.outcome;
   v_left int[] := array[]::int[];
 begin
@@ -1729,17 +1736,17 @@ begin
 
   for v_outcome in
     with request as materialized (
-      select r.*, p.points, internal.uuidv7() as id, internal.clock() as created_at, internal.points_event_hash(
+      select r.*, p.points, internal.uuidv7() as id, internal.points_event_hash(
                r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
                r.proof_payload, r.device_id, r.device_info) as payload_hash,
              p.client_submittable
-               and r.event_time between internal.clock() - interval '7 days'
-                                    and internal.clock() + interval '10 minutes' as acceptable
+               and r.event_time between v_now - interval '7 days'
+                                    and v_now + interval '10 minutes' as acceptable
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         left join public.points_rules as p on p.event_type = r.event_type
     ), claimed as (
-      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash)
-      select r.user_id, r.nonce, r.event_type, r.payload_hash from request as r where r.acceptable
+      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, created_at)
+      select r.user_id, r.nonce, r.event_type, r.payload_hash, v_now from request as r where r.acceptable
       on conflict (user_id, nonce) do nothing
       returning n.user_id
     ), stored as (
@@ -1748,21 +1755,21 @@ begin
              nonce, payload_hash, device_id, device_info, ip_address, request_id, created_at, updated_at)
       select r.user_id, r.id, r.event_type, r.event_time, r.points, r.proof_payload, r.related_entity_type,
              r.related_entity_id, r.nonce, r.payload_hash, r.device_id, r.device_info, r.ip_address, r.request_id,
-             r.created_at, r.created_at
+             v_now, v_now
         from request as r
         join claimed as c on c.user_id = r.user_id
       on conflict (user_id, payload_hash) do nothing
       returning e.user_id, e.id, e.points_delta
     ), counted as (
-      insert into public.user_points_cache as c (user_id, pending_points)
-      select s.user_id, s.points_delta from stored as s order by s.user_id
+      insert into public.user_points_cache as c (user_id, pending_points, updated_at)
+      select s.user_id, s.points_delta, v_now from stored as s order by s.user_id
       on conflict (user_id) do update
          set pending_points = c.pending_points + excluded.pending_points, updated_at = excluded.updated_at
     )
     select r.ordinality::int,
            case when s.id is not null then jsonb_build_object(
              'id', s.id, 'status', 'pending', 'event_type', r.event_type, 'event_time', r.event_time,
-             'created_at', r.created_at, 'replayed', false) end,
+             'created_at', v_now, 'replayed', false) end,
            null::jsonb
       from request as r
       left join stored as s on s.user_id = r.user_id
@@ -1788,10 +1795,10 @@ begin
                  internal.refusal('unknown_event_type', format('event_type: %s', r.event_type))
                when not p.client_submittable then
                  internal.refusal('event_type_not_submittable', format('event_type: %s', r.event_type))
-               when r.event_time > internal.clock() then
-                 internal.refusal('event_in_future', format('event_time: %s, and the server''s clock says %s', r.event_time, internal.clock()))
+               when r.event_time > v_now then
+                 internal.refusal('event_in_future', format('event_time: %s, and the server''s clock says %s', r.event_time, v_now))
                else
-                 internal.refusal('event_too_old', format('event_time: %s is more than 7 days before %s', r.event_time, internal.clock()))
+                 internal.refusal('event_too_old', format('event_time: %s is more than 7 days before %s', r.event_time, v_now))
              end
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         left join public.points_rules as p on p.event_type = r.event_type
@@ -1957,7 +1964,7 @@ $$;
 
 -- Buys coupons with points: points leave the ledger, the coupon is issued, and the event that says so is written, together.
 -- Each request is an internal.coupon_request. The code itself never comes here; sealed_code is its copy that only the
--- function can open, and it comes back with every replay until it is cleaned away.
+-- function can open, and it comes back with every replay for a quarter of an hour.
 --
 -- Replay:  the same template under the same key is answered as the first time, with "replayed".
 -- Locks:   the users' points accounts, in order; under that lock everything is decided.
@@ -1976,6 +1983,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
   v_books uuid[];
   v_available bigint[];
@@ -1988,8 +1996,8 @@ begin
 
   for v_outcome in
     with request as materialized (
-      select r.*, internal.uuidv7() as coupon_id, internal.uuidv7() as event_id, internal.clock() as issued_at,
-             t.points_cost, internal.clock() + make_interval(days => t.expires_after_days) as expires_at,
+      select r.*, internal.uuidv7() as coupon_id, internal.uuidv7() as event_id,
+             t.points_cost, v_now + make_interval(days => t.expires_after_days) as expires_at,
              internal.points_event_hash(r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash
         from jsonb_populate_recordset(null::internal.coupon_request, p_requests) with ordinality as r
         join public.coupon_templates as t on t.template_id = r.template_id and t.is_active
@@ -1998,8 +2006,8 @@ begin
           or t.max_redemptions_per_user > (
              select count(*) from public.coupons as c where c.issued_to = r.user_id and c.template_id = r.template_id)
     ), claimed as (
-      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, sealed)
-      select r.user_id, r.idempotency_key, 'redeem_coupon', r.payload_hash, r.sealed_code from request as r
+      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, sealed, created_at)
+      select r.user_id, r.idempotency_key, 'redeem_coupon', r.payload_hash, r.sealed_code, v_now from request as r
        where (select e.id from public.points_events as e
                where e.user_id = r.user_id and e.payload_hash = r.payload_hash) is null
       on conflict (user_id, nonce) do nothing
@@ -2007,7 +2015,7 @@ begin
     ), posted as materialized (
       select o.transfer_id, o.from_available
         from internal.move_points(array(
-               select row(r.user_id, r.event_id, -r.points_cost, 0, 'redeem_coupon', r.issued_at)::internal.points_move
+               select row(r.user_id, r.event_id, -r.points_cost, 0, 'redeem_coupon', v_now)::internal.points_move
                  from request as r
                  join claimed as c on c.user_id = r.user_id
                 order by r.ordinality)) as o
@@ -2015,17 +2023,17 @@ begin
     ), recorded as (
       insert into public.points_events as e (
              user_id, id, event_type, event_time, points_delta, validation_status, validated_at, validated_by,
-             related_entity_type, related_entity_id, nonce, payload_hash, request_id, transfer_id)
-      select r.user_id, r.event_id, 'redeem_coupon', r.issued_at, -r.points_cost, 'validated', r.issued_at, 'system',
-             'coupon', r.coupon_id, r.idempotency_key, r.payload_hash, r.request_id, p.transfer_id
+             related_entity_type, related_entity_id, nonce, payload_hash, request_id, transfer_id, created_at, updated_at)
+      select r.user_id, r.event_id, 'redeem_coupon', v_now, -r.points_cost, 'validated', v_now, 'system',
+             'coupon', r.coupon_id, r.idempotency_key, r.payload_hash, r.request_id, p.transfer_id, v_now, v_now
         from posted as p
         join request as r on r.event_id = p.transfer_id
     ), issued as (
       insert into public.coupons as c (
              coupon_id, template_id, code_hash, key_id, issued_to, issued_points_cost, issued_at, points_event_id,
-             points_remaining, expires_at)
-      select r.coupon_id, r.template_id, r.code_hash, r.key_id, r.user_id, r.points_cost, r.issued_at, r.event_id,
-             p.from_available, r.expires_at
+             points_remaining, expires_at, created_at, updated_at)
+      select r.coupon_id, r.template_id, r.code_hash, r.key_id, r.user_id, r.points_cost, v_now, r.event_id,
+             p.from_available, r.expires_at, v_now, v_now
         from posted as p
         join request as r on r.event_id = p.transfer_id
     )
@@ -2046,7 +2054,8 @@ begin
       select r.ordinality::int,
              case when c.coupon_id is not null then jsonb_build_object(
                'success', true, 'coupon_id', c.coupon_id, 'expires_at', c.expires_at, 'points_cost', c.issued_points_cost,
-               'points_remaining', c.points_remaining, 'sealed_code', n.sealed, 'replayed', true) end,
+               'points_remaining', c.points_remaining, 'replayed', true,
+               'sealed_code', case when n.created_at > v_now - interval '15 minutes' then n.sealed end) end,
              case
                when c.coupon_id is not null then null
                when n.nonce is not null then
@@ -2065,7 +2074,7 @@ begin
              select internal.points_event_hash(
                       r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash offset 0) as h
         left join lateral (
-             select x.nonce, x.sealed from public.used_nonces as x
+             select x.nonce, x.sealed, x.created_at from public.used_nonces as x
               where x.user_id = r.user_id and x.nonce = r.idempotency_key limit 1) as n on true
         left join lateral (
              select x.related_entity_id from public.points_events as x
@@ -2219,6 +2228,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+  v_now timestamptz := internal.clock();
   v_events public.points_events[];
   v_scores internal.points_score[];
   v_refused uuid[];
@@ -2272,9 +2282,9 @@ begin
     update public.points_events as e
        set validation_status = j.outcome, trust_score = j.trust_score,
            transfer_id = case when j.outcome = 'validated' and j.points_delta <> 0 then j.event_id end,
-           validated_at = case when j.outcome = 'validated' then internal.clock() end,
+           validated_at = case when j.outcome = 'validated' then v_now end,
            validated_by = case when j.outcome = 'validated' then 'system' end,
-           updated_at = internal.clock()
+           updated_at = v_now
       from judged as j
      where e.user_id = j.user_id and e.id = j.event_id
     returning e.id, e.user_id, e.validation_status, e.points_delta, e.trust_score

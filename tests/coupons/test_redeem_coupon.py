@@ -76,7 +76,7 @@ def test_the_same_redemption_again_is_the_same_coupon(world: World) -> None:
     user, template = world.user(points=5000), world.template(cost=500)
     first = world.redeem(user, template, key="k-1", sealed_code="sealed-1")
     world.award(user, 100)
-    world.pass_time(timedelta(hours=1))
+    world.pass_time(timedelta(minutes=10))
     # The retry made a code of its own, which nobody will ever see.
     again = world.redeem(user, template, key="k-1", sealed_code="sealed-2")
     assert again == {**first, "replayed": True}
@@ -349,3 +349,15 @@ def test_earning_and_spending_at_once_lose_nothing(world: World) -> None:
         first.commit()
     assert second.result()["points_remaining"] == 10
     assert world.cache(user) == (10, 0, 510, 500)
+
+
+def test_the_sealed_copy_comes_back_for_a_quarter_of_an_hour(world: World) -> None:
+    world.freeze()
+    user, template = world.user(points=500), world.template(cost=500)
+    first = world.redeem(user, template, key="k")
+    world.pass_time(timedelta(minutes=14))
+    soon = world.redeem(user, template, key="k")
+    world.pass_time(timedelta(minutes=2))
+    late = world.redeem(user, template, key="k")
+    assert soon == {**first, "replayed": True}
+    assert late == {**first, "replayed": True, "sealed_code": None}

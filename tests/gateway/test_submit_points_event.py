@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -171,7 +172,7 @@ def test_a_time_out_of_range_is_refused(
 
 def test_a_body_of_a_megabyte_is_refused(user: Client, world: World) -> None:
     body = json.dumps(event(proof_payload={"x": "y" * 1_000_000})).encode()
-    assert_problem(user.submit(body), 413, "body_too_large")
+    assert_problem(user.submit(body), 413, "body_too_large", "$")
 
     def parts() -> Iterator[bytes]:
         for start in range(0, len(body), 10_000):
@@ -179,7 +180,7 @@ def test_a_body_of_a_megabyte_is_refused(user: Client, world: World) -> None:
 
     url = f"{user.stack.url}/functions/v1/submit-points-event"
     unannounced = httpx.post(url, content=parts(), headers=user.credentials)
-    assert_problem(unannounced, 413, "body_too_large")
+    assert_problem(unannounced, 413, "body_too_large", "$")
     assert world.count("points_events") == 0
 
 
@@ -246,3 +247,19 @@ def test_cross_origin_requests_are_for_the_listed_origins(user: Client) -> None:
 def test_a_request_id_unfit_for_a_log_is_replaced(user: Client) -> None:
     answer = user.submit(x_request_id='evil" injected')
     assert answer.headers["x-request-id"] != 'evil" injected'
+
+
+def test_a_body_that_never_ends_is_not_waited_for(
+    user: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tallybook.http.BODY_SECONDS_MAX", 0.1)
+    address = httpx.URL(user.stack.url)
+    head = (
+        "POST /functions/v1/submit-points-event HTTP/1.1\r\nhost: test\r\n"
+        f"authorization: {(user.credentials or {})['authorization']}\r\ncontent-length: 500\r\n\r\n"
+    )
+    with socket.create_connection((address.host, address.port or 80), timeout=10) as connection:
+        connection.sendall(head.encode() + b'{"event_type":')
+        answer = connection.recv(4096).decode()
+    assert answer.startswith("HTTP/1.1 400")
+    assert world.count("points_events") == 0
