@@ -24,6 +24,7 @@ from tallybook.gather import Answer
 from tallybook.http import Handler, Request, Response, headers_of, read_body
 from tallybook.refusal import MEDIA_TYPE, Refusal
 from tallybook.runtime import Runtime, runtime_of
+from tallybook.settings import ConfigurationError
 
 USERS: Final = frozenset({"authenticated"})
 SERVICE: Final = frozenset({"service_role"})
@@ -71,7 +72,12 @@ def endpoint(route: Route) -> Handler:
 
     async def handle(request: Request) -> Response:
         scope = request.scope
-        runtime = runtime_of(scope)
+        try:
+            runtime = runtime_of(scope)
+        except ConfigurationError as error:
+            # A deployed function reads its environment with its first request.
+            logs.log(logs.POINTS_ERROR, "error", operation="start", error_message=str(error))
+            return problem(refusal.unavailable("It is not configured."), scope["path"], "", {})
         headers = headers_of(scope)
         request_id, extra = preface(headers, runtime)
         if scope["method"] == "OPTIONS":
