@@ -159,28 +159,35 @@ class _Lane:
         self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
 
     async def send(self, requests: Sequence[Arguments]) -> Sequence[Answer | Exception]:
+        """Each request's outcome in its place. Raises only what may be one request's fault."""
         payload = msgspec.json.encode(requests).decode()
-        return await retried(lambda: self._try(payload, len(requests)))
+        try:
+            async with asyncio.timeout(CALL_SECONDS_MAX):
+                return await retried(lambda: self._try(payload, len(requests)))
+        except (TimeoutError, psycopg.Error) as error:
+            if not is_away(error):
+                raise
+            # Nobody in the batch is to blame, so nobody is tried again by himself.
+            return [unavailable("The database cannot answer right now.") for _ in requests]
 
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
 
     async def _try(self, payload: str, count: int) -> Sequence[Answer | Exception]:
-        async with asyncio.timeout(CALL_SECONDS_MAX):
-            if self._connection is None or self._connection.closed:
-                self._connection = await psycopg.AsyncConnection.connect(
-                    self._url, autocommit=True, connect_timeout=int(CONNECT_SECONDS_MAX)
-                )
-                await _configure(self._connection)
-            try:
-                cursor = await self._connection.execute(self._query, (payload,), prepare=True)
-                rows = await cursor.fetchall()
-            except BaseException:
-                # A call that was given up may still be running: its connection is of no more use.
-                if self._connection.info.transaction_status != 0:
-                    await self._connection.close()
-                raise
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._url, autocommit=True, connect_timeout=int(CONNECT_SECONDS_MAX)
+            )
+            await _configure(self._connection)
+        try:
+            cursor = await self._connection.execute(self._query, (payload,), prepare=True)
+            rows = await cursor.fetchall()
+        except BaseException:
+            # A call that was given up may still be running: its connection is of no more use.
+            if self._connection.info.transaction_status != 0:
+                await self._connection.close()
+            raise
         outcomes: list[Answer | Exception] = [RuntimeError("the core left a request out")] * count
         for position, answer, refused in rows:
             outcomes[position - 1] = answer if refused is None else _refusal(refused)
@@ -204,6 +211,13 @@ async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
 _RESTARTS: Final = ("57P01", "57P02", "57P03")
 
 
+def is_away(error: Exception) -> bool:
+    """Whether the database is gone, full or silent: no fault of what was asked."""
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        return error.sqlstate.startswith(_AWAY)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
+
+
 def refusal_of(error: psycopg.Error) -> Exception:
     """What a client is told of a database error; the error itself when it is a defect of ours."""
     state = error.sqlstate
@@ -212,7 +226,7 @@ def refusal_of(error: psycopg.Error) -> Exception:
     )
     if refusal is not None:
         return refusal
-    if state in _CONFLICTS or (state or "08").startswith(_AWAY):
+    if state in _CONFLICTS or is_away(error):
         return unavailable("The database cannot answer right now.")
     if state is not None and state.startswith("22"):
         return invalid_body("The database does not take one of the values.")
