@@ -18,22 +18,17 @@ from psycopg import sql
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from tallybook.gather import Answer, Arguments, Gatherer, Overloaded
-from tallybook.refusal import Refusal, invalid_body, unavailable
+from tallybook.gather import CALL_SECONDS_MAX, Answer, Arguments, Gatherer, Overloaded
+from tallybook.refusal import Refusal, unavailable
 from tallybook.settings import Settings
+from tallybook.sqlstate import AWAY, CONFLICTS, RESTARTS, refusal_of
 
-CALL_SECONDS_MAX: Final = 5.0
 CONNECT_SECONDS_MAX: Final = 2.0
 CONNECTIONS_MAX: Final = 10
 TRIES_MAX: Final = 4
 
 T = TypeVar("T")
 Pool = AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]]
-
-# The same request may succeed when sent again: serialization failure, deadlock, and a unique key
-# that somebody took meanwhile, whom the next try will see.
-_CONFLICTS: Final = ("40001", "40P01", "23505")
-_AWAY: Final = ("08", "53", "55P03", "57", "58")
 
 
 class Database(Protocol):
@@ -85,7 +80,7 @@ class PsycopgDatabase:
         except (TimeoutError, PoolTimeout, Overloaded) as error:
             raise unavailable("The database does not answer in time.") from error
         except psycopg.Error as error:
-            raise refusal_of(error) from error
+            raise answer_to(error) from error
 
     async def close(self) -> None:
         for procedure, gatherer in self._gatherers.items():
@@ -201,36 +196,27 @@ async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
             return await attempt()
         except psycopg.Error as error:
             lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
-            if tries == TRIES_MAX or not (lost or error.sqlstate in _CONFLICTS + _RESTARTS):
+            if tries == TRIES_MAX or not (lost or error.sqlstate in CONFLICTS + RESTARTS):
                 raise
         await asyncio.sleep(random.uniform(0.5, 1.5) * 0.01 * 4**tries)  # noqa: S311
     raise AssertionError
 
 
-# A server that stops or starts: admin_shutdown, crash_shutdown, cannot_connect_now.
-_RESTARTS: Final = ("57P01", "57P02", "57P03")
-
-
 def is_away(error: Exception) -> bool:
     """Whether the database is gone, full or silent: no fault of what was asked."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        return error.sqlstate.startswith(_AWAY)
+        return error.sqlstate.startswith(AWAY)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | TimeoutError)
 
 
-def refusal_of(error: psycopg.Error) -> Exception:
+def answer_to(error: psycopg.Error) -> Exception:
     """What a client is told of a database error; the error itself when it is a defect of ours."""
-    state = error.sqlstate
-    refusal = Refusal.from_sqlstate(
-        state, error.diag.message_primary or "", error.diag.message_detail, error.diag.message_hint
-    )
-    if refusal is not None:
-        return refusal
-    if state in _CONFLICTS or is_away(error):
-        return unavailable("The database cannot answer right now.")
-    if state is not None and state.startswith("22"):
-        return invalid_body("The database does not take one of the values.")
-    return error
+    if error.sqlstate is None:
+        return unavailable("The database cannot answer right now.") if is_away(error) else error
+    diagnosis = error.diag
+    message = diagnosis.message_primary or ""
+    detail, hint = diagnosis.message_detail, diagnosis.message_hint
+    return refusal_of(error.sqlstate, message, detail, hint) or error
 
 
 def _refusal(refused: Mapping[str, Any]) -> Refusal:

@@ -19,6 +19,9 @@ REQUESTS_MAX: Final = 256
 WAITING_MAX: Final = 5_000
 """What waits at most; more is overload, and said at once instead of being answered too late."""
 
+CALL_SECONDS_MAX: Final = 5.0
+"""How long a call of the database takes at most, over either transport."""
+
 WAITING_SECONDS_MAX: Final = 5.0
 """How long a request waits to be sent. A limit kept here costs nothing while all goes well."""
 

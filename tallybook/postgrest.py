@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, Final
+from typing import Any
 
 import httpx
 import msgspec
 from postgrest import APIError, AsyncPostgrestClient
 
-from tallybook.gather import Answer, Arguments
-from tallybook.refusal import Refusal, invalid_body, unavailable
+from tallybook.gather import CALL_SECONDS_MAX, Answer, Arguments
+from tallybook.refusal import unavailable
 from tallybook.settings import Settings
-
-CALL_SECONDS_MAX: Final = 5.0
+from tallybook.sqlstate import refusal_of
 
 
 class PostgrestDatabase:
@@ -50,12 +49,7 @@ class PostgrestDatabase:
 def _refusal_of(error: APIError) -> Exception:
     """PostgREST hands on the SQLSTATE as `code` and the procedure's code as `message`."""
     state = str(error.code or "")
-    refusal = Refusal.from_sqlstate(state, error.message or "", error.details, error.hint)
-    if refusal is not None:
-        return refusal
     # PGRST0xx: no connection, no schema cache. What PostgREST did not say came from before it.
-    if state.startswith(("08", "40", "53", "55", "57", "58", "PGRST0")) or not state.strip("5"):
+    if state.startswith("PGRST0") or not state.strip("5"):
         return unavailable("The database cannot answer right now.")
-    if state.startswith("22"):
-        return invalid_body("The database does not take one of the values.")
-    return error
+    return refusal_of(state, error.message or "", error.details, error.hint) or error
