@@ -1,10 +1,13 @@
 -- Points: a user reads what is theirs, the procedures write, an operator mends by hand under the triggers' eyes.
 
-revoke all on public.points_rules, public.points_events, public.user_points_cache, public.used_nonces, internal.workers,
+revoke all on public.points_programs, public.streak_multipliers, public.points_rules, public.points_events, public.user_points_cache, public.used_nonces, internal.workers,
   internal.points_discrepancies from public, anon, authenticated, service_role;
 
 grant select on public.points_rules, public.points_events, public.user_points_cache to authenticated, service_role;
-grant select on public.points_rules to tallybook_procedures, tallybook_upkeep;
+grant select on public.points_programs, public.points_rules, public.streak_multipliers to service_role, tallybook_procedures, tallybook_upkeep;
+grant select on public.points_rules, public.streak_multipliers to authenticated;
+grant select, insert, update on public.points_programs to tallybook_operator;
+grant select, insert, update, delete on public.streak_multipliers to tallybook_operator;
 grant select, insert, update on public.points_events, public.user_points_cache to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.used_nonces to tallybook_procedures;
 grant select, update, delete on public.used_nonces to tallybook_upkeep;
@@ -13,6 +16,10 @@ grant select, insert, update, delete on internal.workers to tallybook_worker;
 grant select, insert, update on public.points_rules, public.points_events to tallybook_operator;
 grant select on public.user_points_cache, public.used_nonces, internal.points_discrepancies to tallybook_operator;
 
+alter table public.points_programs    enable row level security;
+alter table public.streak_multipliers enable row level security;
+alter table public.points_programs    force row level security;
+alter table public.streak_multipliers force row level security;
 alter table public.points_rules      enable row level security;
 alter table public.points_events     enable row level security;
 alter table public.user_points_cache enable row level security;
@@ -27,6 +34,17 @@ create policy "everybody signed in reads what earns points" on public.points_rul
   to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets what earns points" on public.points_rules;
 create policy "an operator sets what earns points" on public.points_rules to tallybook_operator using (true);
+
+drop policy if exists "everybody signed in reads what a streak is worth" on public.streak_multipliers;
+create policy "everybody signed in reads what a streak is worth" on public.streak_multipliers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets what a streak is worth" on public.streak_multipliers;
+create policy "an operator sets what a streak is worth" on public.streak_multipliers to tallybook_operator using (true);
+drop policy if exists "the procedures and the service read the programs" on public.points_programs;
+create policy "the procedures and the service read the programs" on public.points_programs for select
+  to service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the programs" on public.points_programs;
+create policy "an operator sets the programs" on public.points_programs to tallybook_operator using (true);
 
 drop policy if exists "a user reads their own points events" on public.points_events;
 create policy "a user reads their own points events" on public.points_events for select to authenticated
@@ -66,6 +84,9 @@ revoke all on function
   public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text),
   public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
+
+revoke all on function internal.points_awarded(public.points_events[]) from public, anon, authenticated, service_role;
+grant execute on function internal.points_awarded(public.points_events[]) to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
 grant execute on function
   internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[])

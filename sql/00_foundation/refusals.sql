@@ -11,6 +11,8 @@ with entry (code, status, title, hint) as (
     ('method_not_allowed',    405, 'This method is not allowed here', null),
     ('unavailable',           503, 'The service cannot answer right now', 'Try again after the time given in Retry-After.'),
     ('internal_error',        500, 'Something went wrong on our side', 'Report the request id.'),
+    ('rate_limited',          429, 'There were too many requests', 'Try again after the time given in Retry-After.'),
+    ('reason_required',       400, 'This must be given a reason', 'Say why: it is kept in the audit log.'),
     -- the ledger
     ('insufficient_funds',    400, 'The account does not hold enough', null),
     ('invalid_amount',        400, 'The amount must be greater than zero', null),
@@ -27,9 +29,26 @@ with entry (code, status, title, hint) as (
     ('event_not_found',       404, 'There is no such event', null),
     ('event_frozen',          409, 'A validated event does not change', 'Correct it with an opposite event.'),
     ('invalid_transition',    409, 'An event does not go from this status to that one', null),
+    ('proof_type_not_accepted', 400, 'This kind of proof does not count for this event', 'See the points rules for what is accepted.'),
+    ('invalid_points',        400, 'These are no points to award', null),
+    -- review
+    ('own_event',             403, 'Nobody decides what is their own', 'Ask another administrator.'),
+    ('already_reviewed',      409, 'Somebody else has decided this already', null),
+    ('not_reviewable',        409, 'This does not wait for a review', null),
+    ('insight_not_found',     404, 'There is no such insight', null),
+    ('already_resolved',      409, 'Somebody else has resolved this already', null),
     -- coupons
     ('template_not_found',    404, 'There is no such coupon on offer', null),
     ('coupon_limit_reached',  403, 'This user has redeemed this coupon as often as allowed', null),
+    ('template_exhausted',    409, 'There are none of this coupon left', null),
+    ('coupon_not_valid',      404, 'This code is not valid', 'Check the code for a typing error.'),
+    ('coupon_not_found',      404, 'There is no such coupon', null),
+    ('coupon_used',           409, 'This coupon was used already', null),
+    ('coupon_expired',        409, 'This coupon has expired', null),
+    ('coupon_revoked',        409, 'This coupon was revoked', null),
+    ('coupon_held',           409, 'This coupon is held for another purchase', 'Try again later.'),
+    ('coupon_not_held',       409, 'This coupon is not held under this key', null),
+    ('coupon_refunded',       409, 'The points of this coupon were given back already', null),
     ('insufficient_points',   400, 'There are not enough points for this coupon', 'Earn more points and try again.')
 ), kept as (
   insert into internal.refusals as r (code, status, title, hint)

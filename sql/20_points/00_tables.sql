@@ -5,15 +5,45 @@ insert into ledger.assets (asset, scale) values ('points', 0);
 insert into ledger.chart_of_accounts (account, asset, floor, meaning) values
   ('points',        'points', 0,    'what a user can spend'),
   ('points.issued', 'points', null, 'where earned points come from'),
-  ('points.spent',  'points', null, 'where spent points go');
+  ('points.spent',  'points', null, 'where spent points go'),
+  ('points.expired', 'points', null, 'where points go that were not spent in time');
+
+-- Under which terms points are earned: what one user can get in a time, and for how long what was earned keeps.
+create table public.points_programs (
+  program              text primary key check (program ~ '^[a-z][a-z_]*$'),
+  events_per_hour_max  int check (events_per_hour_max > 0),   -- null: no limit, here and below
+  events_per_day_max   int check (events_per_day_max > 0),
+  points_per_hour_max  int check (points_per_hour_max > 0),
+  points_per_day_max   int check (points_per_day_max > 0),
+  expires_after_days   int check (expires_after_days > 0),    -- null: never
+  award_review_above   int check (award_review_above >= 0),   -- an award of more waits for a second administrator
+  time_zone            text not null default 'UTC',           -- where the days of a streak begin
+  updated_at           timestamptz not null default internal.clock()
+);
+
+insert into public.points_programs (program, events_per_hour_max, events_per_day_max, points_per_hour_max, points_per_day_max, award_review_above)
+values ('standard', 100, 500, 1000, 5000, 10000);
 
 create table public.points_rules (
-  event_type         text primary key check (event_type ~ '^[a-z][a-z_]*$'),
-  points             int     not null check (points >= 0),  -- what one event earns; the client never says
-  client_submittable boolean not null,
-  description        text    not null,
-  updated_at         timestamptz not null default internal.clock()
+  event_type           text primary key check (event_type ~ '^[a-z][a-z_]*$'),
+  points               int     not null check (points >= 0),  -- what one event earns; the client never says
+  client_submittable   boolean not null,
+  description          text    not null,
+  program              text    not null default 'standard' references public.points_programs,
+  proof_types          text[]  not null default '{internal,google_fit,apple_health,device_attestation}',  -- what a client may bring
+  daily_max            int check (daily_max > 0),              -- how many of one user count in 24 hours; null: no limit
+  multiplied_by_streak boolean not null default false,
+  is_honeypot          boolean not null default false,         -- no honest app sends it: whoever does reads what is not theirs
+  updated_at           timestamptz not null default internal.clock()
 );
+
+-- Days in a row, from which on an event counts for more. Only what a rule multiplies by streak looks here.
+create table public.streak_multipliers (
+  days_min   int primary key check (days_min > 1),
+  multiplier numeric(4, 2) not null check (multiplier >= 1)
+);
+
+insert into public.streak_multipliers (days_min, multiplier) values (7, 1.2), (14, 1.3), (30, 1.5), (90, 2.0);
 
 insert into public.points_rules (event_type, points, client_submittable, description) values
   ('habit_completion',    10, true,  'A habit was completed'),
@@ -27,7 +57,24 @@ insert into public.points_rules (event_type, points, client_submittable, descrip
   ('admin_deduction',      0, false, 'An administrator took points'),
   ('redeem_coupon',        0, false, 'A coupon was bought with points'),
   ('coupon_refund',        0, false, 'The points of a coupon were given back'),
-  ('history_import',       0, false, 'Points earned before this book was kept');
+  ('history_import',       0, false, 'Points earned before this book was kept'),
+  ('points_expiry',        0, false, 'Points were not spent in time'),
+  ('bonus_claim',          0, true,  'A bait: no honest app sends it');
+
+update public.points_rules set multiplied_by_streak = true where event_type = 'habit_completion';
+update public.points_rules set is_honeypot = true where event_type = 'bonus_claim';
+
+create trigger points_programs_are_audited
+after insert or update or delete on public.points_programs
+for each row execute function internal.audit_change('program');
+
+create trigger points_rules_are_audited
+after insert or update or delete on public.points_rules
+for each row execute function internal.audit_change('event_type');
+
+create trigger streak_multipliers_are_audited
+after insert or update or delete on public.streak_multipliers
+for each row execute function internal.audit_change('days_min');
 
 create table public.points_events (
   user_id             uuid not null,
@@ -44,6 +91,7 @@ create table public.points_events (
   validated_by        text,
   validation_notes    text,
   trust_score         numeric(5, 2) check (trust_score between 0 and 100),
+  streak_days         int,  -- the streak that multiplied its points
   related_entity_type text,
   related_entity_id   uuid,
   nonce               text,
@@ -104,7 +152,8 @@ create type internal.points_event_request as (
   device_id           text,
   device_info         jsonb,
   ip_address          inet,
-  request_id          text
+  request_id          text,
+  proof_type          text
 );
 
 -- One change of somebody's points, caused by one event.

@@ -251,6 +251,8 @@ with entry (code, status, title, hint) as (
     ('method_not_allowed',    405, 'This method is not allowed here', null),
     ('unavailable',           503, 'The service cannot answer right now', 'Try again after the time given in Retry-After.'),
     ('internal_error',        500, 'Something went wrong on our side', 'Report the request id.'),
+    ('rate_limited',          429, 'There were too many requests', 'Try again after the time given in Retry-After.'),
+    ('reason_required',       400, 'This must be given a reason', 'Say why: it is kept in the audit log.'),
     -- the ledger
     ('insufficient_funds',    400, 'The account does not hold enough', null),
     ('invalid_amount',        400, 'The amount must be greater than zero', null),
@@ -267,9 +269,26 @@ with entry (code, status, title, hint) as (
     ('event_not_found',       404, 'There is no such event', null),
     ('event_frozen',          409, 'A validated event does not change', 'Correct it with an opposite event.'),
     ('invalid_transition',    409, 'An event does not go from this status to that one', null),
+    ('proof_type_not_accepted', 400, 'This kind of proof does not count for this event', 'See the points rules for what is accepted.'),
+    ('invalid_points',        400, 'These are no points to award', null),
+    -- review
+    ('own_event',             403, 'Nobody decides what is their own', 'Ask another administrator.'),
+    ('already_reviewed',      409, 'Somebody else has decided this already', null),
+    ('not_reviewable',        409, 'This does not wait for a review', null),
+    ('insight_not_found',     404, 'There is no such insight', null),
+    ('already_resolved',      409, 'Somebody else has resolved this already', null),
     -- coupons
     ('template_not_found',    404, 'There is no such coupon on offer', null),
     ('coupon_limit_reached',  403, 'This user has redeemed this coupon as often as allowed', null),
+    ('template_exhausted',    409, 'There are none of this coupon left', null),
+    ('coupon_not_valid',      404, 'This code is not valid', 'Check the code for a typing error.'),
+    ('coupon_not_found',      404, 'There is no such coupon', null),
+    ('coupon_used',           409, 'This coupon was used already', null),
+    ('coupon_expired',        409, 'This coupon has expired', null),
+    ('coupon_revoked',        409, 'This coupon was revoked', null),
+    ('coupon_held',           409, 'This coupon is held for another purchase', 'Try again later.'),
+    ('coupon_not_held',       409, 'This coupon is not held under this key', null),
+    ('coupon_refunded',       409, 'The points of this coupon were given back already', null),
     ('insufficient_points',   400, 'There are not enough points for this coupon', 'Earn more points and try again.')
 ), kept as (
   insert into internal.refusals as r (code, status, title, hint)
@@ -354,6 +373,114 @@ begin
     'hex')::uuid;
 end
 $$;
+
+-- sql/05_administration/00_tables.sql
+
+-- Administration: who administers the whole, and what was done. Runs once.
+
+-- The administrators, by the id of their token. A row here is the only thing that makes an administrator.
+create table public.system_admins (
+  id         uuid primary key,
+  email      text,
+  is_active  boolean not null default true,
+  created_at timestamptz not null default internal.clock()
+);
+
+-- Who did what to whom, why, and what it was before and after. Only ever gains rows.
+create table public.audit_log (
+  audit_id     uuid primary key default internal.uuidv7(),
+  recorded_at  timestamptz not null default internal.clock(),
+  actor        text not null,
+  action       text not null check (action ~ '^[a-z][a-z_.]*$'),
+  subject_type text not null,
+  subject_id   text not null,
+  reason       text,
+  before       jsonb,
+  after        jsonb,
+  request_id   text
+);
+
+create trigger audit_log_is_append_only
+before update or delete or truncate on public.audit_log
+for each statement execute function internal.append_only();
+
+create index audit_log_of_subject on public.audit_log (subject_type, subject_id, recorded_at desc);
+
+-- sql/05_administration/actor.sql
+
+-- Who an administrator's procedure acts for: the e-mail of the caller's token when that is an active administrator, or
+-- for a program and a command line, which bring no user, whom they name, else the session's own role.
+--
+-- Refuses: forbidden, when the user is no administrator.
+
+create or replace function internal.actor(p_user_id uuid, p_actor text default null)
+returns text
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_actor text;
+begin
+  if p_user_id is null then
+    return coalesce(nullif(p_actor, ''), nullif(current_setting('tallybook.actor', true), ''), session_user);
+  end if;
+  select coalesce(a.email, a.id::text) into v_actor from public.system_admins as a where a.id = p_user_id and a.is_active;
+  if v_actor is null then
+    perform internal.refuse('forbidden', 'This is open to administrators only.');
+  end if;
+  return v_actor;
+end
+$$;
+
+-- sql/05_administration/audit.sql
+
+-- Writes down what an administrator did.
+
+create or replace function internal.audit(
+  p_actor        text,
+  p_action       text,
+  p_subject_type text,
+  p_subject_id   text,
+  p_reason       text default null,
+  p_before       jsonb default null,
+  p_after        jsonb default null,
+  p_request_id   text default null
+)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  insert into public.audit_log (actor, action, subject_type, subject_id, reason, before, after, request_id)
+  values (p_actor, p_action, p_subject_type, p_subject_id, p_reason, p_before, p_after, p_request_id);
+end
+$$;
+
+-- sql/05_administration/audit_change.sql
+
+-- Writes down every change of a table of settings, whoever makes it and by whatever way. The trigger's argument names the
+-- column that says which row it is. Who and why come from `set local tallybook.actor` and `tallybook.reason`, else from
+-- the session.
+
+create or replace function internal.audit_change()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_before jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+  v_after jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+begin
+  perform internal.audit(
+    coalesce(nullif(current_setting('tallybook.actor', true), ''), session_user), 'settings.' || lower(tg_op), tg_table_name,
+    coalesce(v_after, v_before) ->> tg_argv[0], nullif(current_setting('tallybook.reason', true), ''), v_before, v_after);
+  return null;
+end
+$$;
+
+create or replace trigger system_admins_are_audited
+after insert or update or delete on public.system_admins
+for each row execute function internal.audit_change('id');
 
 -- sql/10_ledger/00_tables.sql
 
@@ -1014,15 +1141,45 @@ insert into ledger.assets (asset, scale) values ('points', 0);
 insert into ledger.chart_of_accounts (account, asset, floor, meaning) values
   ('points',        'points', 0,    'what a user can spend'),
   ('points.issued', 'points', null, 'where earned points come from'),
-  ('points.spent',  'points', null, 'where spent points go');
+  ('points.spent',  'points', null, 'where spent points go'),
+  ('points.expired', 'points', null, 'where points go that were not spent in time');
+
+-- Under which terms points are earned: what one user can get in a time, and for how long what was earned keeps.
+create table public.points_programs (
+  program              text primary key check (program ~ '^[a-z][a-z_]*$'),
+  events_per_hour_max  int check (events_per_hour_max > 0),   -- null: no limit, here and below
+  events_per_day_max   int check (events_per_day_max > 0),
+  points_per_hour_max  int check (points_per_hour_max > 0),
+  points_per_day_max   int check (points_per_day_max > 0),
+  expires_after_days   int check (expires_after_days > 0),    -- null: never
+  award_review_above   int check (award_review_above >= 0),   -- an award of more waits for a second administrator
+  time_zone            text not null default 'UTC',           -- where the days of a streak begin
+  updated_at           timestamptz not null default internal.clock()
+);
+
+insert into public.points_programs (program, events_per_hour_max, events_per_day_max, points_per_hour_max, points_per_day_max, award_review_above)
+values ('standard', 100, 500, 1000, 5000, 10000);
 
 create table public.points_rules (
-  event_type         text primary key check (event_type ~ '^[a-z][a-z_]*$'),
-  points             int     not null check (points >= 0),  -- what one event earns; the client never says
-  client_submittable boolean not null,
-  description        text    not null,
-  updated_at         timestamptz not null default internal.clock()
+  event_type           text primary key check (event_type ~ '^[a-z][a-z_]*$'),
+  points               int     not null check (points >= 0),  -- what one event earns; the client never says
+  client_submittable   boolean not null,
+  description          text    not null,
+  program              text    not null default 'standard' references public.points_programs,
+  proof_types          text[]  not null default '{internal,google_fit,apple_health,device_attestation}',  -- what a client may bring
+  daily_max            int check (daily_max > 0),              -- how many of one user count in 24 hours; null: no limit
+  multiplied_by_streak boolean not null default false,
+  is_honeypot          boolean not null default false,         -- no honest app sends it: whoever does reads what is not theirs
+  updated_at           timestamptz not null default internal.clock()
 );
+
+-- Days in a row, from which on an event counts for more. Only what a rule multiplies by streak looks here.
+create table public.streak_multipliers (
+  days_min   int primary key check (days_min > 1),
+  multiplier numeric(4, 2) not null check (multiplier >= 1)
+);
+
+insert into public.streak_multipliers (days_min, multiplier) values (7, 1.2), (14, 1.3), (30, 1.5), (90, 2.0);
 
 insert into public.points_rules (event_type, points, client_submittable, description) values
   ('habit_completion',    10, true,  'A habit was completed'),
@@ -1036,7 +1193,24 @@ insert into public.points_rules (event_type, points, client_submittable, descrip
   ('admin_deduction',      0, false, 'An administrator took points'),
   ('redeem_coupon',        0, false, 'A coupon was bought with points'),
   ('coupon_refund',        0, false, 'The points of a coupon were given back'),
-  ('history_import',       0, false, 'Points earned before this book was kept');
+  ('history_import',       0, false, 'Points earned before this book was kept'),
+  ('points_expiry',        0, false, 'Points were not spent in time'),
+  ('bonus_claim',          0, true,  'A bait: no honest app sends it');
+
+update public.points_rules set multiplied_by_streak = true where event_type = 'habit_completion';
+update public.points_rules set is_honeypot = true where event_type = 'bonus_claim';
+
+create trigger points_programs_are_audited
+after insert or update or delete on public.points_programs
+for each row execute function internal.audit_change('program');
+
+create trigger points_rules_are_audited
+after insert or update or delete on public.points_rules
+for each row execute function internal.audit_change('event_type');
+
+create trigger streak_multipliers_are_audited
+after insert or update or delete on public.streak_multipliers
+for each row execute function internal.audit_change('days_min');
 
 create table public.points_events (
   user_id             uuid not null,
@@ -1053,6 +1227,7 @@ create table public.points_events (
   validated_by        text,
   validation_notes    text,
   trust_score         numeric(5, 2) check (trust_score between 0 and 100),
+  streak_days         int,  -- the streak that multiplied its points
   related_entity_type text,
   related_entity_id   uuid,
   nonce               text,
@@ -1113,7 +1288,8 @@ create type internal.points_event_request as (
   device_id           text,
   device_info         jsonb,
   ip_address          inet,
-  request_id          text
+  request_id          text,
+  proof_type          text
 );
 
 -- One change of somebody's points, caused by one event.
@@ -1510,6 +1686,20 @@ begin
       return next;
     end if;
   end loop;
+end
+$$;
+
+-- sql/20_points/points_awarded.sql
+
+-- What each event of a set that is about to be validated is worth now.
+
+create or replace function internal.points_awarded(p_events public.points_events[])
+returns table (event_id uuid, streak_days int, points int)
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return query select e.id, null::int, e.points_delta from unnest(p_events) as e;
 end
 $$;
 
@@ -2384,6 +2574,40 @@ to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
 grant execute on function internal.caller_id() to anon, authenticated, service_role;
 
+-- policies/05_administration.sql
+
+-- Administration: operators appoint administrators, everybody who acts is written down, nobody rewrites it.
+
+revoke all on public.system_admins, public.audit_log from public, anon, authenticated, service_role;
+grant select on public.system_admins to tallybook_procedures, tallybook_upkeep, service_role;
+grant select, insert, update, delete on public.system_admins to tallybook_operator;
+grant insert on public.audit_log to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+grant select on public.audit_log to service_role, tallybook_operator;
+
+alter table public.system_admins enable row level security;
+alter table public.audit_log     enable row level security;
+alter table public.system_admins force row level security;
+alter table public.audit_log     force row level security;
+
+drop policy if exists "the procedures and the service know the administrators" on public.system_admins;
+create policy "the procedures and the service know the administrators" on public.system_admins for select
+  to tallybook_procedures, tallybook_upkeep, service_role using (true);
+drop policy if exists "an operator appoints the administrators" on public.system_admins;
+create policy "an operator appoints the administrators" on public.system_admins to tallybook_operator using (true);
+drop policy if exists "whoever acts is written down" on public.audit_log;
+create policy "whoever acts is written down" on public.audit_log for insert
+  to tallybook_procedures, tallybook_upkeep, tallybook_operator with check (true);
+drop policy if exists "the service and operators read the audit log" on public.audit_log;
+create policy "the service and operators read the audit log" on public.audit_log for select
+  to service_role, tallybook_operator using (true);
+
+revoke all on function
+  internal.actor(uuid, text), internal.audit(text, text, text, text, text, jsonb, jsonb, text), internal.audit_change()
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.actor(uuid, text), internal.audit(text, text, text, text, text, jsonb, jsonb, text)
+to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+
 -- policies/10_ledger.sql
 
 -- Who may touch the book: procedures, for the books of the call's subjects; upkeep, for all. Nobody writes by hand.
@@ -2444,11 +2668,14 @@ grant execute on function public.expire_holds(int) to tallybook_worker, tallyboo
 
 -- Points: a user reads what is theirs, the procedures write, an operator mends by hand under the triggers' eyes.
 
-revoke all on public.points_rules, public.points_events, public.user_points_cache, public.used_nonces, internal.workers,
+revoke all on public.points_programs, public.streak_multipliers, public.points_rules, public.points_events, public.user_points_cache, public.used_nonces, internal.workers,
   internal.points_discrepancies from public, anon, authenticated, service_role;
 
 grant select on public.points_rules, public.points_events, public.user_points_cache to authenticated, service_role;
-grant select on public.points_rules to tallybook_procedures, tallybook_upkeep;
+grant select on public.points_programs, public.points_rules, public.streak_multipliers to service_role, tallybook_procedures, tallybook_upkeep;
+grant select on public.points_rules, public.streak_multipliers to authenticated;
+grant select, insert, update on public.points_programs to tallybook_operator;
+grant select, insert, update, delete on public.streak_multipliers to tallybook_operator;
 grant select, insert, update on public.points_events, public.user_points_cache to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.used_nonces to tallybook_procedures;
 grant select, update, delete on public.used_nonces to tallybook_upkeep;
@@ -2457,6 +2684,10 @@ grant select, insert, update, delete on internal.workers to tallybook_worker;
 grant select, insert, update on public.points_rules, public.points_events to tallybook_operator;
 grant select on public.user_points_cache, public.used_nonces, internal.points_discrepancies to tallybook_operator;
 
+alter table public.points_programs    enable row level security;
+alter table public.streak_multipliers enable row level security;
+alter table public.points_programs    force row level security;
+alter table public.streak_multipliers force row level security;
 alter table public.points_rules      enable row level security;
 alter table public.points_events     enable row level security;
 alter table public.user_points_cache enable row level security;
@@ -2471,6 +2702,17 @@ create policy "everybody signed in reads what earns points" on public.points_rul
   to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets what earns points" on public.points_rules;
 create policy "an operator sets what earns points" on public.points_rules to tallybook_operator using (true);
+
+drop policy if exists "everybody signed in reads what a streak is worth" on public.streak_multipliers;
+create policy "everybody signed in reads what a streak is worth" on public.streak_multipliers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets what a streak is worth" on public.streak_multipliers;
+create policy "an operator sets what a streak is worth" on public.streak_multipliers to tallybook_operator using (true);
+drop policy if exists "the procedures and the service read the programs" on public.points_programs;
+create policy "the procedures and the service read the programs" on public.points_programs for select
+  to service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the programs" on public.points_programs;
+create policy "an operator sets the programs" on public.points_programs to tallybook_operator using (true);
 
 drop policy if exists "a user reads their own points events" on public.points_events;
 create policy "a user reads their own points events" on public.points_events for select to authenticated
@@ -2510,6 +2752,9 @@ revoke all on function
   public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text),
   public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
+
+revoke all on function internal.points_awarded(public.points_events[]) from public, anon, authenticated, service_role;
+grant execute on function internal.points_awarded(public.points_events[]) to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
 grant execute on function
   internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[])
