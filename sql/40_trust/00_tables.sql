@@ -134,10 +134,9 @@ create table public.trust_assessments (
   features       jsonb not null,  -- what was known of it; what is not there was not known
   hits           jsonb not null,  -- the rules that hit, with what they saw and where their threshold was
   assessed_at    timestamptz not null default internal.clock(),
-  primary key (user_id, event_id)
+  primary key (event_id, user_id)  -- ids are ordered by time, so one index grows at its end and also finds an event by its id alone
 );
 
-create index trust_assessments_of_event on public.trust_assessments (event_id);
 create index trust_assessments_by_time on public.trust_assessments using brin (assessed_at);
 
 create table public.fraud_insights (

@@ -81,7 +81,7 @@ begin
            user_id, event_id, policy_id, policy_version, trust_score, verdict, features, hits, assessed_at)
     select j.user_id, j.event_id, v_policy.policy_id, v_policy.version, j.trust_score, j.verdict, j.features, j.hits, v_now
       from judged as j
-    on conflict (user_id, event_id) do update  -- an operator may send an event back to where it waits
+    on conflict (event_id, user_id) do update  -- an operator may send an event back to where it waits
        set policy_id = excluded.policy_id, policy_version = excluded.policy_version, trust_score = excluded.trust_score,
            verdict = excluded.verdict, features = excluded.features, hits = excluded.hits, assessed_at = excluded.assessed_at
   ), suspected as (
