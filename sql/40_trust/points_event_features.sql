@@ -35,7 +35,7 @@ begin
              select count(*) from (
                select from public.device_users as d
                 where d.device_id = e.device_id and (d.first_seen_at <= e.created_at or d.user_id = e.user_id)
-                limit 100) as d) end,
+                limit 30) as d) end,  -- a farm of more is no worse, and every web browser may be called the same
            'device_is_known', case
              when e.device_id is null then null
              when exists (select from public.device_users as d

@@ -97,7 +97,8 @@ begin
   if p_decision = 'approved' then
     update public.fraud_insights as f
        set resolved = true, resolved_at = v_now, resolved_by = v_actor, resolution_notes = p_reason
-     where f.user_id = v_event.user_id and f.related_event_ids = array[p_event_id] and not f.resolved;
+     where f.user_id = v_event.user_id and f.created_at >= v_event.created_at
+       and f.related_event_ids = array[p_event_id] and not f.resolved;
   end if;
 
   perform internal.audit(
