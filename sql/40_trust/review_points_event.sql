@@ -85,7 +85,8 @@ begin
          updated_at = v_now
    where e.user_id = v_event.user_id and e.id = v_event.id;
 
-  insert into public.points_reviews as r (event_id, user_id, decision, reason, label, reviewed_by, reviewer_id, reviewed_at, request_id)
+  insert into public.points_reviews as r (
+         event_id, user_id, decision, reason, label, reviewed_by, reviewer_id, reviewed_at, request_id)
   values (p_event_id, v_event.user_id, p_decision, p_reason, p_label, v_actor, p_user_id, v_now, p_request_id)
   returning r.* into v_review;
 
