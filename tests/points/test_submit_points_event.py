@@ -60,6 +60,7 @@ def test_a_submission_is_recorded_as_it_was_said(world: World) -> None:
         "validated_by": None,
         "validation_notes": None,
         "trust_score": None,
+        "streak_days": None,
         "related_entity_type": "gym",
         "related_entity_id": entity,
         "nonce": "n-1",
