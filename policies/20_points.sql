@@ -114,3 +114,22 @@ from public, anon, authenticated, service_role;
 grant execute on function internal.overdrawn_points(internal.points_move[]) to tallybook_upkeep;
 alter function public.import_points_events(text, jsonb) owner to tallybook_upkeep;
 grant execute on function public.import_points_events(text, jsonb) to tallybook_operator;
+
+revoke all on internal.points_expiry_walks, public.points_expiry_schedule from public, anon, authenticated, service_role;
+grant select, insert, update, delete on internal.points_expiry_walks to tallybook_upkeep;
+grant select on public.points_expiry_schedule to tallybook_operator;
+
+revoke all on function
+  internal.earned_lots(uuid[]), internal.walk_points_expiry(), public.points_schedule(uuid), public.expire_points(int),
+  public.award_points(uuid, uuid, int, text, text, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.earned_lots(uuid[]) to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+alter function internal.walk_points_expiry() owner to tallybook_upkeep;
+alter function public.points_schedule(uuid) owner to tallybook_procedures;
+grant execute on function public.points_schedule(uuid) to tallybook_functions, service_role, tallybook_operator;
+alter function public.expire_points(int) owner to tallybook_upkeep;
+grant execute on function public.expire_points(int) to service_role, tallybook_worker, tallybook_operator;
+alter function public.award_points(uuid, uuid, int, text, text, text, text) owner to tallybook_upkeep;
+grant execute on function public.award_points(uuid, uuid, int, text, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;

@@ -18,7 +18,9 @@ def frozen(world: World) -> None:
     world.operator.execute("update points_programs set points_per_day_max = null")
 
 
-def kept(world: World, user: UUID, days: int, entity: UUID | None = None, until: datetime = NOW) -> None:
+def kept(
+    world: World, user: UUID, days: int, entity: UUID | None = None, until: datetime = NOW
+) -> None:
     """A habit validated on each of the last `days` days before `until`, as history has it."""
     world.admin.execute(
         "insert into points_events (user_id, event_type, event_time, points_delta, nonce,"
@@ -30,7 +32,9 @@ def kept(world: World, user: UUID, days: int, entity: UUID | None = None, until:
     )
 
 
-def earned(world: World, user: UUID, entity: UUID | None = None, at: datetime = NOW) -> tuple[int, int]:
+def earned(
+    world: World, user: UUID, entity: UUID | None = None, at: datetime = NOW
+) -> tuple[int, int]:
     """The points and the streak of one more habit, validated now."""
     event_id = world.submit(user, at=at, related_entity_id=entity)["id"]
     world.validate(event_id)
@@ -44,7 +48,18 @@ def earned(world: World, user: UUID, entity: UUID | None = None, at: datetime = 
 
 @pytest.mark.parametrize(
     ("days", "points"),
-    [(1, 10), (6, 10), (7, 12), (13, 12), (14, 13), (29, 13), (30, 15), (89, 15), (90, 20), (400, 20)],
+    [
+        (1, 10),
+        (6, 10),
+        (7, 12),
+        (13, 12),
+        (14, 13),
+        (29, 13),
+        (30, 15),
+        (89, 15),
+        (90, 20),
+        (400, 20),
+    ],
 )
 def test_days_in_a_row_multiply_the_points(world: World, days: int, points: int) -> None:
     user = world.user()
@@ -55,7 +70,9 @@ def test_days_in_a_row_multiply_the_points(world: World, days: int, points: int)
 
 
 def test_fractions_of_a_point_are_dropped(world: World) -> None:
-    world.operator.execute("update points_rules set points = 9 where event_type = 'habit_completion'")
+    world.operator.execute(
+        "update points_rules set points = 9 where event_type = 'habit_completion'"
+    )
     user = world.user()
     kept(world, user, 13)
     assert earned(world, user) == (11, 14)  # 11.7

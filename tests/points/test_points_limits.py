@@ -21,7 +21,12 @@ def frozen(world: World) -> None:
 
 def limits(world: World, **maxima: int | None) -> None:
     """Set the program's limits as an operator does; what is not named has none."""
-    names = ("events_per_hour_max", "events_per_day_max", "points_per_hour_max", "points_per_day_max")
+    names = (
+        "events_per_hour_max",
+        "events_per_day_max",
+        "points_per_hour_max",
+        "points_per_day_max",
+    )
     world.operator.execute(
         f"update points_programs set {', '.join(f'{n} = %({n})s' for n in names)}",
         {name: maxima.get(name) for name in names},
