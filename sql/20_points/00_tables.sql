@@ -123,7 +123,7 @@ create table public.user_points_cache (
   lifetime_earned  bigint not null default 0 check (lifetime_earned >= 0),
   lifetime_spent   bigint not null default 0 check (lifetime_spent >= 0),
   last_event_id    uuid,
-  lots_due_at      timestamptz not null default '-infinity',  -- before this nothing of theirs expires
+  lots_due_at      timestamptz not null default 'epoch',  -- before this nothing of theirs expires
   updated_at       timestamptz not null default internal.clock()
 ) with (fillfactor = 80);
 

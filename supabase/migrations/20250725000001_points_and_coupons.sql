@@ -1275,7 +1275,7 @@ create table public.user_points_cache (
   lifetime_earned  bigint not null default 0 check (lifetime_earned >= 0),
   lifetime_spent   bigint not null default 0 check (lifetime_spent >= 0),
   last_event_id    uuid,
-  lots_due_at      timestamptz not null default '-infinity',  -- before this nothing of theirs expires
+  lots_due_at      timestamptz not null default 'epoch',  -- before this nothing of theirs expires
   updated_at       timestamptz not null default internal.clock()
 ) with (fillfactor = 80);
 
@@ -2992,6 +2992,386 @@ begin
 end
 $$;
 
+-- sql/80_operations/record_migration.sql
+
+-- Writes down that a migration was applied to an environment, by whom, and whether there is a backup.
+--
+-- Replay:  the same migration in the same environment keeps its first record.
+-- Locks:   the record.
+-- Refuses: nothing.
+
+create or replace function public.record_migration(
+  p_migration_name  text,
+  p_applied_by      text,
+  p_environment     text default 'production',
+  p_backup_taken    boolean default false,
+  p_notes           text default null,
+  p_approved_by     text default null,
+  p_backup_location text default null
+)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  insert into public.migration_audit (migration_name, applied_by, environment, backup_taken, notes, approved_by, backup_location)
+  values (p_migration_name, p_applied_by, p_environment, p_backup_taken, p_notes, p_approved_by, p_backup_location)
+  on conflict (migration_name, environment) do nothing;
+end
+$$;
+
+-- sql/80_operations/report_balance.sql
+
+-- Why does a redemption fail though there should be points? One user's balance as cached and as the events say, and what
+-- still waits or is held.
+
+create or replace function public.report_balance(p_user_id uuid)
+returns table (user_id uuid, cached bigint, actual bigint, pending bigint, pending_events bigint, in_review bigint, held bigint)
+language sql stable
+set search_path = ''
+as $$
+  select p_user_id, c.available_points,
+         (select sum(e.points_delta) from public.points_events as e where e.user_id = p_user_id and e.validation_status = 'validated'),
+         c.pending_points,
+         (select count(*) from public.points_events as e where e.user_id = p_user_id and e.validation_status = 'pending'),
+         (select count(*) from public.points_events as e where e.user_id = p_user_id and e.validation_status = 'pending_review'),
+         coalesce(a.held, 0)
+    from (values (p_user_id)) as u(user_id)
+    left join public.user_points_cache as c on c.user_id = u.user_id
+    left join ledger.accounts as a on a.book_id = u.user_id and a.account = 'points'
+$$;
+
+-- sql/80_operations/report_balance_audit.sql
+
+-- Users whose cached balance is not the sum of their validated events; empty when all is well. Unlike the query that starts
+-- from the cache, it finds users without a cached row.
+
+create or replace function public.report_balance_audit()
+returns table (user_id uuid, cached_points bigint, ledger_points bigint, discrepancy bigint)
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(c.user_id, e.user_id), c.available_points, coalesce(e.points, 0),
+         coalesce(c.available_points, 0) - coalesce(e.points, 0)
+    from public.user_points_cache as c
+    full join (
+         select x.user_id, sum(x.points_delta) as points
+           from public.points_events as x
+          where x.validation_status = 'validated'
+          group by x.user_id) as e on e.user_id = c.user_id
+   where coalesce(c.available_points, 0) <> coalesce(e.points, 0)
+   order by abs(coalesce(c.available_points, 0) - coalesce(e.points, 0)) desc
+$$;
+
+-- sql/80_operations/report_coupon_codes.sql
+
+-- What must not be with coupons and their codes, each with how many there are: nothing but zeros when all is well.
+
+create or replace function public.report_coupon_codes()
+returns table (fault text, coupons bigint)
+language sql stable
+set search_path = ''
+as $$
+  select 'without a code hash', count(*) from public.coupons as c where c.code_hash is null
+  union all
+  select 'with a readable code', count(*) from public.coupons as c where c.plaintext_code is not null
+  union all
+  select 'sharing a code hash', coalesce(sum(d.coupons), 0)::bigint
+    from (select count(*) as coupons from public.coupons as c group by c.code_hash having count(*) > 1) as d
+  union all
+  select 'paid by one event', coalesce(sum(d.coupons), 0)::bigint
+    from (select count(*) as coupons from public.coupons as c group by c.points_event_id having count(*) > 1) as d
+$$;
+
+-- sql/80_operations/report_coupons_by_status.sql
+
+-- The coupons issued of late by what became of them, and what they cost in points.
+
+create or replace function public.report_coupons_by_status(p_since interval default '1 hour')
+returns table (status text, count bigint, total_points bigint)
+language sql stable
+set search_path = ''
+as $$
+  select c.status, count(*), sum(c.issued_points_cost)
+    from public.coupons as c
+   where c.issued_at >= internal.clock() - p_since
+   group by c.status
+   order by c.status
+$$;
+
+-- sql/80_operations/report_damage.sql
+
+-- What was decided since a moment, usually a deployment: whom it touched and how many points it moved.
+
+create or replace function public.report_damage(p_since timestamptz)
+returns table (affected_users bigint, events bigint, total_points_affected bigint, points_awarded bigint, coupons bigint)
+language sql stable
+set search_path = ''
+as $$
+  select count(distinct e.user_id), count(*), sum(e.points_delta),
+         coalesce(sum(e.points_delta) filter (where e.points_delta > 0), 0),
+         (select count(*) from public.coupons as c where c.issued_at >= p_since)
+    from public.points_events as e
+   where e.created_at >= p_since and e.validation_status in ('validated', 'rejected')
+$$;
+
+-- sql/80_operations/report_events_by_status.sql
+
+-- How many events of late are in which state, and how far they were believed.
+
+create or replace function public.report_events_by_status(p_since interval default '1 hour')
+returns table (validation_status text, count bigint, avg_trust_score numeric)
+language sql stable
+set search_path = ''
+as $$
+  select e.validation_status, count(*), round(avg(e.trust_score), 2)
+    from public.points_events as e
+   where e.created_at >= internal.clock() - p_since
+   group by e.validation_status
+   order by e.validation_status
+$$;
+
+-- sql/80_operations/report_history.sql
+
+-- One user's events, the latest first, a page at a time: the next page begins before the last event_time of this one.
+
+create or replace function public.report_history(p_user_id uuid, p_limit int default 50, p_before timestamptz default 'infinity')
+returns table (event_time timestamptz, event_type text, points_delta int, validation_status text, trust_score numeric, validated_by text, id uuid)
+language sql stable
+set search_path = ''
+as $$
+  select e.event_time, e.event_type, e.points_delta, e.validation_status, e.trust_score, e.validated_by, e.id
+    from public.points_events as e
+   where e.user_id = p_user_id and e.event_time < p_before
+   order by e.event_time desc
+   limit p_limit
+$$;
+
+-- sql/80_operations/report_insights_by_type.sql
+
+-- What fraud was suspected of late, and how long it took to settle.
+
+create or replace function public.report_insights_by_type(p_since interval default '24 hours')
+returns table (insight_type text, severity text, count bigint, avg_score numeric, open bigint, avg_hours_to_resolve numeric)
+language sql stable
+set search_path = ''
+as $$
+  select f.insight_type, f.severity, count(*), round(avg(f.score), 2), count(*) filter (where not f.resolved),
+         round(avg(extract(epoch from f.resolved_at - f.created_at) / 3600) filter (where f.resolved), 2)
+    from public.fraud_insights as f
+   where f.created_at >= internal.clock() - p_since
+   group by f.insight_type, f.severity
+   order by 3 desc, f.insight_type, f.severity
+$$;
+
+-- sql/80_operations/report_queue.sql
+
+-- Is the worker keeping up? What waits, what has waited for over an hour (should be under 100), and what comes in.
+
+create or replace function public.report_queue()
+returns table (pending bigint, pending_review bigint, stale_pending bigint, oldest_pending timestamptz, events_last_hour bigint, open_insights bigint)
+language sql stable
+set search_path = ''
+as $$
+  select (select count(*) from public.points_events as e where e.validation_status = 'pending'),
+         (select count(*) from public.points_events as e where e.validation_status = 'pending_review'),
+         (select count(*) from public.points_events as e
+           where e.validation_status = 'pending' and e.created_at < internal.clock() - interval '1 hour'),
+         (select min(e.created_at) from public.points_events as e where e.validation_status = 'pending'),
+         (select count(*) from public.points_events as e where e.created_at >= internal.clock() - interval '1 hour'),
+         (select count(*) from public.fraud_insights as f where not f.resolved)
+$$;
+
+-- sql/80_operations/report_rejections_by_type.sql
+
+-- What share of the events of late was rejected, in percent, by event type.
+
+create or replace function public.report_rejections_by_type(p_since interval default '1 hour')
+returns table (event_type text, rejected bigint, total bigint, reject_rate numeric)
+language sql stable
+set search_path = ''
+as $$
+  select e.event_type, count(*) filter (where e.validation_status = 'rejected'), count(*),
+         round(100.0 * count(*) filter (where e.validation_status = 'rejected') / count(*), 2)
+    from public.points_events as e
+   where e.created_at >= internal.clock() - p_since
+   group by e.event_type
+   order by 4 desc, e.event_type
+$$;
+
+-- sql/80_operations/report_stuck_events.sql
+
+-- The oldest events that still wait for validation.
+
+create or replace function public.report_stuck_events(p_older_than interval default '1 hour', p_limit int default 10)
+returns table (id uuid, user_id uuid, created_at timestamptz, event_type text, trust_score numeric)
+language sql stable
+set search_path = ''
+as $$
+  select e.id, e.user_id, e.created_at, e.event_type, e.trust_score
+    from public.points_events as e
+   where e.validation_status = 'pending' and e.created_at < internal.clock() - p_older_than
+   order by e.created_at
+   limit p_limit
+$$;
+
+-- sql/80_operations/report_templates.sql
+
+-- Which coupons sell: what was issued, used and given back of each template.
+
+create or replace function public.report_templates(p_since interval default '30 days')
+returns table (template_id uuid, template_name text, is_active boolean, coupons bigint, points bigint, redeemed bigint, refunded bigint)
+language sql stable
+set search_path = ''
+as $$
+  select t.template_id, t.template_name, t.is_active, count(c.coupon_id), coalesce(sum(c.issued_points_cost), 0),
+         count(*) filter (where c.status = 'redeemed'), count(c.refunded_at)
+    from public.coupon_templates as t
+    left join public.coupons as c on c.template_id = t.template_id and c.issued_at >= internal.clock() - p_since
+   group by t.template_id, t.template_name, t.is_active
+   order by 4 desc, t.template_name
+$$;
+
+-- sql/80_operations/report_totals.sql
+
+-- Everything there is, in one row. total_points_awarded is the runbook's name for the net sum: what was spent and what
+-- expired is taken off. The columns after it tell the parts.
+
+create or replace function public.report_totals()
+returns table (total_events bigint, unique_users bigint, total_points_awarded bigint, points_earned bigint, points_spent bigint, points_expired bigint)
+language sql stable
+set search_path = ''
+as $$
+  select count(*), count(distinct e.user_id), sum(e.points_delta) filter (where e.validation_status = 'validated'),
+         coalesce(sum(e.points_delta) filter (where e.validation_status = 'validated' and e.points_delta > 0), 0),
+         coalesce(-sum(e.points_delta) filter (
+           where e.validation_status = 'validated' and e.points_delta < 0 and e.event_type <> 'points_expiry'), 0),
+         coalesce(-sum(e.points_delta) filter (where e.validation_status = 'validated' and e.event_type = 'points_expiry'), 0)
+    from public.points_events as e
+$$;
+
+-- sql/80_operations/resume_points.sql
+
+-- Takes a suspension back: what it had stopped is pending and on offer again, what was decided meanwhile stays decided.
+-- Returns {events, templates}: how many of each.
+--
+-- Replay:  a second call finds nothing to resume.
+-- Locks:   the templates, the events.
+-- Refuses: forbidden, reason_required.
+
+create or replace function public.resume_points(
+  p_user_id    uuid,
+  p_reason     text,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_since timestamptz;
+  v_events int;
+  v_templates int;
+begin
+  if nullif(trim(p_reason), '') is null then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  end if;
+  select coalesce(max(a.recorded_at), '-infinity') into v_since from public.audit_log as a where a.action = 'points.resume';
+  update public.coupon_templates as t
+     set is_active = true
+   where not t.is_active
+     and t.template_id in (
+         select x.template_id::uuid
+           from public.audit_log as a
+          cross join lateral jsonb_array_elements_text(a.after -> 'templates') as x(template_id)
+          where a.action = 'points.suspend' and a.recorded_at > v_since);
+  get diagnostics v_templates = row_count;
+  update public.points_events as e
+     set validation_status = 'pending', validation_notes = null, updated_at = internal.clock()
+   where e.validation_status = 'pending_review' and e.validation_notes = 'suspended' and e.transfer_id is null;
+  get diagnostics v_events = row_count;
+  perform internal.audit(v_actor, 'points.resume', 'points_system', 'points', p_reason, null,
+    jsonb_build_object('events', v_events, 'templates', v_templates), p_request_id);
+  return jsonb_build_object('events', v_events, 'templates', v_templates);
+end
+$$;
+
+-- sql/80_operations/schedule_upkeep.sql
+
+-- Lets the database keep house by itself where pg_cron is installed: one job an upkeep procedure, every minute. It does what
+-- `tallybook worker` does, and the two do not disturb each other. Returns the names of the jobs; none without pg_cron.
+-- Whoever calls it owns the jobs, so it asks for the right to use pg_cron and for the operator's role.
+--
+-- Replay:  a job that is there is scheduled anew.
+-- Locks:   none.
+-- Refuses: nothing.
+
+create or replace function public.schedule_upkeep(p_schedule text default '* * * * *')
+returns jsonb
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_procedure text;
+  v_jobs jsonb := '[]';
+begin
+  if to_regprocedure('cron.schedule(text, text, text)') is null then
+    return v_jobs;
+  end if;
+  foreach v_procedure in array array[
+    'expire_holds', 'cleanup_expired_nonces', 'expire_points', 'mark_expired_coupons', 'forget_sealed_codes',
+    'cleanup_coupon_attempts', 'cleanup_expired_attestations'] loop
+    execute 'select cron.schedule($1, $2, $3)'
+      using 'tallybook ' || v_procedure, p_schedule, format('select public.%I()', v_procedure);
+    v_jobs := v_jobs || to_jsonb('tallybook ' || v_procedure);
+  end loop;
+  return v_jobs;
+end
+$$;
+
+-- sql/80_operations/suspend_points.sql
+
+-- Stops the features and keeps the data, as a partial rollback: every pending event waits for a review, nothing is on offer.
+-- Returns {events, templates}: how many of each. resume_points takes it back.
+--
+-- Replay:  a second call finds nothing to stop.
+-- Locks:   the templates on offer, the pending events.
+-- Refuses: forbidden, reason_required.
+
+create or replace function public.suspend_points(
+  p_user_id    uuid,
+  p_reason     text,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_events int;
+  v_templates uuid[];
+begin
+  if nullif(trim(p_reason), '') is null then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  end if;
+  with off as (
+    update public.coupon_templates as t set is_active = false where t.is_active returning t.template_id
+  )
+  select coalesce(array_agg(o.template_id), '{}') into v_templates from off as o;
+  update public.points_events as e
+     set validation_status = 'pending_review', validation_notes = 'suspended', updated_at = internal.clock()
+   where e.validation_status = 'pending' and e.transfer_id is null;
+  get diagnostics v_events = row_count;
+  perform internal.audit(v_actor, 'points.suspend', 'points_system', 'points', p_reason, null,
+    jsonb_build_object('events', v_events, 'templates', v_templates), p_request_id);
+  return jsonb_build_object('events', v_events, 'templates', cardinality(v_templates));
+end
+$$;
+
 -- policies/00_foundation.sql
 
 -- Who may use the helpers. Owners need the right to create in a schema while functions are handed to them; 99_last.sql
@@ -3356,6 +3736,37 @@ create policy "an operator keeps the audit of migrations" on public.migration_au
 revoke all on function public.readiness() from public, anon, authenticated, service_role;
 alter function public.readiness() owner to tallybook_upkeep;
 grant execute on function public.readiness() to service_role, tallybook_functions, tallybook_worker, tallybook_operator;
+
+revoke all on function
+  public.report_events_by_status(interval), public.report_rejections_by_type(interval), public.report_coupons_by_status(interval),
+  public.report_templates(interval), public.report_totals(), public.report_balance_audit(), public.report_coupon_codes(),
+  public.report_queue(), public.report_stuck_events(interval, int), public.report_balance(uuid),
+  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz),
+  public.suspend_points(uuid, text, text, text), public.resume_points(uuid, text, text, text), public.schedule_upkeep(text),
+  public.record_migration(text, text, text, boolean, text, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  public.report_events_by_status(interval), public.report_rejections_by_type(interval), public.report_coupons_by_status(interval),
+  public.report_templates(interval), public.report_totals(), public.report_balance_audit(), public.report_coupon_codes(),
+  public.report_queue(), public.report_stuck_events(interval, int), public.report_balance(uuid),
+  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz)
+to tallybook_operator;
+grant execute on function public.schedule_upkeep(text), public.record_migration(text, text, text, boolean, text, text, text)
+to tallybook_operator;
+
+alter function public.suspend_points(uuid, text, text, text) owner to tallybook_upkeep;
+alter function public.resume_points(uuid, text, text, text) owner to tallybook_upkeep;
+grant execute on function public.suspend_points(uuid, text, text, text), public.resume_points(uuid, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+grant select on public.audit_log to tallybook_upkeep;
+grant update on public.coupon_templates to tallybook_upkeep;
+
+drop policy if exists "upkeep reads what was suspended" on public.audit_log;
+create policy "upkeep reads what was suspended" on public.audit_log for select to tallybook_upkeep
+  using (action in ('points.suspend', 'points.resume'));
+drop policy if exists "upkeep takes offers away and back" on public.coupon_templates;
+create policy "upkeep takes offers away and back" on public.coupon_templates for update to tallybook_upkeep using (true);
 
 -- policies/99_last.sql
 

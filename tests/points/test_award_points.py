@@ -1,4 +1,4 @@
-"""An administrator's award: points by decision, with a reason, written down, and above a limit by two."""
+"""An administrator's award: points by decision, with a reason, and above a limit by two."""
 
 from __future__ import annotations
 

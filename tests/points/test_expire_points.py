@@ -1,4 +1,4 @@
-"""Points that are not spent in time expire: first earned, first spent, and only what is left of a lot."""
+"""Points that are not spent in time expire: first earned, first spent, and only what is left."""
 
 from __future__ import annotations
 
