@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tallybook.caller import Caller
-from tallybook.endpoint import Route
+from tallybook.route import Route
 from tallybook.runtime import Runtime
 from tallybook.schema import ROOT
 from tallybook.server import find_functions
