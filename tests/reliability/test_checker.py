@@ -41,8 +41,9 @@ def store_an_event_twice(life: Life, rows: Rows) -> None:
 
 
 def store_it_twice_although_nobody_knows_of_once(life: Life, rows: Rows) -> None:
-    life.done(Submit)[-1].state = UNKNOWN
-    rows.events.append({**rows.caused_by(life.operations[-1].key)[0], "id": uuid4()})
+    unknown = life.done(Submit)[-1]
+    rows.events.append({**rows.caused_by(unknown.key)[0], "id": uuid4(), "transfer_id": None})
+    unknown.state = UNKNOWN
 
 
 def answer_with_another_id(life: Life, rows: Rows) -> None:
