@@ -79,27 +79,28 @@ create policy "upkeep and operators see every nonce" on public.used_nonces
   to tallybook_upkeep, tallybook_operator using (true);
 
 revoke all on function
-  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[]),
+  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb, text), internal.move_points(internal.points_move[]),
   internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(),
-  public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text),
+  public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, text, inet, text),
   public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
 
-revoke all on function internal.points_awarded(public.points_events[]) from public, anon, authenticated, service_role;
+revoke all on function internal.points_awarded(public.points_events[]), internal.points_limit_detail(uuid, text, text) from public, anon, authenticated, service_role;
 grant execute on function internal.points_awarded(public.points_events[]) to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+grant execute on function internal.points_limit_detail(uuid, text, text) to tallybook_procedures;
 
 grant execute on function
-  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[])
+  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb, text), internal.move_points(internal.points_move[])
 to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
 alter function internal.submit_points_event_batch(jsonb) owner to tallybook_procedures;
-alter function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
+alter function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, text, inet, text)
   owner to tallybook_procedures;
 alter function public.refresh_user_points_cache(uuid) owner to tallybook_procedures;
 alter function public.points_balance(uuid) owner to tallybook_procedures;
 
 grant execute on function internal.submit_points_event_batch(jsonb) to tallybook_functions;
-grant execute on function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
+grant execute on function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, text, inet, text)
 to tallybook_functions, service_role;
 grant execute on function public.points_balance(uuid) to tallybook_functions, service_role, tallybook_operator;
 grant execute on function public.refresh_user_points_cache(uuid) to service_role, tallybook_worker, tallybook_operator;
@@ -113,3 +114,22 @@ from public, anon, authenticated, service_role;
 grant execute on function internal.overdrawn_points(internal.points_move[]) to tallybook_upkeep;
 alter function public.import_points_events(text, jsonb) owner to tallybook_upkeep;
 grant execute on function public.import_points_events(text, jsonb) to tallybook_operator;
+
+revoke all on internal.points_expiry_walks, public.points_expiry_schedule from public, anon, authenticated, service_role;
+grant select, insert, update, delete on internal.points_expiry_walks to tallybook_upkeep;
+grant select on public.points_expiry_schedule to tallybook_operator;
+
+revoke all on function
+  internal.earned_lots(uuid[]), internal.walk_points_expiry(), public.points_schedule(uuid), public.expire_points(int),
+  public.award_points(uuid, uuid, int, text, text, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.earned_lots(uuid[]) to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+alter function internal.walk_points_expiry() owner to tallybook_upkeep;
+alter function public.points_schedule(uuid) owner to tallybook_procedures;
+grant execute on function public.points_schedule(uuid) to tallybook_functions, service_role, tallybook_operator;
+alter function public.expire_points(int) owner to tallybook_upkeep;
+grant execute on function public.expire_points(int) to service_role, tallybook_worker, tallybook_operator;
+alter function public.award_points(uuid, uuid, int, text, text, text, text) owner to tallybook_upkeep;
+grant execute on function public.award_points(uuid, uuid, int, text, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;

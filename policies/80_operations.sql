@@ -13,3 +13,34 @@ create policy "an operator keeps the audit of migrations" on public.migration_au
 revoke all on function public.readiness() from public, anon, authenticated, service_role;
 alter function public.readiness() owner to tallybook_upkeep;
 grant execute on function public.readiness() to service_role, tallybook_functions, tallybook_worker, tallybook_operator;
+
+revoke all on function
+  public.report_events_by_status(interval), public.report_rejections_by_type(interval), public.report_coupons_by_status(interval),
+  public.report_templates(interval), public.report_totals(), public.report_balance_audit(), public.report_coupon_codes(),
+  public.report_queue(), public.report_stuck_events(interval, int), public.report_balance(uuid),
+  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz),
+  public.suspend_points(uuid, text, text, text), public.resume_points(uuid, text, text, text), public.schedule_upkeep(text),
+  public.record_migration(text, text, text, boolean, text, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  public.report_events_by_status(interval), public.report_rejections_by_type(interval), public.report_coupons_by_status(interval),
+  public.report_templates(interval), public.report_totals(), public.report_balance_audit(), public.report_coupon_codes(),
+  public.report_queue(), public.report_stuck_events(interval, int), public.report_balance(uuid),
+  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz)
+to tallybook_operator;
+grant execute on function public.schedule_upkeep(text), public.record_migration(text, text, text, boolean, text, text, text)
+to tallybook_operator;
+
+alter function public.suspend_points(uuid, text, text, text) owner to tallybook_upkeep;
+alter function public.resume_points(uuid, text, text, text) owner to tallybook_upkeep;
+grant execute on function public.suspend_points(uuid, text, text, text), public.resume_points(uuid, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+grant select on public.audit_log to tallybook_upkeep;
+grant update on public.coupon_templates to tallybook_upkeep;
+
+drop policy if exists "upkeep reads what was suspended" on public.audit_log;
+create policy "upkeep reads what was suspended" on public.audit_log for select to tallybook_upkeep
+  using (action in ('points.suspend', 'points.resume'));
+drop policy if exists "upkeep takes offers away and back" on public.coupon_templates;
+create policy "upkeep takes offers away and back" on public.coupon_templates for update to tallybook_upkeep using (true);

@@ -166,15 +166,21 @@ class World:
 
         Left to itself every event lies a minute before the one submitted last, so none is suspect.
         """
-        return self.call(
+        answer = self.call(
             "public.submit_points_event", self.event(user, **request), through or self.functions
         )
+        # What is left of the limit becomes headers and is no part of the answer.
+        answer.pop("rate_limit", None)
+        return answer
 
     def submit_batch(
         self, *requests: dict[str, Any], through: Connection | None = None
     ) -> list[Outcome]:
         """Submit events of several users in one call; build them with `world.event`."""
-        return self.batch("internal.submit_points_event_batch", requests, through)
+        outcomes = self.batch("internal.submit_points_event_batch", requests, through)
+        for outcome in outcomes:
+            (outcome.answer or {}).pop("rate_limit", None)
+        return outcomes
 
     def event(self, user: UUID, **request: Any) -> dict[str, Any]:
         """A request to submit an event, by default a habit completed some minutes ago."""

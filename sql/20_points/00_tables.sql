@@ -123,8 +123,12 @@ create table public.user_points_cache (
   lifetime_earned  bigint not null default 0 check (lifetime_earned >= 0),
   lifetime_spent   bigint not null default 0 check (lifetime_spent >= 0),
   last_event_id    uuid,
+  lots_due_at      timestamptz not null default 'epoch',  -- before this nothing of theirs expires
   updated_at       timestamptz not null default internal.clock()
 ) with (fillfactor = 80);
+
+-- Nothing hot writes the column, so a changed balance touches no index.
+create index user_points_cache_lots_due on public.user_points_cache (lots_due_at);
 
 create table public.used_nonces (
   user_id      uuid not null,
@@ -164,6 +168,12 @@ create type internal.points_move as (
   pending      bigint,       -- signed: what this changes of the points that wait for validation
   kind         text,
   effective_at timestamptz
+);
+
+-- A walk through all users, after the terms of a program changed: where it has come to. No row: none is under way.
+create table internal.points_expiry_walks (
+  walk       int primary key default 1 check (walk = 1),
+  done_until uuid not null default '00000000-0000-0000-0000-000000000000'
 );
 
 -- Whether a worker has nothing to do and wants to be woken. A submission wakes nobody who is awake: a notification

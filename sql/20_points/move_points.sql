@@ -20,10 +20,16 @@ begin
     select o.*
       from ledger.post(array(
              select row(m.event_id, m.user_id,
-                        case when m.points > 0 then 'points.issued' else 'points' end,
-                        case when m.points > 0 then 'points' else 'points.spent' end,
+                        case when m.points < 0 then 'points' else c.account end,
+                        case when m.points < 0 then c.account else 'points' end,
                         abs(m.points), m.kind, 'points_event', m.event_id, m.effective_at)::ledger.posting
                from unnest(p_moves) with ordinality as m(user_id, event_id, points, pending, kind, effective_at, position)
+              cross join lateral (
+                    select case
+                             when m.kind = 'points_expiry' then 'points.expired'
+                             -- What was spent and is given back was never spent.
+                             when m.points < 0 or m.kind = 'coupon_refund' then 'points.spent'
+                             else 'points.issued' end as account) as c
               where m.points <> 0
               order by m.position)) as o
   ), counted as (

@@ -11,7 +11,8 @@ create or replace function internal.points_event_hash(
   p_related_entity_id   uuid default null,
   p_proof_payload       jsonb default null,
   p_device_id           text default null,
-  p_device_info         jsonb default null
+  p_device_info         jsonb default null,
+  p_proof_type          text default null
 )
 returns text
 language plpgsql immutable
@@ -20,6 +21,6 @@ as $$
 begin
   return encode(sha256(convert_to(jsonb_build_array(
     p_user_id, p_event_type, (date_part('epoch', p_event_time) * 1000000)::bigint, p_nonce, p_related_entity_type,
-    p_related_entity_id, p_proof_payload, p_device_id, p_device_info)::text, 'UTF8')), 'hex');
+    p_related_entity_id, p_proof_payload, p_device_id, p_device_info, p_proof_type)::text, 'UTF8')), 'hex');
 end
 $$;

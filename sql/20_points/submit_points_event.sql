@@ -1,8 +1,9 @@
 -- Records what a client says happened: submit_points_event_batch with one request, raising its refusal.
 --
 -- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
--- Locks:   none but the rows it writes.
--- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, event_in_future, event_too_old.
+-- Locks:   the user against other submissions of theirs, then the rows it writes.
+-- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
+--          event_too_old, rate_limited.
 
 create or replace function public.submit_points_event(
   p_user_id             uuid,
@@ -15,6 +16,7 @@ create or replace function public.submit_points_event(
   p_attestation         jsonb default null,
   p_device_id           text default null,
   p_device_info         jsonb default null,
+  p_proof_type          text default null,
   p_ip_address          inet default null,
   p_request_id          text default null
 )
@@ -31,7 +33,8 @@ begin
            'user_id', p_user_id, 'event_type', p_event_type, 'event_time', p_event_time, 'nonce', p_nonce,
            'related_entity_type', p_related_entity_type, 'related_entity_id', p_related_entity_id,
            'proof_payload', p_proof_payload, 'attestation', p_attestation, 'device_id', p_device_id,
-           'device_info', p_device_info, 'ip_address', p_ip_address, 'request_id', p_request_id))) as o;
+           'device_info', p_device_info, 'proof_type', p_proof_type, 'ip_address', p_ip_address,
+           'request_id', p_request_id))) as o;
   return internal.single(v_outcome);
 end
 $$;

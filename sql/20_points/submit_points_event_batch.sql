@@ -2,12 +2,17 @@
 -- Each request is an internal.points_event_request.
 --
 -- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
--- Locks:   none but the rows it writes: nonce, event, then the cache rows in order.
--- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, event_in_future, event_too_old.
+-- Locks:   each user against other submissions of theirs, in order; then the rows it writes: nonce, event, cache rows.
+-- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
+--          event_too_old, rate_limited.
 --
 -- What is new is written without a look-up: the unique keys say whether it was. Only what was not written is looked at
 -- afterwards: is it a replay, or what is wrong with it? It makes no difference then whether the first one came
 -- long ago or won a race just now.
+--
+-- Limits are counted from the events themselves, so there is no counter that could drift, a refused request and a replay
+-- use nothing up, and a changed limit holds at once. A user's own lock makes the count exact. The ids, which are ordered
+-- by time, lead to the last day's events; the day of the server's clock is what counts.
 
 create or replace function internal.submit_points_event_batch(p_requests jsonb)
 returns setof internal.outcome
@@ -19,33 +24,60 @@ set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := internal.clock();
+  v_floor uuid := internal.uuidv7_floor(clock_timestamp() - interval '25 hours');
   v_outcome internal.outcome;
   v_left int[] := array[]::int[];
+  v_exceeded text[] := array[]::text[];
 begin
   perform internal.act_for(array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r));
+  perform pg_advisory_xact_lock(l.key)
+     from (select hashtextextended(r ->> 'user_id', 20) as key from jsonb_array_elements(p_requests) as r order by 1) as l;
 
   for v_outcome in
-    with request as materialized (
+    with kin as materialized (
+      select p.program, array_agg(p.event_type) as event_types from public.points_rules as p where p.client_submittable group by p.program
+    ), request as materialized (
       select r.*, p.points, internal.uuidv7() as id, internal.points_event_hash(
                r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
-               r.proof_payload, r.device_id, r.device_info) as payload_hash,
+               r.proof_payload, r.device_id, r.device_info, r.proof_type) as payload_hash,
+             g.events_per_hour_max, u.events_hour, u.hour_since,
              p.client_submittable
-               and r.event_time between v_now - interval '7 days'
-                                    and v_now + interval '10 minutes' as acceptable
+               and coalesce(r.proof_type, 'internal') = any (p.proof_types)
+               and r.event_time between v_now - interval '7 days' and v_now + interval '10 minutes' as acceptable,
+             case
+               when u.events_hour >= g.events_per_hour_max then 'events_per_hour'
+               when u.events_day >= g.events_per_day_max then 'events_per_day'
+               when u.of_type_day >= p.daily_max then 'events_of_type_per_day'
+               when u.points_hour + p.points > g.points_per_hour_max then 'points_per_hour'
+               when u.points_day + p.points > g.points_per_day_max then 'points_per_day'
+             end as exceeded
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         left join public.points_rules as p on p.event_type = r.event_type
+        left join public.points_programs as g on g.program = p.program
+        left join kin as k on k.program = p.program
+        left join lateral (
+             select count(*) as events_day,
+                    count(*) filter (where e.created_at > v_now - interval '1 hour') as events_hour,
+                    min(e.created_at) filter (where e.created_at > v_now - interval '1 hour') as hour_since,
+                    count(*) filter (where e.event_type = r.event_type) as of_type_day,
+                    coalesce(sum(e.points_delta) filter (where e.validation_status <> 'rejected'), 0) as points_day,
+                    coalesce(sum(e.points_delta) filter (
+                      where e.validation_status <> 'rejected' and e.created_at > v_now - interval '1 hour'), 0) as points_hour
+               from public.points_events as e
+              where e.user_id = r.user_id and e.id >= v_floor and e.created_at > v_now - interval '1 day'
+                and e.event_type = any (k.event_types) and e.proof_type <> 'automatic') as u on true
     ), claimed as (
       insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, created_at)
-      select r.user_id, r.nonce, r.event_type, r.payload_hash, v_now from request as r where r.acceptable
+      select r.user_id, r.nonce, r.event_type, r.payload_hash, v_now from request as r where r.acceptable and r.exceeded is null
       on conflict (user_id, nonce) do nothing
       returning n.user_id
     ), stored as (
       insert into public.points_events as e (
-             user_id, id, event_type, event_time, points_delta, proof_payload, related_entity_type, related_entity_id,
+             user_id, id, event_type, event_time, points_delta, proof_type, proof_payload, related_entity_type, related_entity_id,
              nonce, payload_hash, device_id, device_info, ip_address, request_id, created_at, updated_at)
-      select r.user_id, r.id, r.event_type, r.event_time, r.points, r.proof_payload, r.related_entity_type,
-             r.related_entity_id, r.nonce, r.payload_hash, r.device_id, r.device_info, r.ip_address, r.request_id,
-             v_now, v_now
+      select r.user_id, r.id, r.event_type, r.event_time, r.points, coalesce(r.proof_type, 'internal'), r.proof_payload,
+             r.related_entity_type, r.related_entity_id, r.nonce, r.payload_hash, r.device_id, r.device_info, r.ip_address,
+             r.request_id, v_now, v_now
         from request as r
         join claimed as c on c.user_id = r.user_id
       on conflict (user_id, payload_hash) do nothing
@@ -59,14 +91,19 @@ begin
     select r.ordinality::int,
            case when s.id is not null then jsonb_build_object(
              'id', s.id, 'status', 'pending', 'event_type', r.event_type, 'event_time', r.event_time,
-             'created_at', v_now, 'replayed', false) end,
-           null::jsonb
+             'created_at', v_now, 'replayed', false, 'rate_limit', case when r.events_per_hour_max is not null then jsonb_build_object(
+               'policy', 'events_per_hour', 'quota', r.events_per_hour_max, 'window_seconds', 3600,
+               'remaining', r.events_per_hour_max - r.events_hour - 1,
+               'reset_seconds', ceil(3600 - extract(epoch from v_now - coalesce(r.hour_since, v_now)))::int) end) end,
+           to_jsonb(r.exceeded)
       from request as r
       left join stored as s on s.user_id = r.user_id
   loop
     if v_outcome.answer is null then
       v_left := v_left || v_outcome.position;
+      v_exceeded := v_exceeded || (v_outcome.refusal #>> '{}');
     else
+      v_outcome.refusal := null;
       return next v_outcome;
     end if;
   end loop;
@@ -85,25 +122,29 @@ begin
                  internal.refusal('unknown_event_type', format('event_type: %s', r.event_type))
                when not p.client_submittable then
                  internal.refusal('event_type_not_submittable', format('event_type: %s', r.event_type))
-               when r.event_time > v_now then
+               when not coalesce(r.proof_type, 'internal') = any (p.proof_types) then
+                 internal.refusal('proof_type_not_accepted', format('proof_type: %s takes %s', r.event_type, array_to_string(p.proof_types, ', ')))
+               when r.event_time > v_now + interval '10 minutes' then
                  internal.refusal('event_in_future', format('event_time: %s, and the server''s clock says %s', r.event_time, v_now))
-               else
+               when r.event_time < v_now - interval '7 days' then
                  internal.refusal('event_too_old', format('event_time: %s is more than 7 days before %s', r.event_time, v_now))
+               else
+                 internal.refusal('rate_limited', internal.points_limit_detail(r.user_id, r.event_type, x.exceeded))
              end
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
+        join unnest(v_left, v_exceeded) as x(position, exceeded) on x.position = r.ordinality
         left join public.points_rules as p on p.event_type = r.event_type
        -- Lateral, so that each look-up goes by its own key and never through all rows of the call's subjects; and the
        -- hash by itself, because a condition that calls a function is no index condition under row-level security.
        cross join lateral (
              select internal.points_event_hash(
                       r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
-                      r.proof_payload, r.device_id, r.device_info) as payload_hash offset 0) as h
+                      r.proof_payload, r.device_id, r.device_info, r.proof_type) as payload_hash offset 0) as h
         left join lateral (
              select x.nonce from public.used_nonces as x where x.user_id = r.user_id and x.nonce = r.nonce limit 1) as n on true
         left join lateral (
              select x.* from public.points_events as x
-              where x.user_id = r.user_id and x.payload_hash = h.payload_hash limit 1) as e on true
-       where r.ordinality = any (v_left);
+              where x.user_id = r.user_id and x.payload_hash = h.payload_hash limit 1) as e on true;
   end if;
 
   if exists (select from internal.workers as w where w.asleep) then

@@ -374,6 +374,22 @@ begin
 end
 $$;
 
+-- sql/00_foundation/uuidv7_floor.sql
+
+-- The smallest id that internal.uuidv7 can have made at a moment: from here on, a range of ids is a range of time.
+-- Ids go by the server's real clock, so p_at does as well; what else must hold of the rows is for the query to say.
+
+create or replace function internal.uuidv7_floor(p_at timestamptz)
+returns uuid
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return encode(
+    substring(int8send((date_part('epoch', p_at) * 1000)::bigint) from 3) || '\x70008000000000000000'::bytea, 'hex')::uuid;
+end
+$$;
+
 -- sql/05_administration/00_tables.sql
 
 -- Administration: who administers the whole, and what was done. Runs once.
@@ -1259,8 +1275,12 @@ create table public.user_points_cache (
   lifetime_earned  bigint not null default 0 check (lifetime_earned >= 0),
   lifetime_spent   bigint not null default 0 check (lifetime_spent >= 0),
   last_event_id    uuid,
+  lots_due_at      timestamptz not null default 'epoch',  -- before this nothing of theirs expires
   updated_at       timestamptz not null default internal.clock()
 ) with (fillfactor = 80);
+
+-- Nothing hot writes the column, so a changed balance touches no index.
+create index user_points_cache_lots_due on public.user_points_cache (lots_due_at);
 
 create table public.used_nonces (
   user_id      uuid not null,
@@ -1302,12 +1322,104 @@ create type internal.points_move as (
   effective_at timestamptz
 );
 
+-- A walk through all users, after the terms of a program changed: where it has come to. No row: none is under way.
+create table internal.points_expiry_walks (
+  walk       int primary key default 1 check (walk = 1),
+  done_until uuid not null default '00000000-0000-0000-0000-000000000000'
+);
+
 -- Whether a worker has nothing to do and wants to be woken. A submission wakes nobody who is awake: a notification
 -- makes commits wait for one another.
 create table internal.workers (
   worker text primary key,
   asleep boolean not null
 );
+
+-- sql/20_points/award_points.sql
+
+-- Gives a user points, or takes some, by an administrator's decision; p_points is signed. An award of more than the
+-- program allows one person to give waits in review for a second administrator.
+-- Returns {event_id, user_id, points, status, points_available}.
+--
+-- Replay:  the same award under the same key is answered as the first time, with "replayed"; without a key it is a new one.
+-- Locks:   the points account, the cache row.
+-- Refuses: forbidden, reason_required, invalid_points, own_event, nonce_reused, insufficient_funds.
+
+create or replace function public.award_points(
+  p_user_id         uuid,
+  p_to_user_id      uuid,
+  p_points          int,
+  p_reason          text,
+  p_idempotency_key text default null,
+  p_actor           text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_type text := case when p_points < 0 then 'admin_deduction' else 'admin_award' end;
+  v_id uuid := internal.uuidv7();
+  v_status text;
+  v_outcome text;
+  v_event public.points_events;
+begin
+  if nullif(trim(p_reason), '') is null then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  end if;
+  if p_to_user_id is null or p_points is null or p_points = 0 then
+    perform internal.refuse('invalid_points', 'points: must be a number other than zero');
+  end if;
+  if p_to_user_id = p_user_id then
+    perform internal.refuse('own_event', 'to_user_id: nobody awards points to themselves');
+  end if;
+
+  select case when p_points > g.award_review_above then 'pending_review' else 'validated' end into v_status
+    from public.points_rules as r
+    join public.points_programs as g on g.program = r.program
+   where r.event_type = v_type;
+
+  insert into public.points_events as e (
+         user_id, id, event_type, event_time, points_delta, proof_type, validation_status, validated_at, validated_by,
+         validation_notes, nonce, payload_hash, request_id, created_at, updated_at)
+  values (p_to_user_id, v_id, v_type, v_now, p_points, 'manual_admin', 'pending_review', null, v_actor, p_reason,
+          p_idempotency_key,
+          internal.points_event_hash(p_to_user_id, 'award', null, coalesce(p_idempotency_key, v_id::text)), p_request_id, v_now, v_now)
+  on conflict (user_id, payload_hash) do nothing;
+  if not found then
+    select e.* into v_event from public.points_events as e
+     where e.user_id = p_to_user_id and e.payload_hash = internal.points_event_hash(p_to_user_id, 'award', null, p_idempotency_key);
+    if (v_event.points_delta, v_event.validation_notes) is distinct from (p_points, p_reason) then
+      perform internal.refuse('nonce_reused', format('idempotency_key: %s came with another award before', p_idempotency_key));
+    end if;
+    v_id := v_event.id;
+    v_status := v_event.validation_status;
+  else
+    select m.outcome into v_outcome
+      from internal.move_points(array[row(p_to_user_id, v_id, case when v_status = 'validated' then p_points else 0 end,
+             case when v_status = 'validated' then 0 else p_points end, v_type, v_now)::internal.points_move]) as m;
+    if v_outcome = 'insufficient_funds' then
+      perform internal.refuse('insufficient_funds', format('points: the user has fewer than %s', -p_points));
+    end if;
+    if v_status = 'validated' then
+      update public.points_events as e
+         set validation_status = v_status, validated_at = v_now, transfer_id = v_id
+       where e.user_id = p_to_user_id and e.id = v_id;
+    end if;
+    perform internal.audit(v_actor, 'points.award', 'points_event', v_id::text, p_reason, null,
+      jsonb_build_object('user_id', p_to_user_id, 'points', p_points, 'status', v_status), p_request_id);
+  end if;
+
+  return jsonb_build_object(
+    'event_id', v_id, 'user_id', p_to_user_id, 'points', p_points, 'status', v_status,
+    'points_available', coalesce((select a.balance - a.held from ledger.accounts as a where a.book_id = p_to_user_id and a.account = 'points'), 0),
+    'replayed', v_event.id is not null);
+end
+$$;
 
 -- sql/20_points/cleanup_expired_nonces.sql
 
@@ -1367,6 +1479,135 @@ before insert on public.points_events
 for each row
 when (new.payload_hash is null)
 execute function internal.complete_points_event();
+
+-- sql/20_points/earned_lots.sql
+
+-- What users have, by when it was earned: each posting that brought points, what of it is left, and when that expires.
+-- First earned, first spent: what was spent or is held is taken from the oldest. What expired is taken from the lot that
+-- it names. Nothing of this is stored, so nothing of it can disagree with the ledger; it costs a walk through the transfers
+-- of each user.
+
+create or replace function internal.earned_lots(p_user_ids uuid[])
+returns table (
+  user_id uuid, event_id uuid, event_type text, program text, earned_at timestamptz, points bigint, remaining bigint, expires_at timestamptz
+)
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+begin
+  return query
+  with entry as (
+    select t.book_id, t.transfer_id, t.kind, t.recorded_at, t.amount, t.to_account = 'points' as is_lot,
+           case when t.to_account = 'points.expired' then x.related_entity_id end as lot_id,
+           t.from_account = 'points' and t.to_account <> 'points.expired' as is_spent
+      from ledger.transfers as t
+      left join lateral (
+           select e.related_entity_id from public.points_events as e
+            where t.to_account = 'points.expired' and e.user_id = t.book_id and e.id = t.source_id limit 1) as x on true
+     where t.book_id = any (p_user_ids) and 'points' in (t.from_account, t.to_account)
+  ), taken as (
+    select u.book_id, coalesce(a.held, 0) + coalesce((select sum(e.amount) from entry as e where e.book_id = u.book_id and e.is_spent), 0) as points
+      from unnest(p_user_ids) as u(book_id)
+      left join ledger.accounts as a on a.book_id = u.book_id and a.account = 'points'
+  ), expired as (
+    select e.book_id, e.lot_id, sum(e.amount) as points from entry as e where e.lot_id is not null group by e.book_id, e.lot_id
+  ), lot as (
+    select e.*, e.amount - coalesce(x.points, 0) as kept,
+           sum(e.amount - coalesce(x.points, 0)) over (partition by e.book_id order by e.recorded_at, e.transfer_id) as running
+      from entry as e
+      left join expired as x on x.book_id = e.book_id and x.lot_id = e.transfer_id
+     where e.is_lot
+  )
+  select l.book_id, l.transfer_id, l.kind, r.program, l.recorded_at, l.amount,
+         greatest(0, least(l.kept, l.running - k.points))::bigint,
+         l.recorded_at + make_interval(days => g.expires_after_days)
+    from lot as l
+    join taken as k on k.book_id = l.book_id
+    left join public.points_rules as r on r.event_type = l.kind
+    left join public.points_programs as g on g.program = r.program;
+end
+$$;
+
+-- sql/20_points/expire_points.sql
+
+-- Takes back the points whose time is up, of at most p_limit users; returns {"expired": users, "points": n}.
+-- Each lot that ends is a points_expiry event of its own, which names the lot. After each look a user's row says until when
+-- nothing of theirs expires, so upkeep comes back neither too early nor too late; a change of terms starts a walk through all.
+--
+-- Replay:  what expired is gone; a second run finds others or none.
+-- Locks:   the users' points accounts, in order; then their cache rows.
+-- Refuses: nothing.
+
+create or replace function public.expire_points(p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_days_min int := (select min(g.expires_after_days) from public.points_programs as g);
+  v_walk internal.points_expiry_walks;
+  v_users uuid[];
+  v_seen int;
+  v_points bigint;
+begin
+  if v_days_min is null then
+    return '{"expired": 0, "points": 0}'::jsonb;
+  end if;
+
+  select w.* into v_walk from internal.points_expiry_walks as w for update skip locked;
+  if v_walk.walk is not null then
+    v_users := array(
+      select c.user_id from public.user_points_cache as c where c.user_id > v_walk.done_until order by c.user_id limit p_limit);
+    if cardinality(v_users) < p_limit then
+      delete from internal.points_expiry_walks as w where w.walk = v_walk.walk;
+    else
+      update internal.points_expiry_walks as w set done_until = v_users[p_limit] where w.walk = v_walk.walk;
+    end if;
+  else
+    v_users := array(
+      select c.user_id from public.user_points_cache as c where c.lots_due_at <= v_now order by c.lots_due_at limit p_limit);
+  end if;
+  v_seen := cardinality(v_users);
+
+  -- Who has spent meanwhile has done so before the lots are looked at.
+  perform ledger.lock(v_users, 'points');
+
+  with lot as materialized (
+    select l.* from internal.earned_lots(v_users) as l where l.remaining > 0 and l.expires_at is not null
+  ), ended as materialized (
+    select l.*, internal.uuidv7() as expiry_id from lot as l where l.expires_at <= v_now order by l.user_id, l.earned_at
+  ), moved as materialized (
+    select m.transfer_id
+      from internal.move_points(array(
+             select row(n.user_id, n.expiry_id, -n.remaining, 0, 'points_expiry', v_now)::internal.points_move from ended as n)) as m
+     where m.outcome = 'posted'
+  ), recorded as (
+    insert into public.points_events as e (
+           user_id, id, event_type, event_time, points_delta, proof_type, validation_status, validated_at, validated_by,
+           related_entity_type, related_entity_id, payload_hash, transfer_id, created_at, updated_at)
+    select n.user_id, n.expiry_id, 'points_expiry', v_now, -n.remaining, 'automatic', 'validated', v_now, 'system',
+           'points_event', n.event_id, internal.points_event_hash(n.user_id, 'points_expiry', v_now, null, 'points_event', n.event_id),
+           n.expiry_id, v_now, v_now
+      from ended as n
+      join moved as m on m.transfer_id = n.expiry_id
+    returning e.points_delta
+  )
+  select coalesce(-sum(r.points_delta), 0) into v_points from recorded as r;
+
+  -- What is earned from now on keeps for the shortest time there is, or longer.
+  update public.user_points_cache as c
+     set lots_due_at = least(
+           v_now + make_interval(days => v_days_min),
+           (select min(l.expires_at) from internal.earned_lots(array[c.user_id]) as l where l.remaining > 0))
+   where c.user_id = any (v_users);
+
+  return jsonb_build_object('expired', v_seen, 'points', v_points);
+end
+$$;
 
 -- sql/20_points/guard_points_event.sql
 
@@ -1591,10 +1832,16 @@ begin
     select o.*
       from ledger.post(array(
              select row(m.event_id, m.user_id,
-                        case when m.points > 0 then 'points.issued' else 'points' end,
-                        case when m.points > 0 then 'points' else 'points.spent' end,
+                        case when m.points < 0 then 'points' else c.account end,
+                        case when m.points < 0 then c.account else 'points' end,
                         abs(m.points), m.kind, 'points_event', m.event_id, m.effective_at)::ledger.posting
                from unnest(p_moves) with ordinality as m(user_id, event_id, points, pending, kind, effective_at, position)
+              cross join lateral (
+                    select case
+                             when m.kind = 'points_expiry' then 'points.expired'
+                             -- What was spent and is given back was never spent.
+                             when m.points < 0 or m.kind = 'coupon_refund' then 'points.spent'
+                             else 'points.issued' end as account) as c
               where m.points <> 0
               order by m.position)) as o
   ), counted as (
@@ -1691,15 +1938,57 @@ $$;
 
 -- sql/20_points/points_awarded.sql
 
--- What each event of a set that is about to be validated is worth now.
+-- What each event of a set that is about to be validated is worth now: its points, and where its rule says so, multiplied
+-- by the streak. A streak is days in a row, up to the event's own, each with a validated event of the same type about the
+-- same thing; the events of the set count for one another. Fractions of a point are dropped.
+-- It looks back a day at a time and only as far as the longest streak that pays, so what it costs is the streak's length.
 
 create or replace function internal.points_awarded(p_events public.points_events[])
 returns table (event_id uuid, streak_days int, points int)
 language plpgsql stable
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
+declare
+  v_days_max int := (select max(m.days_min) from public.streak_multipliers as m);
 begin
-  return query select e.id, null::int, e.points_delta from unnest(p_events) as e;
+  return query
+  with recursive event as materialized (
+    select e.user_id, e.id, e.event_type, coalesce(e.related_entity_id, e.user_id) as entity_id, e.points_delta, g.time_zone,
+           (e.event_time at time zone g.time_zone)::date as day,
+           r.multiplied_by_streak and e.points_delta > 0 and v_days_max is not null as is_multiplied
+      from unnest(p_events) as e
+      join public.points_rules as r on r.event_type = e.event_type
+      join public.points_programs as g on g.program = r.program
+  ), beside as materialized (
+    select distinct e.user_id, e.event_type, e.entity_id, e.day from event as e where e.is_multiplied
+  ), walk as (
+    select e.user_id, e.id, e.event_type, e.entity_id, e.time_zone, e.day, 1 as days from event as e where e.is_multiplied
+    union all
+    select w.user_id, w.id, w.event_type, w.entity_id, w.time_zone, w.day - 1, w.days + 1
+      from walk as w
+      left join beside as b
+        on b.user_id = w.user_id and b.event_type = w.event_type and b.entity_id = w.entity_id and b.day = w.day - 1
+     where w.days < v_days_max
+       and (b.day is not null or (
+           select true
+             from public.points_events as o
+            where o.user_id = w.user_id
+              and o.event_time >= (w.day - 1)::timestamp at time zone w.time_zone
+              and o.event_time < w.day::timestamp at time zone w.time_zone
+              and o.event_type = w.event_type
+              and coalesce(o.related_entity_id, o.user_id) = w.entity_id
+              and o.validation_status = 'validated'
+            limit 1))
+  ), streak as (
+    select w.id, max(w.days) as days from walk as w group by w.id
+  )
+  select e.id, s.days,
+         floor(e.points_delta * coalesce(
+           (select m.multiplier from public.streak_multipliers as m where m.days_min <= s.days order by m.days_min desc limit 1), 1))::int
+    from event as e
+    left join streak as s on s.id = e.id;
 end
 $$;
 
@@ -1778,7 +2067,8 @@ create or replace function internal.points_event_hash(
   p_related_entity_id   uuid default null,
   p_proof_payload       jsonb default null,
   p_device_id           text default null,
-  p_device_info         jsonb default null
+  p_device_info         jsonb default null,
+  p_proof_type          text default null
 )
 returns text
 language plpgsql immutable
@@ -1787,7 +2077,95 @@ as $$
 begin
   return encode(sha256(convert_to(jsonb_build_array(
     p_user_id, p_event_type, (date_part('epoch', p_event_time) * 1000000)::bigint, p_nonce, p_related_entity_type,
-    p_related_entity_id, p_proof_payload, p_device_id, p_device_info)::text, 'UTF8')), 'hex');
+    p_related_entity_id, p_proof_payload, p_device_id, p_device_info, p_proof_type)::text, 'UTF8')), 'hex');
+end
+$$;
+
+-- sql/20_points/points_expiry_schedule.sql
+
+-- What expires when, if nothing is spent: each user's lots that have an end, the soonest first for whoever orders by it.
+
+create or replace view public.points_expiry_schedule
+with (security_invoker = true)
+as
+select c.user_id, l.expires_at, l.remaining as points, l.program, l.event_id, l.event_type, l.earned_at
+  from public.user_points_cache as c
+ cross join lateral internal.earned_lots(array[c.user_id]) as l
+ where l.remaining > 0 and l.expires_at is not null;
+
+-- sql/20_points/points_limit_detail.sql
+
+-- Says of a limit that a submission came up against what it is and when there is room again, in the one form that clients'
+-- headers are made of: '<policy>: <quota> in <window> s; again in <seconds> s'.
+-- Going back from the newest event, the one that fills the quota has to grow older than the window.
+
+create or replace function internal.points_limit_detail(p_user_id uuid, p_event_type text, p_policy text)
+returns text
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_seconds int := case when p_policy like '%_per_hour' then 3600 else 86400 end;
+  v_rule public.points_rules;
+  v_quota int;
+  v_needed int;
+  v_filled_at timestamptz;
+begin
+  select p.* into v_rule from public.points_rules as p where p.event_type = p_event_type;
+  select case p_policy
+           when 'events_per_hour' then g.events_per_hour_max
+           when 'events_per_day' then g.events_per_day_max
+           when 'points_per_hour' then g.points_per_hour_max
+           when 'points_per_day' then g.points_per_day_max
+           else v_rule.daily_max end
+    into v_quota
+    from public.points_programs as g
+   where g.program = v_rule.program;
+  v_needed := case when p_policy like 'points_%' then v_rule.points else 1 end;
+
+  select max(x.created_at) into v_filled_at
+    from (select e.created_at,
+                 sum(case
+                       when p_policy not like 'points_%' then 1
+                       when e.validation_status <> 'rejected' then e.points_delta
+                       else 0 end) over (order by e.created_at desc, e.id desc) as used
+            from public.points_events as e
+            join public.points_rules as r on r.event_type = e.event_type and r.client_submittable and r.program = v_rule.program
+           where e.user_id = p_user_id
+             and e.id >= internal.uuidv7_floor(clock_timestamp() - interval '25 hours')
+             and e.created_at > v_now - make_interval(secs => v_seconds)
+             and e.proof_type <> 'automatic'
+             and (p_policy <> 'events_of_type_per_day' or e.event_type = p_event_type)) as x
+   where x.used + v_needed > v_quota;
+  return format('%s: %s in %s s; again in %s s', p_policy, v_quota, v_seconds,
+    greatest(1, ceil(v_seconds - extract(epoch from v_now - coalesce(v_filled_at, v_now))))::int);
+end
+$$;
+
+-- sql/20_points/points_schedule.sql
+
+-- What of a user's own points expires when, the soonest first: {"lots": [{expires_at, points}]}, one entry a moment.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: nothing; where nothing expires the list is empty.
+
+create or replace function public.points_schedule(p_user_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  return (
+    select jsonb_build_object('lots', coalesce(jsonb_agg(jsonb_build_object('expires_at', d.expires_at, 'points', d.points) order by d.expires_at), '[]'))
+      from (select l.expires_at, sum(l.remaining) as points
+              from internal.earned_lots(array[p_user_id]) as l
+             where l.remaining > 0 and l.expires_at is not null
+             group by l.expires_at) as d);
 end
 $$;
 
@@ -1861,8 +2239,9 @@ $$;
 -- Records what a client says happened: submit_points_event_batch with one request, raising its refusal.
 --
 -- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
--- Locks:   none but the rows it writes.
--- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, event_in_future, event_too_old.
+-- Locks:   the user against other submissions of theirs, then the rows it writes.
+-- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
+--          event_too_old, rate_limited.
 
 create or replace function public.submit_points_event(
   p_user_id             uuid,
@@ -1875,6 +2254,7 @@ create or replace function public.submit_points_event(
   p_attestation         jsonb default null,
   p_device_id           text default null,
   p_device_info         jsonb default null,
+  p_proof_type          text default null,
   p_ip_address          inet default null,
   p_request_id          text default null
 )
@@ -1891,7 +2271,8 @@ begin
            'user_id', p_user_id, 'event_type', p_event_type, 'event_time', p_event_time, 'nonce', p_nonce,
            'related_entity_type', p_related_entity_type, 'related_entity_id', p_related_entity_id,
            'proof_payload', p_proof_payload, 'attestation', p_attestation, 'device_id', p_device_id,
-           'device_info', p_device_info, 'ip_address', p_ip_address, 'request_id', p_request_id))) as o;
+           'device_info', p_device_info, 'proof_type', p_proof_type, 'ip_address', p_ip_address,
+           'request_id', p_request_id))) as o;
   return internal.single(v_outcome);
 end
 $$;
@@ -1902,12 +2283,17 @@ $$;
 -- Each request is an internal.points_event_request.
 --
 -- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
--- Locks:   none but the rows it writes: nonce, event, then the cache rows in order.
--- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, event_in_future, event_too_old.
+-- Locks:   each user against other submissions of theirs, in order; then the rows it writes: nonce, event, cache rows.
+-- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
+--          event_too_old, rate_limited.
 --
 -- What is new is written without a look-up: the unique keys say whether it was. Only what was not written is looked at
 -- afterwards: is it a replay, or what is wrong with it? It makes no difference then whether the first one came
 -- long ago or won a race just now.
+--
+-- Limits are counted from the events themselves, so there is no counter that could drift, a refused request and a replay
+-- use nothing up, and a changed limit holds at once. A user's own lock makes the count exact. The ids, which are ordered
+-- by time, lead to the last day's events; the day of the server's clock is what counts.
 
 create or replace function internal.submit_points_event_batch(p_requests jsonb)
 returns setof internal.outcome
@@ -1919,33 +2305,60 @@ set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := internal.clock();
+  v_floor uuid := internal.uuidv7_floor(clock_timestamp() - interval '25 hours');
   v_outcome internal.outcome;
   v_left int[] := array[]::int[];
+  v_exceeded text[] := array[]::text[];
 begin
   perform internal.act_for(array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r));
+  perform pg_advisory_xact_lock(l.key)
+     from (select hashtextextended(r ->> 'user_id', 20) as key from jsonb_array_elements(p_requests) as r order by 1) as l;
 
   for v_outcome in
-    with request as materialized (
+    with kin as materialized (
+      select p.program, array_agg(p.event_type) as event_types from public.points_rules as p where p.client_submittable group by p.program
+    ), request as materialized (
       select r.*, p.points, internal.uuidv7() as id, internal.points_event_hash(
                r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
-               r.proof_payload, r.device_id, r.device_info) as payload_hash,
+               r.proof_payload, r.device_id, r.device_info, r.proof_type) as payload_hash,
+             g.events_per_hour_max, u.events_hour, u.hour_since,
              p.client_submittable
-               and r.event_time between v_now - interval '7 days'
-                                    and v_now + interval '10 minutes' as acceptable
+               and coalesce(r.proof_type, 'internal') = any (p.proof_types)
+               and r.event_time between v_now - interval '7 days' and v_now + interval '10 minutes' as acceptable,
+             case
+               when u.events_hour >= g.events_per_hour_max then 'events_per_hour'
+               when u.events_day >= g.events_per_day_max then 'events_per_day'
+               when u.of_type_day >= p.daily_max then 'events_of_type_per_day'
+               when u.points_hour + p.points > g.points_per_hour_max then 'points_per_hour'
+               when u.points_day + p.points > g.points_per_day_max then 'points_per_day'
+             end as exceeded
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         left join public.points_rules as p on p.event_type = r.event_type
+        left join public.points_programs as g on g.program = p.program
+        left join kin as k on k.program = p.program
+        left join lateral (
+             select count(*) as events_day,
+                    count(*) filter (where e.created_at > v_now - interval '1 hour') as events_hour,
+                    min(e.created_at) filter (where e.created_at > v_now - interval '1 hour') as hour_since,
+                    count(*) filter (where e.event_type = r.event_type) as of_type_day,
+                    coalesce(sum(e.points_delta) filter (where e.validation_status <> 'rejected'), 0) as points_day,
+                    coalesce(sum(e.points_delta) filter (
+                      where e.validation_status <> 'rejected' and e.created_at > v_now - interval '1 hour'), 0) as points_hour
+               from public.points_events as e
+              where e.user_id = r.user_id and e.id >= v_floor and e.created_at > v_now - interval '1 day'
+                and e.event_type = any (k.event_types) and e.proof_type <> 'automatic') as u on true
     ), claimed as (
       insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, created_at)
-      select r.user_id, r.nonce, r.event_type, r.payload_hash, v_now from request as r where r.acceptable
+      select r.user_id, r.nonce, r.event_type, r.payload_hash, v_now from request as r where r.acceptable and r.exceeded is null
       on conflict (user_id, nonce) do nothing
       returning n.user_id
     ), stored as (
       insert into public.points_events as e (
-             user_id, id, event_type, event_time, points_delta, proof_payload, related_entity_type, related_entity_id,
+             user_id, id, event_type, event_time, points_delta, proof_type, proof_payload, related_entity_type, related_entity_id,
              nonce, payload_hash, device_id, device_info, ip_address, request_id, created_at, updated_at)
-      select r.user_id, r.id, r.event_type, r.event_time, r.points, r.proof_payload, r.related_entity_type,
-             r.related_entity_id, r.nonce, r.payload_hash, r.device_id, r.device_info, r.ip_address, r.request_id,
-             v_now, v_now
+      select r.user_id, r.id, r.event_type, r.event_time, r.points, coalesce(r.proof_type, 'internal'), r.proof_payload,
+             r.related_entity_type, r.related_entity_id, r.nonce, r.payload_hash, r.device_id, r.device_info, r.ip_address,
+             r.request_id, v_now, v_now
         from request as r
         join claimed as c on c.user_id = r.user_id
       on conflict (user_id, payload_hash) do nothing
@@ -1959,14 +2372,19 @@ begin
     select r.ordinality::int,
            case when s.id is not null then jsonb_build_object(
              'id', s.id, 'status', 'pending', 'event_type', r.event_type, 'event_time', r.event_time,
-             'created_at', v_now, 'replayed', false) end,
-           null::jsonb
+             'created_at', v_now, 'replayed', false, 'rate_limit', case when r.events_per_hour_max is not null then jsonb_build_object(
+               'policy', 'events_per_hour', 'quota', r.events_per_hour_max, 'window_seconds', 3600,
+               'remaining', r.events_per_hour_max - r.events_hour - 1,
+               'reset_seconds', ceil(3600 - extract(epoch from v_now - coalesce(r.hour_since, v_now)))::int) end) end,
+           to_jsonb(r.exceeded)
       from request as r
       left join stored as s on s.user_id = r.user_id
   loop
     if v_outcome.answer is null then
       v_left := v_left || v_outcome.position;
+      v_exceeded := v_exceeded || (v_outcome.refusal #>> '{}');
     else
+      v_outcome.refusal := null;
       return next v_outcome;
     end if;
   end loop;
@@ -1985,25 +2403,29 @@ begin
                  internal.refusal('unknown_event_type', format('event_type: %s', r.event_type))
                when not p.client_submittable then
                  internal.refusal('event_type_not_submittable', format('event_type: %s', r.event_type))
-               when r.event_time > v_now then
+               when not coalesce(r.proof_type, 'internal') = any (p.proof_types) then
+                 internal.refusal('proof_type_not_accepted', format('proof_type: %s takes %s', r.event_type, array_to_string(p.proof_types, ', ')))
+               when r.event_time > v_now + interval '10 minutes' then
                  internal.refusal('event_in_future', format('event_time: %s, and the server''s clock says %s', r.event_time, v_now))
-               else
+               when r.event_time < v_now - interval '7 days' then
                  internal.refusal('event_too_old', format('event_time: %s is more than 7 days before %s', r.event_time, v_now))
+               else
+                 internal.refusal('rate_limited', internal.points_limit_detail(r.user_id, r.event_type, x.exceeded))
              end
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
+        join unnest(v_left, v_exceeded) as x(position, exceeded) on x.position = r.ordinality
         left join public.points_rules as p on p.event_type = r.event_type
        -- Lateral, so that each look-up goes by its own key and never through all rows of the call's subjects; and the
        -- hash by itself, because a condition that calls a function is no index condition under row-level security.
        cross join lateral (
              select internal.points_event_hash(
                       r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
-                      r.proof_payload, r.device_id, r.device_info) as payload_hash offset 0) as h
+                      r.proof_payload, r.device_id, r.device_info, r.proof_type) as payload_hash offset 0) as h
         left join lateral (
              select x.nonce from public.used_nonces as x where x.user_id = r.user_id and x.nonce = r.nonce limit 1) as n on true
         left join lateral (
              select x.* from public.points_events as x
-              where x.user_id = r.user_id and x.payload_hash = h.payload_hash limit 1) as e on true
-       where r.ordinality = any (v_left);
+              where x.user_id = r.user_id and x.payload_hash = h.payload_hash limit 1) as e on true;
   end if;
 
   if exists (select from internal.workers as w where w.asleep) then
@@ -2011,6 +2433,30 @@ begin
   end if;
 end
 $$;
+
+-- sql/20_points/walk_points_expiry.sql
+
+-- Whoever changes for how long points keep makes upkeep look at every user again, some at a time.
+
+create or replace function internal.walk_points_expiry()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  insert into internal.points_expiry_walks as w (walk) values (1)
+  on conflict (walk) do update set done_until = excluded.done_until;
+  return null;
+end
+$$;
+
+create or replace trigger points_programs_change_what_expires
+after insert or update of expires_after_days on public.points_programs
+for each row execute function internal.walk_points_expiry();
+
+create or replace trigger points_rules_change_what_expires
+after update of program on public.points_rules
+for each row execute function internal.walk_points_expiry();
 
 -- sql/30_coupons/00_tables.sql
 
@@ -2546,6 +2992,386 @@ begin
 end
 $$;
 
+-- sql/80_operations/record_migration.sql
+
+-- Writes down that a migration was applied to an environment, by whom, and whether there is a backup.
+--
+-- Replay:  the same migration in the same environment keeps its first record.
+-- Locks:   the record.
+-- Refuses: nothing.
+
+create or replace function public.record_migration(
+  p_migration_name  text,
+  p_applied_by      text,
+  p_environment     text default 'production',
+  p_backup_taken    boolean default false,
+  p_notes           text default null,
+  p_approved_by     text default null,
+  p_backup_location text default null
+)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  insert into public.migration_audit (migration_name, applied_by, environment, backup_taken, notes, approved_by, backup_location)
+  values (p_migration_name, p_applied_by, p_environment, p_backup_taken, p_notes, p_approved_by, p_backup_location)
+  on conflict (migration_name, environment) do nothing;
+end
+$$;
+
+-- sql/80_operations/report_balance.sql
+
+-- Why does a redemption fail though there should be points? One user's balance as cached and as the events say, and what
+-- still waits or is held.
+
+create or replace function public.report_balance(p_user_id uuid)
+returns table (user_id uuid, cached bigint, actual bigint, pending bigint, pending_events bigint, in_review bigint, held bigint)
+language sql stable
+set search_path = ''
+as $$
+  select p_user_id, c.available_points,
+         (select sum(e.points_delta) from public.points_events as e where e.user_id = p_user_id and e.validation_status = 'validated'),
+         c.pending_points,
+         (select count(*) from public.points_events as e where e.user_id = p_user_id and e.validation_status = 'pending'),
+         (select count(*) from public.points_events as e where e.user_id = p_user_id and e.validation_status = 'pending_review'),
+         coalesce(a.held, 0)
+    from (values (p_user_id)) as u(user_id)
+    left join public.user_points_cache as c on c.user_id = u.user_id
+    left join ledger.accounts as a on a.book_id = u.user_id and a.account = 'points'
+$$;
+
+-- sql/80_operations/report_balance_audit.sql
+
+-- Users whose cached balance is not the sum of their validated events; empty when all is well. Unlike the query that starts
+-- from the cache, it finds users without a cached row.
+
+create or replace function public.report_balance_audit()
+returns table (user_id uuid, cached_points bigint, ledger_points bigint, discrepancy bigint)
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(c.user_id, e.user_id), c.available_points, coalesce(e.points, 0),
+         coalesce(c.available_points, 0) - coalesce(e.points, 0)
+    from public.user_points_cache as c
+    full join (
+         select x.user_id, sum(x.points_delta) as points
+           from public.points_events as x
+          where x.validation_status = 'validated'
+          group by x.user_id) as e on e.user_id = c.user_id
+   where coalesce(c.available_points, 0) <> coalesce(e.points, 0)
+   order by abs(coalesce(c.available_points, 0) - coalesce(e.points, 0)) desc
+$$;
+
+-- sql/80_operations/report_coupon_codes.sql
+
+-- What must not be with coupons and their codes, each with how many there are: nothing but zeros when all is well.
+
+create or replace function public.report_coupon_codes()
+returns table (fault text, coupons bigint)
+language sql stable
+set search_path = ''
+as $$
+  select 'without a code hash', count(*) from public.coupons as c where c.code_hash is null
+  union all
+  select 'with a readable code', count(*) from public.coupons as c where c.plaintext_code is not null
+  union all
+  select 'sharing a code hash', coalesce(sum(d.coupons), 0)::bigint
+    from (select count(*) as coupons from public.coupons as c group by c.code_hash having count(*) > 1) as d
+  union all
+  select 'paid by one event', coalesce(sum(d.coupons), 0)::bigint
+    from (select count(*) as coupons from public.coupons as c group by c.points_event_id having count(*) > 1) as d
+$$;
+
+-- sql/80_operations/report_coupons_by_status.sql
+
+-- The coupons issued of late by what became of them, and what they cost in points.
+
+create or replace function public.report_coupons_by_status(p_since interval default '1 hour')
+returns table (status text, count bigint, total_points bigint)
+language sql stable
+set search_path = ''
+as $$
+  select c.status, count(*), sum(c.issued_points_cost)
+    from public.coupons as c
+   where c.issued_at >= internal.clock() - p_since
+   group by c.status
+   order by c.status
+$$;
+
+-- sql/80_operations/report_damage.sql
+
+-- What was decided since a moment, usually a deployment: whom it touched and how many points it moved.
+
+create or replace function public.report_damage(p_since timestamptz)
+returns table (affected_users bigint, events bigint, total_points_affected bigint, points_awarded bigint, coupons bigint)
+language sql stable
+set search_path = ''
+as $$
+  select count(distinct e.user_id), count(*), sum(e.points_delta),
+         coalesce(sum(e.points_delta) filter (where e.points_delta > 0), 0),
+         (select count(*) from public.coupons as c where c.issued_at >= p_since)
+    from public.points_events as e
+   where e.created_at >= p_since and e.validation_status in ('validated', 'rejected')
+$$;
+
+-- sql/80_operations/report_events_by_status.sql
+
+-- How many events of late are in which state, and how far they were believed.
+
+create or replace function public.report_events_by_status(p_since interval default '1 hour')
+returns table (validation_status text, count bigint, avg_trust_score numeric)
+language sql stable
+set search_path = ''
+as $$
+  select e.validation_status, count(*), round(avg(e.trust_score), 2)
+    from public.points_events as e
+   where e.created_at >= internal.clock() - p_since
+   group by e.validation_status
+   order by e.validation_status
+$$;
+
+-- sql/80_operations/report_history.sql
+
+-- One user's events, the latest first, a page at a time: the next page begins before the last event_time of this one.
+
+create or replace function public.report_history(p_user_id uuid, p_limit int default 50, p_before timestamptz default 'infinity')
+returns table (event_time timestamptz, event_type text, points_delta int, validation_status text, trust_score numeric, validated_by text, id uuid)
+language sql stable
+set search_path = ''
+as $$
+  select e.event_time, e.event_type, e.points_delta, e.validation_status, e.trust_score, e.validated_by, e.id
+    from public.points_events as e
+   where e.user_id = p_user_id and e.event_time < p_before
+   order by e.event_time desc
+   limit p_limit
+$$;
+
+-- sql/80_operations/report_insights_by_type.sql
+
+-- What fraud was suspected of late, and how long it took to settle.
+
+create or replace function public.report_insights_by_type(p_since interval default '24 hours')
+returns table (insight_type text, severity text, count bigint, avg_score numeric, open bigint, avg_hours_to_resolve numeric)
+language sql stable
+set search_path = ''
+as $$
+  select f.insight_type, f.severity, count(*), round(avg(f.score), 2), count(*) filter (where not f.resolved),
+         round(avg(extract(epoch from f.resolved_at - f.created_at) / 3600) filter (where f.resolved), 2)
+    from public.fraud_insights as f
+   where f.created_at >= internal.clock() - p_since
+   group by f.insight_type, f.severity
+   order by 3 desc, f.insight_type, f.severity
+$$;
+
+-- sql/80_operations/report_queue.sql
+
+-- Is the worker keeping up? What waits, what has waited for over an hour (should be under 100), and what comes in.
+
+create or replace function public.report_queue()
+returns table (pending bigint, pending_review bigint, stale_pending bigint, oldest_pending timestamptz, events_last_hour bigint, open_insights bigint)
+language sql stable
+set search_path = ''
+as $$
+  select (select count(*) from public.points_events as e where e.validation_status = 'pending'),
+         (select count(*) from public.points_events as e where e.validation_status = 'pending_review'),
+         (select count(*) from public.points_events as e
+           where e.validation_status = 'pending' and e.created_at < internal.clock() - interval '1 hour'),
+         (select min(e.created_at) from public.points_events as e where e.validation_status = 'pending'),
+         (select count(*) from public.points_events as e where e.created_at >= internal.clock() - interval '1 hour'),
+         (select count(*) from public.fraud_insights as f where not f.resolved)
+$$;
+
+-- sql/80_operations/report_rejections_by_type.sql
+
+-- What share of the events of late was rejected, in percent, by event type.
+
+create or replace function public.report_rejections_by_type(p_since interval default '1 hour')
+returns table (event_type text, rejected bigint, total bigint, reject_rate numeric)
+language sql stable
+set search_path = ''
+as $$
+  select e.event_type, count(*) filter (where e.validation_status = 'rejected'), count(*),
+         round(100.0 * count(*) filter (where e.validation_status = 'rejected') / count(*), 2)
+    from public.points_events as e
+   where e.created_at >= internal.clock() - p_since
+   group by e.event_type
+   order by 4 desc, e.event_type
+$$;
+
+-- sql/80_operations/report_stuck_events.sql
+
+-- The oldest events that still wait for validation.
+
+create or replace function public.report_stuck_events(p_older_than interval default '1 hour', p_limit int default 10)
+returns table (id uuid, user_id uuid, created_at timestamptz, event_type text, trust_score numeric)
+language sql stable
+set search_path = ''
+as $$
+  select e.id, e.user_id, e.created_at, e.event_type, e.trust_score
+    from public.points_events as e
+   where e.validation_status = 'pending' and e.created_at < internal.clock() - p_older_than
+   order by e.created_at
+   limit p_limit
+$$;
+
+-- sql/80_operations/report_templates.sql
+
+-- Which coupons sell: what was issued, used and given back of each template.
+
+create or replace function public.report_templates(p_since interval default '30 days')
+returns table (template_id uuid, template_name text, is_active boolean, coupons bigint, points bigint, redeemed bigint, refunded bigint)
+language sql stable
+set search_path = ''
+as $$
+  select t.template_id, t.template_name, t.is_active, count(c.coupon_id), coalesce(sum(c.issued_points_cost), 0),
+         count(*) filter (where c.status = 'redeemed'), count(c.refunded_at)
+    from public.coupon_templates as t
+    left join public.coupons as c on c.template_id = t.template_id and c.issued_at >= internal.clock() - p_since
+   group by t.template_id, t.template_name, t.is_active
+   order by 4 desc, t.template_name
+$$;
+
+-- sql/80_operations/report_totals.sql
+
+-- Everything there is, in one row. total_points_awarded is the runbook's name for the net sum: what was spent and what
+-- expired is taken off. The columns after it tell the parts.
+
+create or replace function public.report_totals()
+returns table (total_events bigint, unique_users bigint, total_points_awarded bigint, points_earned bigint, points_spent bigint, points_expired bigint)
+language sql stable
+set search_path = ''
+as $$
+  select count(*), count(distinct e.user_id), sum(e.points_delta) filter (where e.validation_status = 'validated'),
+         coalesce(sum(e.points_delta) filter (where e.validation_status = 'validated' and e.points_delta > 0), 0),
+         coalesce(-sum(e.points_delta) filter (
+           where e.validation_status = 'validated' and e.points_delta < 0 and e.event_type <> 'points_expiry'), 0),
+         coalesce(-sum(e.points_delta) filter (where e.validation_status = 'validated' and e.event_type = 'points_expiry'), 0)
+    from public.points_events as e
+$$;
+
+-- sql/80_operations/resume_points.sql
+
+-- Takes a suspension back: what it had stopped is pending and on offer again, what was decided meanwhile stays decided.
+-- Returns {events, templates}: how many of each.
+--
+-- Replay:  a second call finds nothing to resume.
+-- Locks:   the templates, the events.
+-- Refuses: forbidden, reason_required.
+
+create or replace function public.resume_points(
+  p_user_id    uuid,
+  p_reason     text,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_since timestamptz;
+  v_events int;
+  v_templates int;
+begin
+  if nullif(trim(p_reason), '') is null then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  end if;
+  select coalesce(max(a.recorded_at), '-infinity') into v_since from public.audit_log as a where a.action = 'points.resume';
+  update public.coupon_templates as t
+     set is_active = true
+   where not t.is_active
+     and t.template_id in (
+         select x.template_id::uuid
+           from public.audit_log as a
+          cross join lateral jsonb_array_elements_text(a.after -> 'templates') as x(template_id)
+          where a.action = 'points.suspend' and a.recorded_at > v_since);
+  get diagnostics v_templates = row_count;
+  update public.points_events as e
+     set validation_status = 'pending', validation_notes = null, updated_at = internal.clock()
+   where e.validation_status = 'pending_review' and e.validation_notes = 'suspended' and e.transfer_id is null;
+  get diagnostics v_events = row_count;
+  perform internal.audit(v_actor, 'points.resume', 'points_system', 'points', p_reason, null,
+    jsonb_build_object('events', v_events, 'templates', v_templates), p_request_id);
+  return jsonb_build_object('events', v_events, 'templates', v_templates);
+end
+$$;
+
+-- sql/80_operations/schedule_upkeep.sql
+
+-- Lets the database keep house by itself where pg_cron is installed: one job an upkeep procedure, every minute. It does what
+-- `tallybook worker` does, and the two do not disturb each other. Returns the names of the jobs; none without pg_cron.
+-- Whoever calls it owns the jobs, so it asks for the right to use pg_cron and for the operator's role.
+--
+-- Replay:  a job that is there is scheduled anew.
+-- Locks:   none.
+-- Refuses: nothing.
+
+create or replace function public.schedule_upkeep(p_schedule text default '* * * * *')
+returns jsonb
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_procedure text;
+  v_jobs jsonb := '[]';
+begin
+  if to_regprocedure('cron.schedule(text, text, text)') is null then
+    return v_jobs;
+  end if;
+  foreach v_procedure in array array[
+    'expire_holds', 'cleanup_expired_nonces', 'expire_points', 'mark_expired_coupons', 'forget_sealed_codes',
+    'cleanup_coupon_attempts', 'cleanup_expired_attestations'] loop
+    execute 'select cron.schedule($1, $2, $3)'
+      using 'tallybook ' || v_procedure, p_schedule, format('select public.%I()', v_procedure);
+    v_jobs := v_jobs || to_jsonb('tallybook ' || v_procedure);
+  end loop;
+  return v_jobs;
+end
+$$;
+
+-- sql/80_operations/suspend_points.sql
+
+-- Stops the features and keeps the data, as a partial rollback: every pending event waits for a review, nothing is on offer.
+-- Returns {events, templates}: how many of each. resume_points takes it back.
+--
+-- Replay:  a second call finds nothing to stop.
+-- Locks:   the templates on offer, the pending events.
+-- Refuses: forbidden, reason_required.
+
+create or replace function public.suspend_points(
+  p_user_id    uuid,
+  p_reason     text,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_events int;
+  v_templates uuid[];
+begin
+  if nullif(trim(p_reason), '') is null then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  end if;
+  with off as (
+    update public.coupon_templates as t set is_active = false where t.is_active returning t.template_id
+  )
+  select coalesce(array_agg(o.template_id), '{}') into v_templates from off as o;
+  update public.points_events as e
+     set validation_status = 'pending_review', validation_notes = 'suspended', updated_at = internal.clock()
+   where e.validation_status = 'pending' and e.transfer_id is null;
+  get diagnostics v_events = row_count;
+  perform internal.audit(v_actor, 'points.suspend', 'points_system', 'points', p_reason, null,
+    jsonb_build_object('events', v_events, 'templates', v_templates), p_request_id);
+  return jsonb_build_object('events', v_events, 'templates', cardinality(v_templates));
+end
+$$;
+
 -- policies/00_foundation.sql
 
 -- Who may use the helpers. Owners need the right to create in a schema while functions are handed to them; 99_last.sql
@@ -2563,12 +3389,12 @@ revoke all on internal.refusals from public, anon, authenticated, service_role;
 grant select on internal.refusals to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
 revoke all on function
-  internal.clock(), internal.uuidv7(), internal.caller_id(), internal.subjects(), internal.act_for(uuid[]),
+  internal.clock(), internal.uuidv7(), internal.uuidv7_floor(timestamptz), internal.caller_id(), internal.subjects(), internal.act_for(uuid[]),
   internal.refusal(text, text), internal.refuse(text, text), internal.single(internal.outcome), internal.append_only()
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  internal.clock(), internal.uuidv7(), internal.subjects(), internal.act_for(uuid[]),
+  internal.clock(), internal.uuidv7(), internal.uuidv7_floor(timestamptz), internal.subjects(), internal.act_for(uuid[]),
   internal.refusal(text, text), internal.refuse(text, text), internal.single(internal.outcome)
 to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
@@ -2747,27 +3573,28 @@ create policy "upkeep and operators see every nonce" on public.used_nonces
   to tallybook_upkeep, tallybook_operator using (true);
 
 revoke all on function
-  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[]),
+  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb, text), internal.move_points(internal.points_move[]),
   internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(),
-  public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text),
+  public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, text, inet, text),
   public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
 
-revoke all on function internal.points_awarded(public.points_events[]) from public, anon, authenticated, service_role;
+revoke all on function internal.points_awarded(public.points_events[]), internal.points_limit_detail(uuid, text, text) from public, anon, authenticated, service_role;
 grant execute on function internal.points_awarded(public.points_events[]) to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+grant execute on function internal.points_limit_detail(uuid, text, text) to tallybook_procedures;
 
 grant execute on function
-  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb), internal.move_points(internal.points_move[])
+  internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb, text), internal.move_points(internal.points_move[])
 to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
 alter function internal.submit_points_event_batch(jsonb) owner to tallybook_procedures;
-alter function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
+alter function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, text, inet, text)
   owner to tallybook_procedures;
 alter function public.refresh_user_points_cache(uuid) owner to tallybook_procedures;
 alter function public.points_balance(uuid) owner to tallybook_procedures;
 
 grant execute on function internal.submit_points_event_batch(jsonb) to tallybook_functions;
-grant execute on function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, inet, text)
+grant execute on function public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, text, inet, text)
 to tallybook_functions, service_role;
 grant execute on function public.points_balance(uuid) to tallybook_functions, service_role, tallybook_operator;
 grant execute on function public.refresh_user_points_cache(uuid) to service_role, tallybook_worker, tallybook_operator;
@@ -2781,6 +3608,25 @@ from public, anon, authenticated, service_role;
 grant execute on function internal.overdrawn_points(internal.points_move[]) to tallybook_upkeep;
 alter function public.import_points_events(text, jsonb) owner to tallybook_upkeep;
 grant execute on function public.import_points_events(text, jsonb) to tallybook_operator;
+
+revoke all on internal.points_expiry_walks, public.points_expiry_schedule from public, anon, authenticated, service_role;
+grant select, insert, update, delete on internal.points_expiry_walks to tallybook_upkeep;
+grant select on public.points_expiry_schedule to tallybook_operator;
+
+revoke all on function
+  internal.earned_lots(uuid[]), internal.walk_points_expiry(), public.points_schedule(uuid), public.expire_points(int),
+  public.award_points(uuid, uuid, int, text, text, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.earned_lots(uuid[]) to tallybook_procedures, tallybook_upkeep, tallybook_operator;
+alter function internal.walk_points_expiry() owner to tallybook_upkeep;
+alter function public.points_schedule(uuid) owner to tallybook_procedures;
+grant execute on function public.points_schedule(uuid) to tallybook_functions, service_role, tallybook_operator;
+alter function public.expire_points(int) owner to tallybook_upkeep;
+grant execute on function public.expire_points(int) to service_role, tallybook_worker, tallybook_operator;
+alter function public.award_points(uuid, uuid, int, text, text, text, text) owner to tallybook_upkeep;
+grant execute on function public.award_points(uuid, uuid, int, text, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;
 
 -- policies/30_coupons.sql
 
@@ -2890,6 +3736,37 @@ create policy "an operator keeps the audit of migrations" on public.migration_au
 revoke all on function public.readiness() from public, anon, authenticated, service_role;
 alter function public.readiness() owner to tallybook_upkeep;
 grant execute on function public.readiness() to service_role, tallybook_functions, tallybook_worker, tallybook_operator;
+
+revoke all on function
+  public.report_events_by_status(interval), public.report_rejections_by_type(interval), public.report_coupons_by_status(interval),
+  public.report_templates(interval), public.report_totals(), public.report_balance_audit(), public.report_coupon_codes(),
+  public.report_queue(), public.report_stuck_events(interval, int), public.report_balance(uuid),
+  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz),
+  public.suspend_points(uuid, text, text, text), public.resume_points(uuid, text, text, text), public.schedule_upkeep(text),
+  public.record_migration(text, text, text, boolean, text, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  public.report_events_by_status(interval), public.report_rejections_by_type(interval), public.report_coupons_by_status(interval),
+  public.report_templates(interval), public.report_totals(), public.report_balance_audit(), public.report_coupon_codes(),
+  public.report_queue(), public.report_stuck_events(interval, int), public.report_balance(uuid),
+  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz)
+to tallybook_operator;
+grant execute on function public.schedule_upkeep(text), public.record_migration(text, text, text, boolean, text, text, text)
+to tallybook_operator;
+
+alter function public.suspend_points(uuid, text, text, text) owner to tallybook_upkeep;
+alter function public.resume_points(uuid, text, text, text) owner to tallybook_upkeep;
+grant execute on function public.suspend_points(uuid, text, text, text), public.resume_points(uuid, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+grant select on public.audit_log to tallybook_upkeep;
+grant update on public.coupon_templates to tallybook_upkeep;
+
+drop policy if exists "upkeep reads what was suspended" on public.audit_log;
+create policy "upkeep reads what was suspended" on public.audit_log for select to tallybook_upkeep
+  using (action in ('points.suspend', 'points.resume'));
+drop policy if exists "upkeep takes offers away and back" on public.coupon_templates;
+create policy "upkeep takes offers away and back" on public.coupon_templates for update to tallybook_upkeep using (true);
 
 -- policies/99_last.sql
 

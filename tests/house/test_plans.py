@@ -44,10 +44,11 @@ def test_no_procedure_walks_through_what_grows(world: World) -> None:
     for _ in range(8):
         a_day(world, user, template, world.worker)
     world.admin.execute(
-        "insert into points_events (user_id, event_type, event_time, points_delta, nonce,"
-        " payload_hash, validation_status)"
-        " select %s, 'workout', now() - g * interval '1 hour', 0, g::text, md5(g::text),"
-        " 'validated' from generate_series(1, %s) as g",
+        "insert into points_events (user_id, id, event_type, event_time, points_delta, nonce,"
+        " payload_hash, validation_status, created_at)"
+        " select %s, internal.uuidv7_floor(h.at), 'workout', h.at, 0, g::text, md5(g::text),"
+        " 'validated', h.at from generate_series(25, 24 + %s) as g,"
+        " lateral (select now() - g * interval '1 hour') as h(at)",
         (user, EVENTS),
     )
     world.admin.execute(

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.world import NOW, World, refused
+from tests.world import NOW, Connection, World, refused
 
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
@@ -18,6 +18,13 @@ DAY = timedelta(days=1)
 @pytest.fixture(autouse=True)
 def frozen(world: World) -> None:
     world.freeze()
+
+
+def said(world: World, request: dict[str, Any], through: Connection) -> Any:
+    """The answer to this very request, without what is left of the limit."""
+    answer = world.call("public.submit_points_event", request, through)
+    answer.pop("rate_limit", None)
+    return answer
 
 
 def test_a_submission_is_recorded_as_it_was_said(world: World) -> None:
@@ -60,6 +67,7 @@ def test_a_submission_is_recorded_as_it_was_said(world: World) -> None:
         "validated_by": None,
         "validation_notes": None,
         "trust_score": None,
+        "streak_days": None,
         "related_entity_type": "gym",
         "related_entity_id": entity,
         "nonce": "n-1",
@@ -115,9 +123,9 @@ def test_the_server_says_what_an_event_earns(world: World, event_type: str, poin
 def test_the_same_submission_again_is_the_same_event(world: World) -> None:
     user = world.user()
     request = world.event(user, proof_payload={"km": 5})
-    first = world.call("public.submit_points_event", request, world.functions)
+    first = said(world, request, world.functions)
     world.pass_time(SECOND)
-    again = world.call("public.submit_points_event", request, world.functions)
+    again = said(world, request, world.functions)
     assert again == {**first, "replayed": True}
     assert world.count("points_events") == 1
     assert world.cache(user) == (0, 10, 0, 0)
@@ -125,12 +133,12 @@ def test_the_same_submission_again_is_the_same_event(world: World) -> None:
 
 def test_it_is_the_same_event_after_eight_days_and_without_its_nonce(world: World) -> None:
     request = world.event(world.user())
-    first = world.call("public.submit_points_event", request, world.functions)
+    first = said(world, request, world.functions)
     world.validate()
     world.pass_time(8 * DAY)
     world.clean_nonces()
     assert world.count("used_nonces") == 0
-    again = world.call("public.submit_points_event", request, world.functions)
+    again = said(world, request, world.functions)
     assert again == {**first, "replayed": True}
     assert world.count("points_events") == 1
 
@@ -138,10 +146,10 @@ def test_it_is_the_same_event_after_eight_days_and_without_its_nonce(world: Worl
 def test_it_is_the_same_event_while_it_would_still_be_new_but_for_its_nonce(world: World) -> None:
     # Dated ahead, it is not too old on the day on which its nonce is forgotten.
     request = world.event(world.user(), at=NOW + timedelta(minutes=10))
-    first = world.call("public.submit_points_event", request, world.functions)
+    first = said(world, request, world.functions)
     world.pass_time(7 * DAY + timedelta(minutes=5))
     world.clean_nonces()
-    again = world.call("public.submit_points_event", request, world.functions)
+    again = said(world, request, world.functions)
     assert again == {**first, "replayed": True}
     assert world.count("points_events") == 1
 
@@ -262,7 +270,7 @@ def test_the_first_reason_in_the_documented_order_is_given(world: World) -> None
 def test_what_the_function_fills_in_is_not_optional_here(world: World, missing: str) -> None:
     request = {**world.event(uuid4()), missing: None}
     with pytest.raises(psycopg.Error):
-        world.call("public.submit_points_event", request, world.functions)
+        said(world, request, world.functions)
     assert world.count("points_events") == world.count("used_nonces") == 0
 
 
@@ -330,9 +338,9 @@ def test_a_batch_acts_for_somebody(world: World, users: list[None]) -> None:
 def test_of_two_sessions_with_one_nonce_the_other_replays(world: World) -> None:
     request = world.event(world.user())
     first = world.session("tallybook_functions", autocommit=False)
-    answer = world.call("public.submit_points_event", request, first)
+    answer = said(world, request, first)
     with world.in_background(
-        lambda session: world.call("public.submit_points_event", request, session),
+        lambda session: said(world, request, session),
         world.session("tallybook_functions"),
     ) as second:
         first.commit()
@@ -374,7 +382,7 @@ def test_a_lost_race_inside_a_batch_keeps_everybodys_place(world: World) -> None
     user = world.user()
     request = world.event(user)
     first = world.session("tallybook_functions", autocommit=False)
-    answer = world.call("public.submit_points_event", request, first)
+    answer = said(world, request, first)
     neighbours = [world.event(world.user()), world.event(world.user(), event_type="admin_award")]
     with world.in_background(
         lambda session: world.submit_batch(neighbours[0], request, neighbours[1], through=session),
@@ -390,7 +398,7 @@ def test_a_lost_race_inside_a_batch_keeps_everybodys_place(world: World) -> None
 
 def test_twenty_sessions_with_one_nonce_store_one_event(world: World) -> None:
     request = world.event(world.user())
-    answers = world.at_once([lambda s: world.call("public.submit_points_event", request, s)] * 20)
+    answers = world.at_once([lambda s: said(world, request, s)] * 20)
     assert len({answer["id"] for answer in answers}) == 1
     assert sorted(answer["replayed"] for answer in answers) == [False] + [True] * 19
     assert world.count("points_events") == 1
@@ -399,9 +407,7 @@ def test_twenty_sessions_with_one_nonce_store_one_event(world: World) -> None:
 def test_many_events_of_one_user_at_once_are_all_pending(world: World) -> None:
     user = world.user()
     requests = [world.event(user) for _ in range(20)]
-    answers = world.at_once(
-        [lambda s, r=r: world.call("public.submit_points_event", r, s) for r in requests]
-    )
+    answers = world.at_once([lambda s, r=r: said(world, r, s) for r in requests])
     assert len({answer["id"] for answer in answers}) == 20
     assert world.cache(user) == (0, 200, 0, 0)
 
