@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from tallybook.schema import ROOT
-from tallybook.server import FUNCTIONS_PATH, find_functions
+from tallybook.server import find_functions
 from tests.conftest import Database
 from tests.gateway.client import Client, event
 from tests.stack import Stack, running
@@ -48,7 +48,7 @@ def routes() -> dict[str, str]:
     found = {}
     for handler in find_functions(ROOT):
         route = handler.route  # type: ignore[attr-defined]
-        found[route.slug] = FUNCTIONS_PATH + route.slug
+        found[route.slug] = route.path
     return found
 
 
