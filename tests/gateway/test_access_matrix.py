@@ -22,6 +22,7 @@ BODIES = {
     "redeem-coupon": lambda template: {"template_id": template, "idempotency_key": uuid4().hex},
     "validate-points-event": lambda template: {},
     "points-balance": lambda template: {},
+    "points-schedule": lambda template: {},
 }
 CALLERS = ["nobody", "user", "service token", "secret key", "publishable key"]
 MATRIX = {
@@ -29,6 +30,7 @@ MATRIX = {
     "redeem-coupon": (401, 400, 403, 403, 403),
     "validate-points-event": (401, 403, 200, 200, 403),
     "points-balance": (401, 200, 403, 403, 403),
+    "points-schedule": (401, 200, 403, 403, 403),
 }
 BAD_TOKENS = [
     "expired",
