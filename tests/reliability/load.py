@@ -15,10 +15,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from tallybook.local.signing import LocalKeys
-from tallybook.server import FUNCTIONS_PATH
 from tests.reliability.operations import FAIL, KINDS, OK, UNKNOWN, Kind, Life, Operation
 from tests.reliability.wire import Answer, NoAnswer, Wire
 
+FUNCTIONS_PATH: Final = "/functions/v1/"
 LANES: Final = 48
 OPERATIONS_OF_A_LIFE: Final = 26
 TRIES_MAX: Final = 40
