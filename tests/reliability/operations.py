@@ -2,7 +2,7 @@
 
 To add an operation, write its class and put an instance into `KINDS`; nothing else knows them by
 name. `body` proposes one, `same` compares a replay with the first answer, `play` does it in the
-single-threaded model, `stored` looks for it in the database.
+single-threaded model, `caused` and `stored` look for it in the database.
 """
 
 from __future__ import annotations
@@ -91,14 +91,15 @@ class Book:
         self.possible = 0
         self.seen = 0
         self.spent = 0
+        self.returned = 0
 
     def look(self, available: int) -> Iterator[str]:
         """Somebody was told that this much can be spent."""
-        earned = available + self.spent
+        earned = available + self.spent - self.returned
         if available < 0 or not self.seen <= earned <= self.possible:
             yield (
-                f"{available} points were told, {self.spent} are spent, and what was earned"
-                f" is between {self.seen} and {self.possible}"
+                f"{available} points were told, {self.spent} are spent, {self.returned} came back,"
+                f" and what was earned is between {self.seen} and {self.possible}"
             )
         self.seen = earned
 
@@ -111,8 +112,10 @@ class Kind:
     weight = 0
     by_service = False  # asked with the secret key and not by the user
     keyed = True  # sent again under its key it must be answered as the first time
+    traced = True  # it leaves something in the books
     at_once = False  # the same request twice at the same moment is answered alike
     refusals: frozenset[str] = frozenset()  # what a user may be told at the wrong moment
+    already: frozenset[str] = frozenset()  # what says that an earlier try has done it
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
         """A request; None when there is nothing to ask for now."""
@@ -125,6 +128,10 @@ class Kind:
     def play(self, book: Book, operation: Operation) -> Iterator[str]:
         """Do it in the model; yields what the model cannot follow."""
         yield from ()
+
+    def caused(self, operation: Operation, rows: Rows) -> list[dict[str, Any]]:
+        """The events that are there because of it."""
+        return rows.caused_by(operation.key)
 
     def stored(self, operation: Operation, rows: Rows, codes: CouponKeys) -> Iterator[str]:
         """Yields what the database has of it, and should not, or has not."""
@@ -229,7 +236,7 @@ class Balance(Kind):
     name = "balance"
     slug = "points-balance"
     weight = 8
-    keyed = False
+    keyed = traced = False
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
         return {}
@@ -249,7 +256,7 @@ class Validate(Kind):
     slug = "validate-points-event"
     weight = 2
     by_service = True
-    keyed = False
+    keyed = traced = False
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
         return {}
