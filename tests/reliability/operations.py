@@ -92,6 +92,7 @@ class Book:
         self.seen = 0
         self.spent = 0
         self.returned = 0
+        self.costs: dict[str, int] = {}  # of each coupon that was bought
 
     def look(self, available: int) -> Iterator[str]:
         """Somebody was told that this much can be spent."""
@@ -196,6 +197,7 @@ class Redeem(Kind):
     def play(self, book: Book, operation: Operation) -> Iterator[str]:
         if operation.state == OK:
             book.spent += operation.answer["points_cost"]
+            book.costs[operation.answer["coupon_id"]] = operation.answer["points_cost"]
             yield from book.look(operation.answer["points_remaining"])
         elif operation.answer.get("code") == "insufficient_points":
             # "Available: 0, Required: 10"
@@ -262,7 +264,80 @@ class Validate(Kind):
         return {}
 
 
-KINDS: Final[tuple[Kind, ...]] = (Submit(), Redeem(), Balance(), Validate())
+class Consume(Kind):
+    """A partner's own backend uses a coupon up, whose code its owner shows."""
+
+    name = "consume"
+    slug = "coupons/consume"
+    weight = 8
+    by_service = True
+    at_once = True
+
+    def body(self, life: Life, key: str) -> dict[str, Any] | None:
+        bought = _whole(life)
+        return {"code": bought.answer["coupon_code"], "idempotency_key": key} if bought else None
+
+    def stored(self, operation: Operation, rows: Rows, codes: CouponKeys) -> Iterator[str]:
+        coded = codes.hash_code(operation.body["code"])
+        found = [c for c in rows.coupons if c["redemption_key"] == operation.key]
+        yield from _times(operation, len(found))
+        for coupon in found:
+            if (coupon["code_hash"], coupon["status"]) != (coded, "redeemed"):
+                yield f"coupon {coupon['coupon_id']} is {coupon['status']}"
+
+
+class Refund(Kind):
+    """An administrator's program gives points back. It has no key: a second time is refused."""
+
+    name = "refund"
+    slug = "coupons/refund"
+    weight = 4
+    by_service = True
+    keyed = False
+    already = frozenset({"coupon_refunded"})
+
+    def body(self, life: Life, key: str) -> dict[str, Any] | None:
+        bought = _whole(life)
+        return {"coupon_id": bought.answer["coupon_id"], "reason": "why not"} if bought else None
+
+    def play(self, book: Book, operation: Operation) -> Iterator[str]:
+        if operation.state == OK:
+            book.returned += book.costs[operation.body["coupon_id"]]
+            if operation.answer:
+                yield from book.look(operation.answer["points_available"])
+
+    def caused(self, operation: Operation, rows: Rows) -> list[dict[str, Any]]:
+        return [
+            event
+            for event in rows.events
+            if event["event_type"] == "coupon_refund"
+            and str(event["related_entity_id"]) == operation.body["coupon_id"]
+        ]
+
+    def stored(self, operation: Operation, rows: Rows, codes: CouponKeys) -> Iterator[str]:
+        found = self.caused(operation, rows)
+        yield from _times(operation, len(found))
+        told = operation.answer.get("refund_points_event_id")
+        for event in found:
+            if told and str(event["id"]) != told:
+                yield f"the client was told {told}, the book has {event['id']}"
+            [coupon] = [c for c in rows.coupons if c["coupon_id"] == event["related_entity_id"]]
+            if (coupon["status"], coupon["refund_points_event_id"]) != ("revoked", event["id"]):
+                yield f"its coupon is {coupon['status']}"
+
+
+def _whole(life: Life) -> Operation | None:
+    """A coupon of this user that nobody has done anything with."""
+    touched = {o.body.get(name) for o in life.operations for name in ("code", "coupon_id")}
+    bought = [
+        operation
+        for operation in life.done(Redeem)
+        if not touched & {operation.answer["coupon_code"], operation.answer["coupon_id"]}
+    ]
+    return life.random.choice(bought) if bought else None
+
+
+KINDS: Final[tuple[Kind, ...]] = (Submit(), Redeem(), Balance(), Validate(), Consume(), Refund())
 
 
 def _times(operation: Operation, times: int) -> Iterator[str]:
