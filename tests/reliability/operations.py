@@ -302,7 +302,7 @@ class Refund(Kind):
 
     def play(self, book: Book, operation: Operation) -> Iterator[str]:
         if operation.state == OK:
-            book.returned += book.costs[operation.body["coupon_id"]]
+            book.returned += book.costs.get(operation.body["coupon_id"], 0)
             if operation.answer:
                 yield from book.look(operation.answer["points_available"])
 
@@ -321,9 +321,11 @@ class Refund(Kind):
         for event in found:
             if told and str(event["id"]) != told:
                 yield f"the client was told {told}, the book has {event['id']}"
-            [coupon] = [c for c in rows.coupons if c["coupon_id"] == event["related_entity_id"]]
-            if (coupon["status"], coupon["refund_points_event_id"]) != ("revoked", event["id"]):
-                yield f"its coupon is {coupon['status']}"
+            ended = [
+                c["status"] for c in rows.coupons if c["refund_points_event_id"] == event["id"]
+            ]
+            if ended != ["revoked"]:
+                yield f"its coupon is {ended}"
 
 
 def _whole(life: Life) -> Operation | None:
