@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from tallybook.coupon_code import CouponKeys
-from tests.reliability.operations import OK, UNKNOWN, Book, Life, Rows
+from tests.reliability.model import OK, UNKNOWN, Book, Life, Rows
 
 HISTORIES_MAX = 2
 FAULTS_SHOWN_MAX = 20

@@ -15,7 +15,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from tallybook.local.signing import LocalKeys
-from tests.reliability.operations import FAIL, KINDS, OK, UNKNOWN, Kind, Life, Operation
+from tests.reliability.model import FAIL, OK, UNKNOWN, Kind, Life, Operation
+from tests.reliability.operations import KINDS
 from tests.reliability.wire import Answer, NoAnswer, Wire
 
 FUNCTIONS_PATH: Final = "/functions/v1/"

@@ -14,7 +14,8 @@ from tests.reliability.checker import Checker
 from tests.reliability.conftest import templates
 from tests.reliability.load import Load
 from tests.reliability.machine import serving, working
-from tests.reliability.operations import FAIL, UNKNOWN, Consume, Life, Redeem, Refund, Rows, Submit
+from tests.reliability.model import FAIL, UNKNOWN, Life, Rows
+from tests.reliability.operations import Consume, Redeem, Refund, Submit
 from tests.world import World
 
 OPERATIONS = 2000  # somebody among them has done everything
