@@ -177,12 +177,12 @@ async def test_a_defect_is_logged_and_waited_out(
 ) -> None:
     world.submit(world.user())
     world.admin.execute(
-        "alter function internal.score_points_events(points_events[]) rename to broken"
+        "alter function internal.points_event_features(points_events[]) rename to broken"
     )
     async with working(database) as worker:
         await until(lambda: "points.error" in capfd.readouterr().err)
         world.admin.execute(
-            "alter function internal.broken(points_events[]) rename to score_points_events"
+            "alter function internal.broken(points_events[]) rename to points_event_features"
         )
         await until(lambda: worker.decided["validated"])
 
