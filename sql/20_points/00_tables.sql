@@ -142,6 +142,7 @@ create table public.used_nonces (
 );
 
 create index used_nonces_to_expire on public.used_nonces (expires_at);
+create index used_nonces_sealed on public.used_nonces (created_at) where sealed is not null;
 
 -- What a client says happened, as the corridor hands it on: the arguments of submit_points_event.
 create type internal.points_event_request as (

@@ -1,8 +1,8 @@
 -- Buys one coupon with points: redeem_coupon_batch with one request, raising its refusal.
 --
 -- Replay:  the same template under the same key is answered as the first time, with "replayed".
--- Locks:   the user's points account.
--- Refuses: nonce_reused, template_not_found, insufficient_points, coupon_limit_reached.
+-- Locks:   the stock of a template that is counted, then the user's points account.
+-- Refuses: nonce_reused, template_not_found, template_exhausted, insufficient_points, coupon_limit_reached.
 
 create or replace function public.redeem_coupon(
   p_user_id         uuid,
