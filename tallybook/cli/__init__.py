@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from tallybook.cli import admin, config, migrate, review
+from tallybook.cli import admin, config, migrate, partner, points, review
 from tallybook.cli.award import award
 from tallybook.cli.db_url import db_url
 from tallybook.cli.dev import dev
@@ -48,7 +48,9 @@ app.command()(upkeep)
 app.command()(token)
 app.command("db-url")(db_url)
 app.command("import")(import_history)
+app.add_typer(points.app, name="points")
 app.add_typer(review.app, name="review")
 app.add_typer(admin.app, name="admin")
+app.add_typer(partner.app, name="partner")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(config.app, name="config")
