@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import typer
 
-from tallybook.cli import admin, config, migrate, partner, points, review
+from tallybook.cli import admin, config, migrate, partner, points, review, trust
 from tallybook.cli.award import award
+from tallybook.cli.backtest import backtest
 from tallybook.cli.db_url import db_url
 from tallybook.cli.dev import dev
 from tallybook.cli.history import history
@@ -44,12 +45,14 @@ app.command("refresh-cache")(refresh_cache)
 app.command(context_settings={"ignore_unknown_options": True})(award)
 app.command()(history)
 app.command()(report)
+app.command()(backtest)
 app.command()(upkeep)
 app.command()(token)
 app.command("db-url")(db_url)
 app.command("import")(import_history)
 app.add_typer(points.app, name="points")
 app.add_typer(review.app, name="review")
+app.add_typer(trust.app, name="trust")
 app.add_typer(admin.app, name="admin")
 app.add_typer(partner.app, name="partner")
 app.add_typer(migrate.app, name="migrate")
