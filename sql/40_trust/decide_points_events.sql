@@ -60,7 +60,8 @@ begin
     select o.transfer_id from internal.move_points(v_moves) as o where o.outcome = 'insufficient_funds');
 
   with judged as materialized (
-    select j.*, case when j.event_id = any (v_refused) then 'pending_review' else j.verdict end as outcome, m.points, m.streak_days
+    select j.*, m.points, m.streak_days,
+           case when j.event_id = any (v_refused) then 'pending_review' else j.verdict end as outcome
       from unnest(v_judged) as j
       left join unnest(v_moves, v_streaks) as m(user_id, event_id, points, pending, kind, effective_at, streak_days)
         on m.event_id = j.event_id
@@ -89,7 +90,8 @@ begin
     select j.user_id, j.insight_type, j.severity, j.trust_score,
            jsonb_build_object('rules', j.hits, 'validate_at', v_policy.validate_at, 'review_at', v_policy.review_at)
              || case when j.features ? 'list' then jsonb_build_object('list', jsonb_build_object(
-                  'list', j.features -> 'list', 'subject_type', j.features -> 'list_subject', 'reason', j.features -> 'list_reason'))
+                  'list', j.features -> 'list', 'subject_type', j.features -> 'list_subject',
+                  'reason', j.features -> 'list_reason'))
                 else '{}' end,
            array[j.event_id]
       from judged as j

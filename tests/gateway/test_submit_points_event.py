@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import Database
-from tests.gateway.client import Client, event, service
+from tests.gateway.client import Client, administrator, event, service
 from tests.stack import Stack, running
 from tests.world import World
 
@@ -211,17 +211,22 @@ def test_only_users_submit(stack: Stack) -> None:
     assert status(authorization=f"Bearer {keys.token(None, role='service_role')}") == (403, None)
 
 
-def test_only_the_service_validates(stack: Stack, user: Client, world: World) -> None:
+def test_only_the_service_and_administrators_validate(
+    stack: Stack, user: Client, world: World
+) -> None:
     path = "/functions/v1/validate-points-event"
     user.submit()
-    assert user.post(path, {}).status_code == 403
+    assert_problem(user.post(path, {}), 403, "forbidden")
+    assert world.cache(user.user) == (0, 20, 0, 0)
     answer = service(stack).post(path, {})
     assert (answer.status_code, answer.json()["validated"]) == (200, 1)
     named = user.submit()
     body = {"event_id": named.json()["id"]}
     assert service(stack).post(path, body).json()["validated"] == 1
     assert_problem(service(stack).post(path, body), 404, "event_not_found", "$.event_id")
-    assert world.cache(user.user) == (40, 0, 40, 0)
+    user.submit()
+    assert administrator(stack, world).post(path, {}).json()["validated"] == 1
+    assert world.cache(user.user) == (60, 0, 60, 0)
 
 
 def test_paths_and_methods_that_are_not_there(user: Client) -> None:

@@ -172,6 +172,51 @@ async def test_both_refuse_alike(stack: Stack, database: Database, code: str) ->
     assert catalogued.fetchone() == (refusals[0][0], refusals[0][1], refusals[0][3])
 
 
+@pytest.fixture
+def extras(database: Database) -> None:
+    """Procedures that answer what no other does yet; there before PostgREST looks around."""
+    database.connect().execute(
+        """
+        create function public.too_often() returns jsonb language plpgsql security definer as $$
+        begin
+          perform internal.refuse('rate_limited', 'per_hour: 100 in 3600 s; again in 1234 s');
+        end $$;
+        create function public.listed(p_texts text[], p_flag boolean, p_nobody uuid)
+        returns jsonb language sql as $$
+          select jsonb_build_object('texts', p_texts, 'flag', p_flag, 'nobody', p_nobody is null)
+        $$;
+        grant execute on function public.too_often(), public.listed(text[], boolean, uuid)
+        to tallybook_functions, service_role;
+        """
+    )
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+async def test_too_many_requests_are_told_when_to_come_back(
+    extras: None, stack: Stack, name: str
+) -> None:
+    async with opened(name, stack) as transport:
+        with pytest.raises(Refusal) as refused:
+            await transport.call("too_often", {})
+    assert (refused.value.code, refused.value.status) == ("rate_limited", 429)
+    assert refused.value.hint
+    assert refused.value.headers == {
+        "Retry-After": "1234",
+        "RateLimit-Policy": '"per_hour";q=100;w=3600',
+        "RateLimit": '"per_hour";r=0;t=1234',
+    }
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize("texts", [[], ["a"], ["a", 'b"},{', "\\", "NULL"]], ids=len)
+async def test_a_list_is_an_array_and_nobody_is_null(
+    extras: None, stack: Stack, name: str, texts: list[str]
+) -> None:
+    async with opened(name, stack) as transport:
+        answer = await transport.call("listed", {"texts": texts, "flag": False, "nobody": None})
+    assert answer == {"texts": texts, "flag": False, "nobody": True}
+
+
 async def test_a_value_the_database_does_not_take_is_the_callers_fault(
     transport: Transport,
 ) -> None:
