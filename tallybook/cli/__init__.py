@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from tallybook.cli import admin, config, migrate, partner, points, review, trust
+from tallybook.cli import admin, config, coupon, migrate, partner, points, review, trust
 from tallybook.cli.award import award
 from tallybook.cli.backtest import backtest
 from tallybook.cli.db_url import db_url
@@ -16,6 +16,7 @@ from tallybook.cli.history import history
 from tallybook.cli.import_history import import_history
 from tallybook.cli.refresh_cache import balance, refresh_cache
 from tallybook.cli.report import report
+from tallybook.cli.rotate_key import rotate_key
 from tallybook.cli.serve import serve
 from tallybook.cli.token import token
 from tallybook.cli.upkeep import upkeep
@@ -47,9 +48,11 @@ app.command()(history)
 app.command()(report)
 app.command()(backtest)
 app.command()(upkeep)
+app.command("rotate-key")(rotate_key)
 app.command()(token)
 app.command("db-url")(db_url)
 app.command("import")(import_history)
+app.add_typer(coupon.app, name="coupon")
 app.add_typer(points.app, name="points")
 app.add_typer(review.app, name="review")
 app.add_typer(trust.app, name="trust")

@@ -14,7 +14,7 @@ def test_every_procedure_is_called(operate: Run, world: World) -> None:
     world.submit(world.user())
     world.pass_time(timedelta(days=8))
     tried = operate("upkeep", "--dry-run", "--json").json["upkeep"]
-    assert [row["procedure"] for row in tried] == [procedure for procedure, _, _ in UPKEEP]
+    assert [row["procedure"] for row in tried] == [upkeep.procedure for upkeep in UPKEEP]
     assert world.count("used_nonces") == 1
     done = operate("upkeep", "--json").json["upkeep"]
     assert done == tried

@@ -96,7 +96,9 @@ def test_it_is_good_to_its_last_moment(world: World, till: Till) -> None:
 
 def test_a_coupon_outlives_its_offer(world: World, till: Till) -> None:
     coupon = till.coupon()
-    world.operator.execute("update coupon_templates set is_active = false, valid_until = '2026-03-02'")
+    world.operator.execute(
+        "update coupon_templates set is_active = false, valid_until = '2026-03-02'"
+    )
     assert till.consume(till.member(), coupon)["status"] == "redeemed"
 
 

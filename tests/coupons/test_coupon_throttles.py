@@ -142,9 +142,7 @@ def test_a_guess_that_is_given_up_was_none(world: World, till: Till) -> None:
     assert till.failures() == {}
 
 
-def test_the_limits_are_settings_and_their_change_is_written_down(
-    world: World, till: Till
-) -> None:
+def test_the_limits_are_settings_and_their_change_is_written_down(world: World, till: Till) -> None:
     world.operator.execute("update coupon_throttles set failures_max = 2 where scope = 'user'")
     who = uuid4()
     assert [a["refusal"]["code"] for a in guess(till, who, 3)] == [

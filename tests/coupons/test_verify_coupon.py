@@ -110,9 +110,7 @@ def test_a_stranger_cannot_tell_a_good_code_from_a_wrong_one(till: Till, verb: s
 
 
 @pytest.mark.parametrize("nothing", [(), ("0" * 64,), ("x",)])
-def test_a_code_that_cannot_be_one_is_answered_alike(
-    till: Till, nothing: tuple[str, ...]
-) -> None:
+def test_a_code_that_cannot_be_one_is_answered_alike(till: Till, nothing: tuple[str, ...]) -> None:
     till.coupon()
     assert till.verify(uuid4(), nothing) == NOT_VALID
     assert set(till.failures().values()) == {1}
