@@ -55,7 +55,7 @@ UPKEEP: Final = (
     Upkeep("cleanup_coupon_attempts", 10_000, ("removed",)),
 )
 
-VERDICTS: Final = ("validated", "pending_review", "rejected")
+VERDICTS: Final = ("validated", "pending_review", "rejected", "flagged")
 
 
 class Worker:
@@ -149,7 +149,7 @@ class Worker:
             raise
         for event, fields in what_was_decided(answer):
             logs.log(event, **fields)
-        counts = {verdict: answer[verdict] for verdict in VERDICTS}
+        counts = {verdict: answer.get(verdict, 0) for verdict in VERDICTS}
         self.decided.update(counts)
         self._set_size = min(self._set_size_max, self._set_size * 2)
         return sum(counts.values())

@@ -58,6 +58,7 @@ class ReleaseCoupon(Body):
 
     code: Code
     idempotency_key: Key | None = None
+    device_id: Key | None = None
 
 
 class RevokeCoupon(Body):

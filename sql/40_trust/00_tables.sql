@@ -36,7 +36,7 @@ create table public.trust_rules (
                  'open_insights', 'honeypot', 'attestation')),
   parameters   internal.trust_parameters not null,
   weight       int  not null,                 -- added to the score
-  insight_type internal.insight_type not null default 'low_trust_score',  -- what an event that this rule brings down is filed under
+  insight_type internal.insight_type not null default 'low_trust_score',  -- what an event that it brings down is filed under
   severity     internal.insight_severity,     -- how grave that is; null: high when rejected, medium in review
   mode         internal.trust_mode not null default 'enforce',  -- in the shadow a rule is noted and does not count
   description  text not null,                 -- why
@@ -134,10 +134,9 @@ create table public.trust_assessments (
   features       jsonb not null,  -- what was known of it; what is not there was not known
   hits           jsonb not null,  -- the rules that hit, with what they saw and where their threshold was
   assessed_at    timestamptz not null default internal.clock(),
-  primary key (user_id, event_id)
+  primary key (event_id, user_id)  -- ids are ordered by time: one index that grows at its end and finds an event without its user
 );
 
-create index trust_assessments_of_event on public.trust_assessments (event_id);
 create index trust_assessments_by_time on public.trust_assessments using brin (assessed_at);
 
 create table public.fraud_insights (

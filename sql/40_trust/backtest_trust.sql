@@ -69,7 +69,8 @@ begin
            'assessed', (select count(*) from compared),
            'changed', coalesce(sum(c.events), 0),
            'by_event_type', coalesce(jsonb_agg(jsonb_build_object(
-             'event_type', c.event_type, 'from', c.before, 'to', c.after, 'events', c.events, 'users', c.users, 'points', c.points)
+             'event_type', c.event_type, 'from', c.before, 'to', c.after,
+             'events', c.events, 'users', c.users, 'points', c.points)
              order by c.event_type, c.before, c.after), '[]'),
            'points_change', coalesce(sum(c.difference), 0))
     into v_answer

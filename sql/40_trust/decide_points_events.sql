@@ -60,7 +60,8 @@ begin
     select o.transfer_id from internal.move_points(v_moves) as o where o.outcome = 'insufficient_funds');
 
   with judged as materialized (
-    select j.*, case when j.event_id = any (v_refused) then 'pending_review' else j.verdict end as outcome, m.points, m.streak_days
+    select j.*, m.points, m.streak_days,
+           case when j.event_id = any (v_refused) then 'pending_review' else j.verdict end as outcome
       from unnest(v_judged) as j
       left join unnest(v_moves, v_streaks) as m(user_id, event_id, points, pending, kind, effective_at, streak_days)
         on m.event_id = j.event_id
@@ -81,7 +82,7 @@ begin
            user_id, event_id, policy_id, policy_version, trust_score, verdict, features, hits, assessed_at)
     select j.user_id, j.event_id, v_policy.policy_id, v_policy.version, j.trust_score, j.verdict, j.features, j.hits, v_now
       from judged as j
-    on conflict (user_id, event_id) do update  -- an operator may send an event back to where it waits
+    on conflict (event_id, user_id) do update  -- an operator may send an event back to where it waits
        set policy_id = excluded.policy_id, policy_version = excluded.policy_version, trust_score = excluded.trust_score,
            verdict = excluded.verdict, features = excluded.features, hits = excluded.hits, assessed_at = excluded.assessed_at
   ), suspected as (
@@ -89,7 +90,8 @@ begin
     select j.user_id, j.insight_type, j.severity, j.trust_score,
            jsonb_build_object('rules', j.hits, 'validate_at', v_policy.validate_at, 'review_at', v_policy.review_at)
              || case when j.features ? 'list' then jsonb_build_object('list', jsonb_build_object(
-                  'list', j.features -> 'list', 'subject_type', j.features -> 'list_subject', 'reason', j.features -> 'list_reason'))
+                  'list', j.features -> 'list', 'subject_type', j.features -> 'list_subject',
+                  'reason', j.features -> 'list_reason'))
                 else '{}' end,
            array[j.event_id]
       from judged as j

@@ -13,11 +13,13 @@ begin
    where e.user_id = p_event.user_id and e.id = p_event.id;
   perform internal.audit(
     'system', 'points_event.flagged', 'points_event', p_event.id::text, p_message,
-    jsonb_build_object('validation_status', p_event.validation_status), jsonb_build_object('validation_status', 'flagged', 'state', p_state));
+    jsonb_build_object('validation_status', p_event.validation_status),
+    jsonb_build_object('validation_status', 'flagged', 'state', p_state));
   return jsonb_build_object(
     'validated', 0, 'pending_review', 0, 'rejected', 0, 'flagged', 1,
     'events', jsonb_build_array(jsonb_build_object(
-      'event_id', p_event.id, 'user_id', p_event.user_id, 'validation_status', 'flagged', 'trust_score', null, 'points_awarded', 0)),
+      'event_id', p_event.id, 'user_id', p_event.user_id, 'validation_status', 'flagged',
+      'trust_score', null, 'points_awarded', 0)),
     'insights', jsonb_build_array());
 end
 $$;

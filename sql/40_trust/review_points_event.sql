@@ -85,7 +85,8 @@ begin
          updated_at = v_now
    where e.user_id = v_event.user_id and e.id = v_event.id;
 
-  insert into public.points_reviews as r (event_id, user_id, decision, reason, label, reviewed_by, reviewer_id, reviewed_at, request_id)
+  insert into public.points_reviews as r (
+         event_id, user_id, decision, reason, label, reviewed_by, reviewer_id, reviewed_at, request_id)
   values (p_event_id, v_event.user_id, p_decision, p_reason, p_label, v_actor, p_user_id, v_now, p_request_id)
   returning r.* into v_review;
 
@@ -97,7 +98,8 @@ begin
   if p_decision = 'approved' then
     update public.fraud_insights as f
        set resolved = true, resolved_at = v_now, resolved_by = v_actor, resolution_notes = p_reason
-     where f.user_id = v_event.user_id and f.related_event_ids = array[p_event_id] and not f.resolved;
+     where f.user_id = v_event.user_id and f.created_at >= v_event.created_at
+       and f.related_event_ids = array[p_event_id] and not f.resolved;
   end if;
 
   perform internal.audit(

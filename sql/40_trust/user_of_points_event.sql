@@ -13,7 +13,8 @@ declare
 begin
   select e.user_id into v_user_id
     from public.points_events as e
-   where e.validation_status in ('pending_review', 'flagged', 'pending', 'validating') and e.transfer_id is null and e.id = p_event_id
+   where e.validation_status in ('pending_review', 'flagged', 'pending', 'validating') and e.transfer_id is null
+     and e.id = p_event_id
    limit 1;
   if v_user_id is null then
     select r.user_id into v_user_id from public.points_reviews as r where r.event_id = p_event_id;

@@ -200,6 +200,18 @@ async def test_a_program_validates_as_nobody() -> None:
     assert asked.arguments == {"user_id": None}
 
 
+async def test_an_event_that_could_not_be_decided_is_a_warning(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    events = [
+        {"event_id": name, "validation_status": name, "points_awarded": 0, "trust_score": None}
+        for name in ("validated", "flagged")
+    ]
+    await ask(validate_points_event, {}, {"events": events, "insights": []}, caller=PROGRAM)
+    said = [(line["event_id"], line["level"]) for line in lines(capfd)]
+    assert said == [("validated", "info"), ("flagged", "warning")]
+
+
 async def test_a_submission_says_where_it_came_from_and_what_proves_it() -> None:
     body = {
         "event_type": "workout",

@@ -220,7 +220,8 @@ def test_once_decides_what_is_pending_and_ends(world: World, start_worker: Start
     process = start_worker("--once", "--json", "--set-size", "2")
     output, _ = process.communicate(timeout=SECONDS_MAX)
     assert process.returncode == 0
-    assert json.loads(output) == {"validated": 4, "pending_review": 0, "rejected": 1}
+    decided = {"validated": 4, "pending_review": 0, "rejected": 1, "flagged": 0}
+    assert json.loads(output) == decided
 
 
 @pytest.mark.parametrize("place", ["away", "empty"])
