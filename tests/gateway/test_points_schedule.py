@@ -26,7 +26,9 @@ def lots(client: Client) -> list[Any]:
     assert answer.status_code == 200
     (name,) = answer.json()
     assert name == "lots"
-    return [(datetime.fromisoformat(lot["expires_at"]), lot["points"]) for lot in answer.json()[name]]
+    return [
+        (datetime.fromisoformat(lot["expires_at"]), lot["points"]) for lot in answer.json()[name]
+    ]
 
 
 def test_what_was_earned_first_expires_first(stack: Stack, world: World) -> None:
