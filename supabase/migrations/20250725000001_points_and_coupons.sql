@@ -284,7 +284,6 @@ with entry (code, status, title, hint) as (
     ('coupon_not_valid',      404, 'This code is not valid', 'Check the code for a typing error.'),
     ('coupon_not_found',      404, 'There is no such coupon', null),
     ('coupon_used',           409, 'This coupon was used already', null),
-    ('coupon_expired',        409, 'This coupon has expired', null),
     ('coupon_revoked',        409, 'This coupon was revoked', null),
     ('coupon_held',           409, 'This coupon is held for another purchase', 'Try again later.'),
     ('coupon_not_held',       409, 'This coupon is not held under this key', null),
@@ -2745,6 +2744,8 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -3064,6 +3065,8 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -3397,8 +3400,8 @@ declare
   v_coupon public.coupons;
   v_refund jsonb;
 begin
-  if coalesce(btrim(p_reason), '') = '' then
-    perform internal.refuse('reason_required', 'reason: must not be empty');
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
   end if;
 
   select c.* into v_coupon from public.coupons as c where c.coupon_id = p_coupon_id for update;
@@ -3472,6 +3475,8 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
@@ -3527,8 +3532,8 @@ declare
   v_coupon public.coupons;
   v_refund jsonb := jsonb_build_object('points_refunded', 0);
 begin
-  if coalesce(btrim(p_reason), '') = '' then
-    perform internal.refuse('reason_required', 'reason: must not be empty');
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
   end if;
 
   select c.* into v_coupon from public.coupons as c where c.coupon_id = p_coupon_id for update;
@@ -3705,6 +3710,8 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
@@ -3767,7 +3774,7 @@ create table public.trust_rules (
                  'open_insights', 'honeypot', 'attestation')),
   parameters   internal.trust_parameters not null,
   weight       int  not null,                 -- added to the score
-  insight_type internal.insight_type not null default 'low_trust_score',  -- what an event that this rule brings down is filed under
+  insight_type internal.insight_type not null default 'low_trust_score',  -- what an event that it brings down is filed under
   severity     internal.insight_severity,     -- how grave that is; null: high when rejected, medium in review
   mode         internal.trust_mode not null default 'enforce',  -- in the shadow a rule is noted and does not count
   description  text not null,                 -- why
@@ -3865,7 +3872,7 @@ create table public.trust_assessments (
   features       jsonb not null,  -- what was known of it; what is not there was not known
   hits           jsonb not null,  -- the rules that hit, with what they saw and where their threshold was
   assessed_at    timestamptz not null default internal.clock(),
-  primary key (event_id, user_id)  -- ids are ordered by time, so one index grows at its end and also finds an event by its id alone
+  primary key (event_id, user_id)  -- ids are ordered by time: one index that grows at its end and finds an event without its user
 );
 
 create index trust_assessments_by_time on public.trust_assessments using brin (assessed_at);
@@ -4048,7 +4055,8 @@ begin
            'assessed', (select count(*) from compared),
            'changed', coalesce(sum(c.events), 0),
            'by_event_type', coalesce(jsonb_agg(jsonb_build_object(
-             'event_type', c.event_type, 'from', c.before, 'to', c.after, 'events', c.events, 'users', c.users, 'points', c.points)
+             'event_type', c.event_type, 'from', c.before, 'to', c.after,
+             'events', c.events, 'users', c.users, 'points', c.points)
              order by c.event_type, c.before, c.after), '[]'),
            'points_change', coalesce(sum(c.difference), 0))
     into v_answer
@@ -4217,7 +4225,8 @@ begin
     select o.transfer_id from internal.move_points(v_moves) as o where o.outcome = 'insufficient_funds');
 
   with judged as materialized (
-    select j.*, case when j.event_id = any (v_refused) then 'pending_review' else j.verdict end as outcome, m.points, m.streak_days
+    select j.*, m.points, m.streak_days,
+           case when j.event_id = any (v_refused) then 'pending_review' else j.verdict end as outcome
       from unnest(v_judged) as j
       left join unnest(v_moves, v_streaks) as m(user_id, event_id, points, pending, kind, effective_at, streak_days)
         on m.event_id = j.event_id
@@ -4246,7 +4255,8 @@ begin
     select j.user_id, j.insight_type, j.severity, j.trust_score,
            jsonb_build_object('rules', j.hits, 'validate_at', v_policy.validate_at, 'review_at', v_policy.review_at)
              || case when j.features ? 'list' then jsonb_build_object('list', jsonb_build_object(
-                  'list', j.features -> 'list', 'subject_type', j.features -> 'list_subject', 'reason', j.features -> 'list_reason'))
+                  'list', j.features -> 'list', 'subject_type', j.features -> 'list_subject',
+                  'reason', j.features -> 'list_reason'))
                 else '{}' end,
            array[j.event_id]
       from judged as j
@@ -4286,11 +4296,13 @@ begin
    where e.user_id = p_event.user_id and e.id = p_event.id;
   perform internal.audit(
     'system', 'points_event.flagged', 'points_event', p_event.id::text, p_message,
-    jsonb_build_object('validation_status', p_event.validation_status), jsonb_build_object('validation_status', 'flagged', 'state', p_state));
+    jsonb_build_object('validation_status', p_event.validation_status),
+    jsonb_build_object('validation_status', 'flagged', 'state', p_state));
   return jsonb_build_object(
     'validated', 0, 'pending_review', 0, 'rejected', 0, 'flagged', 1,
     'events', jsonb_build_array(jsonb_build_object(
-      'event_id', p_event.id, 'user_id', p_event.user_id, 'validation_status', 'flagged', 'trust_score', null, 'points_awarded', 0)),
+      'event_id', p_event.id, 'user_id', p_event.user_id, 'validation_status', 'flagged',
+      'trust_score', null, 'points_awarded', 0)),
     'insights', jsonb_build_array());
 end
 $$;
@@ -4497,7 +4509,7 @@ begin
              select count(*) from (
                select from public.device_users as d
                 where d.device_id = e.device_id and (d.first_seen_at <= e.created_at or d.user_id = e.user_id)
-                limit 100) as d) end,
+                limit 30) as d) end,  -- a farm of more is no worse, and every web browser may be called the same
            'device_is_known', case
              when e.device_id is null then null
              when exists (select from public.device_users as d
@@ -4523,7 +4535,8 @@ begin
       on u.user_id = e.user_id
    cross join lateral (
          select min(greatest(o.event_time - e.event_time, e.event_time - o.event_time)) filter (
-                  where o.event_time between e.event_time - interval '1 minute' and e.event_time + interval '1 minute') as nearest,
+                  where o.event_time between e.event_time - interval '1 minute'
+                                         and e.event_time + interval '1 minute') as nearest,
                 count(*) filter (where o.event_time between e.event_time - interval '1 hour' and e.event_time) as in_hour,
                 count(*) filter (where o.created_at >= e.created_at - interval '1 minute') as arrived,
                 -- A large payload would have to be unpacked for each comparison, and anyone can make it differ in one byte.
@@ -4536,7 +4549,8 @@ begin
             and (o.id < e.id) is true) as h  -- "is true" keeps the planner from going by the id instead of the time
     left join lateral (
          select t.list, t.subject_type, t.reason
-           from (values ('user', e.user_id::text), ('device', e.device_id), ('address', host(e.ip_address))) as s(subject_type, subject)
+           from (values ('user', e.user_id::text), ('device', e.device_id),
+                        ('address', host(e.ip_address))) as s(subject_type, subject)
            join public.trust_lists as t on t.subject_type = s.subject_type and t.subject = s.subject
           where t.expires_at is null or t.expires_at > v_now
           order by array_position('{deny,watch,allow}', t.list)
@@ -4695,7 +4709,8 @@ begin
 
   v_points := 0;
   if p_decision = 'approved' then
-    select w.points, w.streak_days into strict v_points, v_streak from internal.points_awarded(array[v_event]) as w;
+    select w.points, w.streak_days into v_points, v_streak from internal.points_awarded(array[v_event]) as w;
+    v_points := coalesce(v_points, v_event.points_delta);
   end if;
   perform internal.refuse('insufficient_funds', format('event %s takes more than the user has', p_event_id))
      from internal.move_points(array[row(v_event.user_id, v_event.id, v_points, -v_event.points_delta,
@@ -4712,7 +4727,8 @@ begin
          updated_at = v_now
    where e.user_id = v_event.user_id and e.id = v_event.id;
 
-  insert into public.points_reviews as r (event_id, user_id, decision, reason, label, reviewed_by, reviewer_id, reviewed_at, request_id)
+  insert into public.points_reviews as r (
+         event_id, user_id, decision, reason, label, reviewed_by, reviewer_id, reviewed_at, request_id)
   values (p_event_id, v_event.user_id, p_decision, p_reason, p_label, v_actor, p_user_id, v_now, p_request_id)
   returning r.* into v_review;
 
@@ -4724,7 +4740,8 @@ begin
   if p_decision = 'approved' then
     update public.fraud_insights as f
        set resolved = true, resolved_at = v_now, resolved_by = v_actor, resolution_notes = p_reason
-     where f.user_id = v_event.user_id and f.related_event_ids = array[p_event_id] and not f.resolved;
+     where f.user_id = v_event.user_id and f.created_at >= v_event.created_at
+       and f.related_event_ids = array[p_event_id] and not f.resolved;
   end if;
 
   perform internal.audit(
@@ -4779,7 +4796,8 @@ declare
 begin
   select e.user_id into v_user_id
     from public.points_events as e
-   where e.validation_status in ('pending_review', 'flagged', 'pending', 'validating') and e.transfer_id is null and e.id = p_event_id
+   where e.validation_status in ('pending_review', 'flagged', 'pending', 'validating') and e.transfer_id is null
+     and e.id = p_event_id
    limit 1;
   if v_user_id is null then
     select r.user_id into v_user_id from public.points_reviews as r where r.event_id = p_event_id;
@@ -5443,8 +5461,11 @@ alter table public.user_points_cache force row level security;
 alter table public.used_nonces       force row level security;
 
 drop policy if exists "everybody signed in reads what earns points" on public.points_rules;
-create policy "everybody signed in reads what earns points" on public.points_rules for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+create policy "everybody signed in reads what earns points" on public.points_rules for select to authenticated
+  using (not is_honeypot);
+drop policy if exists "the service and the procedures read every rule" on public.points_rules;
+create policy "the service and the procedures read every rule" on public.points_rules for select
+  to service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets what earns points" on public.points_rules;
 create policy "an operator sets what earns points" on public.points_rules to tallybook_operator using (true);
 
@@ -5689,6 +5710,10 @@ grant execute on function public.revoke_coupon(uuid, uuid, text, boolean, text, 
 to tallybook_functions, service_role, tallybook_operator;
 grant execute on function public.mark_expired_coupons(int), public.forget_sealed_codes(int), public.cleanup_coupon_attempts(int)
 to service_role, tallybook_worker, tallybook_operator;
+
+-- An operator takes a coupon by its code where a partner's till cannot.
+grant execute on function public.verify_coupon(uuid, text[], inet, text), public.consume_coupon(uuid, text[], text, jsonb, inet, text, text)
+to tallybook_operator;
 
 -- policies/40_trust.sql
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, cast
 from uuid import UUID
 
+from tallybook import logs
 from tallybook.caller import Caller, Verifier
 from tallybook.gather import Answer, Arguments
 from tallybook.http import AsgiRequest, Handler, Message, Response
@@ -89,6 +90,8 @@ async def ask(
         SCOPE_KEY: runtime,
     }
     response: Response = await handler(AsgiRequest(scope, receive))
+    # What it said is written while it is the test's to see.
+    logs.flush()
     return Answered(
         response.status,
         json.loads(response.body),

@@ -23,6 +23,7 @@ BODIES = {
     "redeem-coupon": lambda template: {"template_id": template, "idempotency_key": uuid4().hex},
     "validate-points-event": lambda template: {},
     "points-balance": lambda template: {},
+    "points-schedule": lambda template: {},
     "coupons/verify": lambda template: {"code": new_code()},
     "coupons/consume": lambda template: {"code": new_code(), "idempotency_key": uuid4().hex},
     "coupons/hold": lambda template: {"code": new_code(), "idempotency_key": uuid4().hex},
@@ -38,6 +39,7 @@ MATRIX = {
     "redeem-coupon": (401, 400, 400, 403, 403, 403),
     "validate-points-event": (401, 403, 200, 200, 200, 403),
     "points-balance": (401, 200, 200, 403, 403, 403),
+    "points-schedule": (401, 200, 200, 403, 403, 403),
     # By a code that nobody has: a partner, an administrator and a stranger learn the same.
     "coupons/verify": (401, 404, 404, 404, 404, 403),
     "coupons/consume": (401, 404, 404, 404, 404, 403),

@@ -12,6 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tallybook.runtime import Runtime
+from tallybook.schema import ROOT
+from tallybook.server import Application
+from tallybook.settings import Settings
 from tests.conftest import Database
 from tests.gateway.client import Client, administrator, event, service
 from tests.stack import Stack, running
@@ -195,6 +199,54 @@ def test_what_earns_points_is_the_servers_list(user: Client) -> None:
     assert_problem(unknown, 400, "unknown_event_type", "$.event_type")
     award = user.submit(event(event_type="admin_award"))
     assert_problem(award, 403, "event_type_not_submittable", "$.event_type")
+
+
+def test_a_limit_is_told_before_and_when_it_is_reached(user: Client, world: World) -> None:
+    world.operator.execute("update points_programs set events_per_hour_max = 2")
+    submissions = [event() for _ in range(3)]
+    first, second, third = (user.submit(submission) for submission in submissions)
+    assert [answer.status_code for answer in (first, second, third)] == [202, 202, 429]
+    for answer, left in ((first, 1), (second, 0)):
+        assert answer.headers["ratelimit-policy"] == '"events_per_hour";q=2;w=3600'
+        assert answer.headers["ratelimit"].startswith(f'"events_per_hour";r={left};t=')
+        assert "retry-after" not in answer.headers and "rate_limit" not in answer.json()
+    assert_problem(third, 429, "rate_limited")
+    assert third.json()["retryable"]
+    seconds = int(third.headers["retry-after"])
+    assert 3500 < seconds <= 3600
+    assert third.headers["ratelimit-policy"] == '"events_per_hour";q=2;w=3600'
+    assert third.headers["ratelimit"] == f'"events_per_hour";r=0;t={seconds}'
+    # A replay costs nothing and says nothing of it.
+    again = user.submit(submissions[0])
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert "ratelimit" not in again.headers
+
+
+def test_a_proof_is_of_a_kind_that_counts(user: Client, world: World) -> None:
+    answer = user.submit(event(proof_type="apple_health"))
+    assert answer.status_code == 202
+    assert world.count("points_events", "proof_type = 'apple_health'") == 1
+    refused = user.submit(event(proof_type="manual_admin"))
+    assert_problem(refused, 400, "proof_type_not_accepted", "$.proof_type")
+
+
+@pytest.mark.parametrize(
+    ("known_by", "address"),
+    [(None, None), ("peer", "203.0.113.7"), ("x-forwarded-for", "198.51.100.9")],
+)
+async def test_the_address_is_kept_as_the_environment_says_that_it_is_known(
+    stack: Stack, world: World, known_by: str | None, address: str | None
+) -> None:
+    told = {"TALLYBOOK_CLIENT_ADDRESS": known_by} if known_by else {}
+    runtime = Runtime.from_settings(Settings.from_environment(stack.environment | told))
+    transport = httpx.ASGITransport(Application(runtime, ROOT), client=("203.0.113.7", 4711))
+    headers = {**(Client(stack).credentials or {}), "x-forwarded-for": "10.0.0.1, 198.51.100.9"}
+    async with httpx.AsyncClient(transport=transport, base_url=stack.url) as client:
+        path = "/functions/v1/submit-points-event"
+        answer = await client.post(path, json=event(), headers=headers)
+    await runtime.database.close()
+    assert answer.status_code == 202
+    assert world.value("select host(ip_address) from points_events") == address
 
 
 def test_only_users_submit(stack: Stack) -> None:

@@ -74,10 +74,19 @@ def redemption(user: UUID, template: UUID) -> dict[str, Any]:
     }
 
 
+def first_again(answer: dict[str, Any]) -> dict[str, Any]:
+    """What a replay says: the first answer, without what was left of the limit then."""
+    return {name: value for name, value in answer.items() if name != "rate_limit"} | {
+        "replayed": True
+    }
+
+
 async def test_it_answers(transport: Transport, database: Database) -> None:
     user = uuid4()
     answer = await transport.call("submit_points_event", submission(user))
-    assert set(answer) == {"id", "status", "event_type", "event_time", "created_at", "replayed"}
+    assert set(answer) == {
+        *("id", "status", "event_type", "event_time", "created_at", "replayed", "rate_limit")
+    }
     assert (answer["status"], answer["event_type"], answer["replayed"]) == (
         "pending",
         "workout",
@@ -94,7 +103,7 @@ async def test_it_replays(transport: Transport) -> None:
     arguments = submission(uuid4())
     first = await transport.call("submit_points_event", arguments)
     again = await transport.call("submit_points_event", arguments)
-    assert again == first | {"replayed": True}
+    assert again == first_again(first)
 
 
 async def test_a_retry_over_the_other_transport_is_a_replay(stack: Stack) -> None:
@@ -102,7 +111,7 @@ async def test_a_retry_over_the_other_transport_is_a_replay(stack: Stack) -> Non
     arguments = submission(uuid4())
     async with opened("psycopg", stack) as one, opened("postgrest", stack) as other:
         first = await one.call("submit_points_event", arguments)
-        assert await other.call("submit_points_event", arguments) == first | {"replayed": True}
+        assert await other.call("submit_points_event", arguments) == first_again(first)
 
 
 async def test_of_many_at_once_one_is_the_first(transport: Transport) -> None:

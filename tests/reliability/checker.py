@@ -11,7 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from tallybook.coupon_code import CouponKeys
-from tests.reliability.operations import OK, UNKNOWN, Book, Life, Rows
+from tests.reliability.model import OK, UNKNOWN, Book, Life, Rows
 
 HISTORIES_MAX = 2
 FAULTS_SHOWN_MAX = 20
@@ -117,9 +117,14 @@ class Checker:
                 *operation.kind.play(book, operation),
             ):
                 yield f"{operation.kind.name} {operation.key} ({operation.state}): {fault}"
-        keys = {o.key for o in life.operations if o.state in (OK, UNKNOWN)}
+        asked = {
+            event["id"]
+            for operation in life.operations
+            if operation.state in (OK, UNKNOWN)
+            for event in operation.kind.caused(operation, rows)
+        }
         for event in rows.events:
-            if event["nonce"] not in keys:
+            if event["id"] not in asked:
                 yield f"nobody asked for event {event['id']}"
         yield from _ledger_faults(book, rows, life)
 
@@ -134,21 +139,22 @@ def _ledger_faults(book: Book, rows: Rows, life: Life) -> Iterator[str]:
     moved = Counter((transfer["source_id"], _signed(transfer)) for transfer in rows.transfers)
     if owed != moved:
         yield f"not moved: {dict(owed - moved)}, moved without a cause: {dict(moved - owed)}"
-    earned = sum(points for _, points in owed.elements() if points > 0)
-    spent = -sum(points for _, points in owed.elements() if points < 0)
-    if life.known and spent != book.spent:
-        yield f"{book.spent} points were spent, the book says {spent}"
-    if not book.seen <= earned <= book.possible:
-        yield f"{earned} points were earned, between {book.seen} and {book.possible} can be"
-    if rows.balance != earned - spent:
-        yield f"the balance is {rows.balance}, and should be {earned - spent}"
+    came = sum(points for _, points in owed.elements() if points > 0)
+    went = -sum(points for _, points in owed.elements() if points < 0)
+    returned = sum(e["points_delta"] for e in rows.events if e["event_type"] == "coupon_refund")
+    if life.known and (went, returned) != (book.spent, book.returned):
+        yield f"{book.spent} were spent and {book.returned} came back, not {went} and {returned}"
+    if not book.seen <= came - returned <= book.possible:
+        yield f"{came - returned} were earned, between {book.seen} and {book.possible} can be"
+    if rows.balance != came - went:
+        yield f"the balance is {rows.balance}, and should be {came - went}"
     expected = {
-        "available_points": earned - spent,
+        "available_points": came - went,
         "pending_points": sum(
             e["points_delta"] for e in rows.events if e["validation_status"] == "pending_review"
         ),
-        "lifetime_earned": earned,
-        "lifetime_spent": spent,
+        "lifetime_earned": came,
+        "lifetime_spent": went,
     }
     if rows.events and expected != {name: rows.cache.get(name) for name in expected}:
         yield f"the cache is {rows.cache}, and should be {expected}"

@@ -125,10 +125,14 @@ def _process(
     command: list[str], environment: dict[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A command of ours, which must end in order after the block."""
-    environment = {"PATH": os.environ["PATH"], "TALLYBOOK_LOG_LEVEL": "warning", **environment}
+    # The code of this tree, wherever the command is installed from.
+    here = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TALLYBOOK_LOG_LEVEL": "warning"}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [TALLYBOOK, *command], env=environment, stdout=output, stderr=subprocess.STDOUT
+            [TALLYBOOK, *command],
+            env={**here, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield process

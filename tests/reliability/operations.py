@@ -2,19 +2,17 @@
 
 To add an operation, write its class and put an instance into `KINDS`; nothing else knows them by
 name. `body` proposes one, `same` compares a replay with the first answer, `play` does it in the
-single-threaded model, `stored` looks for it in the database.
+single-threaded model, `caused` and `stored` look for it in the database.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from random import Random
 from typing import Any, Final
-from uuid import UUID
 
 from tallybook.coupon_code import CouponKeys
+from tests.reliability.model import FAIL, OK, UNKNOWN, Book, Kind, Life, Operation, Rows
 
 # Far below what one user may submit in an hour: a 429 is a fault here.
 EVENTS_MAX: Final = 15
@@ -23,112 +21,6 @@ COSTS: Final = (10, 20, 30)
 
 # The sealed copy comes back for a quarter of an hour; after that a replay is without the code.
 CODE_SHOWN: Final = timedelta(minutes=14)
-
-OK, FAIL, UNKNOWN = "ok", "fail", "unknown"
-
-
-@dataclass(slots=True)
-class Operation:
-    """One request under one key, and what its client knows of it."""
-
-    kind: Kind
-    key: str
-    body: dict[str, Any]
-    state: str = UNKNOWN
-    answer: dict[str, Any] = field(default_factory=dict)
-    at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
-@dataclass(slots=True)
-class Life:
-    """One user, who does one thing after another, and gives up for good at the first unknown.
-
-    Because nothing of a user overtakes anything else, whatever is seen has its place in their book.
-    """
-
-    user: UUID
-    random: Random
-    credentials: str
-    templates: dict[str, int]  # what each coupon on offer costs
-    began: datetime = field(default_factory=lambda: datetime.now(UTC))
-    operations: list[Operation] = field(default_factory=list)
-    history: list[tuple[str, str, str, str]] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def known(self) -> bool:
-        """Whether the client knows what became of everything."""
-        return all(operation.state != UNKNOWN for operation in self.operations)
-
-    def done(self, kind: type[Kind]) -> list[Operation]:
-        """What was acknowledged of a kind."""
-        return [o for o in self.operations if isinstance(o.kind, kind) and o.state == OK]
-
-
-@dataclass(slots=True)
-class Rows:
-    """What the database holds of one user, in one snapshot."""
-
-    events: list[dict[str, Any]] = field(default_factory=list)
-    coupons: list[dict[str, Any]] = field(default_factory=list)
-    transfers: list[dict[str, Any]] = field(default_factory=list)
-    balance: int = 0
-    cache: dict[str, Any] = field(default_factory=dict)
-
-    def caused_by(self, key: str) -> list[dict[str, Any]]:
-        """The events that a key left behind."""
-        return [event for event in self.events if event["nonce"] == key]
-
-
-class Book:
-    """The single-threaded model of one user's points.
-
-    Validation happens at any time after a submission, so what was earned is known by its limits:
-    all that was submitted, and what somebody has seen. Every look narrows it.
-    """
-
-    def __init__(self) -> None:
-        self.possible = 0
-        self.seen = 0
-        self.spent = 0
-
-    def look(self, available: int) -> Iterator[str]:
-        """Somebody was told that this much can be spent."""
-        earned = available + self.spent
-        if available < 0 or not self.seen <= earned <= self.possible:
-            yield (
-                f"{available} points were told, {self.spent} are spent, and what was earned"
-                f" is between {self.seen} and {self.possible}"
-            )
-        self.seen = earned
-
-
-class Kind:
-    """What can be asked for."""
-
-    name = ""
-    slug = ""
-    weight = 0
-    by_service = False  # asked with the secret key and not by the user
-    keyed = True  # sent again under its key it must be answered as the first time
-    at_once = False  # the same request twice at the same moment is answered alike
-    refusals: frozenset[str] = frozenset()  # what a user may be told at the wrong moment
-
-    def body(self, life: Life, key: str) -> dict[str, Any] | None:
-        """A request; None when there is nothing to ask for now."""
-        raise NotImplementedError
-
-    def same(self, first: Operation, again: dict[str, Any]) -> bool:
-        """Whether an answer equals the first one."""
-        return first.answer == again
-
-    def play(self, book: Book, operation: Operation) -> Iterator[str]:
-        """Do it in the model; yields what the model cannot follow."""
-        yield from ()
-
-    def stored(self, operation: Operation, rows: Rows, codes: CouponKeys) -> Iterator[str]:
-        """Yields what the database has of it, and should not, or has not."""
-        yield from ()
 
 
 class Submit(Kind):
@@ -189,6 +81,7 @@ class Redeem(Kind):
     def play(self, book: Book, operation: Operation) -> Iterator[str]:
         if operation.state == OK:
             book.spent += operation.answer["points_cost"]
+            book.costs[operation.answer["coupon_id"]] = operation.answer["points_cost"]
             yield from book.look(operation.answer["points_remaining"])
         elif operation.answer.get("code") == "insufficient_points":
             # "Available: 0, Required: 10"
@@ -229,7 +122,7 @@ class Balance(Kind):
     name = "balance"
     slug = "points-balance"
     weight = 8
-    keyed = False
+    keyed = traced = False
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
         return {}
@@ -249,13 +142,88 @@ class Validate(Kind):
     slug = "validate-points-event"
     weight = 2
     by_service = True
-    keyed = False
+    keyed = traced = False
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
         return {}
 
 
-KINDS: Final[tuple[Kind, ...]] = (Submit(), Redeem(), Balance(), Validate())
+class Consume(Kind):
+    """A partner's own backend uses a coupon up, whose code its owner shows."""
+
+    name = "consume"
+    slug = "coupons/consume"
+    weight = 8
+    by_service = True
+    at_once = True
+
+    def body(self, life: Life, key: str) -> dict[str, Any] | None:
+        bought = _whole(life)
+        return {"code": bought.answer["coupon_code"], "idempotency_key": key} if bought else None
+
+    def stored(self, operation: Operation, rows: Rows, codes: CouponKeys) -> Iterator[str]:
+        coded = codes.hash_code(operation.body["code"])
+        found = [c for c in rows.coupons if c["redemption_key"] == operation.key]
+        yield from _times(operation, len(found))
+        for coupon in found:
+            if (coupon["code_hash"], coupon["status"]) != (coded, "redeemed"):
+                yield f"coupon {coupon['coupon_id']} is {coupon['status']}"
+
+
+class Refund(Kind):
+    """An administrator's program gives points back. It has no key: a second time is refused."""
+
+    name = "refund"
+    slug = "coupons/refund"
+    weight = 4
+    by_service = True
+    keyed = False
+    already = frozenset({"coupon_refunded"})
+
+    def body(self, life: Life, key: str) -> dict[str, Any] | None:
+        bought = _whole(life)
+        return {"coupon_id": bought.answer["coupon_id"], "reason": "why not"} if bought else None
+
+    def play(self, book: Book, operation: Operation) -> Iterator[str]:
+        if operation.state == OK:
+            book.returned += book.costs.get(operation.body["coupon_id"], 0)
+            if operation.answer:
+                yield from book.look(operation.answer["points_available"])
+
+    def caused(self, operation: Operation, rows: Rows) -> list[dict[str, Any]]:
+        return [
+            event
+            for event in rows.events
+            if event["event_type"] == "coupon_refund"
+            and str(event["related_entity_id"]) == operation.body["coupon_id"]
+        ]
+
+    def stored(self, operation: Operation, rows: Rows, codes: CouponKeys) -> Iterator[str]:
+        found = self.caused(operation, rows)
+        yield from _times(operation, len(found))
+        told = operation.answer.get("refund_points_event_id")
+        for event in found:
+            if told and str(event["id"]) != told:
+                yield f"the client was told {told}, the book has {event['id']}"
+            ended = [
+                c["status"] for c in rows.coupons if c["refund_points_event_id"] == event["id"]
+            ]
+            if ended != ["revoked"]:
+                yield f"its coupon is {ended}"
+
+
+def _whole(life: Life) -> Operation | None:
+    """A coupon of this user that nobody has done anything with."""
+    touched = {o.body.get(name) for o in life.operations for name in ("code", "coupon_id")}
+    bought = [
+        operation
+        for operation in life.done(Redeem)
+        if not touched & {operation.answer["coupon_code"], operation.answer["coupon_id"]}
+    ]
+    return life.random.choice(bought) if bought else None
+
+
+KINDS: Final[tuple[Kind, ...]] = (Submit(), Redeem(), Balance(), Validate(), Consume(), Refund())
 
 
 def _times(operation: Operation, times: int) -> Iterator[str]:

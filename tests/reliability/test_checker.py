@@ -14,10 +14,11 @@ from tests.reliability.checker import Checker
 from tests.reliability.conftest import templates
 from tests.reliability.load import Load
 from tests.reliability.machine import serving, working
-from tests.reliability.operations import FAIL, UNKNOWN, Life, Redeem, Rows, Submit
+from tests.reliability.model import FAIL, UNKNOWN, Life, Rows
+from tests.reliability.operations import Consume, Redeem, Refund, Submit
 from tests.world import World
 
-OPERATIONS = 500
+OPERATIONS = 2000  # somebody among them has done everything
 
 Falsify = Callable[[Life, Rows], None]
 
@@ -87,6 +88,37 @@ def buy_although_it_was_refused(life: Life, rows: Rows) -> None:
     bought.state, bought.answer = FAIL, {"code": "coupon_limit_reached"}
 
 
+def use_a_coupon_under_another_key(life: Life, rows: Rows) -> None:
+    used = next(c for c in rows.coupons if c["redemption_key"] == life.done(Consume)[0].key)
+    used["redemption_key"] = "another"
+
+
+def use_another_coupon(life: Life, rows: Rows) -> None:
+    used = next(c for c in rows.coupons if c["redemption_key"] == life.done(Consume)[0].key)
+    other = next(c for c in rows.coupons if c is not used)
+    names = ("redemption_key", "status")
+    before = {name: used[name] for name in names}
+    used |= {name: other[name] for name in names}
+    other |= before
+
+
+def refund_twice(life: Life, rows: Rows) -> None:
+    """In good order, and with all the points."""
+    event = next(e for e in rows.events if e["event_type"] == "coupon_refund")
+    transfer = next(t for t in rows.transfers if t["source_id"] == event["id"])
+    again = uuid4()
+    rows.events.append({**event, "id": again, "transfer_id": again})
+    rows.transfers.append({**transfer, "transfer_id": again, "source_id": again})
+    add_to_the_sums(rows, event["points_delta"])
+
+
+def refund_nothing(life: Life, rows: Rows) -> None:
+    event = next(e for e in rows.events if e["event_type"] == "coupon_refund")
+    rows.events.remove(event)
+    rows.transfers = [t for t in rows.transfers if t["source_id"] != event["id"]]
+    add_to_the_sums(rows, -event["points_delta"])
+
+
 def raise_the_balance(life: Life, rows: Rows) -> None:
     rows.balance += 10
 
@@ -127,6 +159,10 @@ FALSIFICATIONS: list[Falsify] = [
     issue_another_coupon,
     issue_another_code,
     buy_although_it_was_refused,
+    use_a_coupon_under_another_key,
+    use_another_coupon,
+    refund_twice,
+    refund_nothing,
     raise_the_balance,
     raise_the_cache,
     tell_more_than_could_be_earned,
@@ -151,7 +187,7 @@ async def test_whatever_is_falsified_is_found(
     checker = Checker(database.dsn("tallybook_operator"), keys.coupon_secret)
     books = checker.read(lives)
     assert [list(checker.of(life, books[life.user])) for life in lives] == [[] for _ in lives]
-    life = next(life for life in lives if len(life.done(Redeem)) > 1)
+    life = next(life for life in lives if life.done(Consume) and life.done(Refund))
     for falsify in FALSIFICATIONS:
         memory, rows = deepcopy((life, books[life.user]))
         falsify(memory, rows)

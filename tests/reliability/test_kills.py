@@ -28,7 +28,8 @@ from tests.reliability.checker import Checker
 from tests.reliability.conftest import size, templates
 from tests.reliability.load import Load, summary
 from tests.reliability.machine import durable, errors, kill, serving, working
-from tests.reliability.operations import KINDS, Life
+from tests.reliability.model import Life
+from tests.reliability.operations import KINDS
 from tests.reliability.proxy import DroppingProxy
 from tests.world import World
 

@@ -17,7 +17,7 @@ from tests.reliability.checker import Checker
 from tests.reliability.conftest import size, templates
 from tests.reliability.load import Load, summary
 from tests.reliability.machine import errors, serving, working
-from tests.reliability.operations import Life
+from tests.reliability.model import Life
 from tests.reliability.proxy import DroppingProxy
 from tests.world import World
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -34,15 +35,21 @@ class House:
         return dict.fromkeys(counting, 0) | {counting[-1]: done}
 
 
-def working_in(house: House) -> Worker:
+async def keep(house: House, *, stopping: bool = False) -> list[Exception]:
+    """One round of upkeep; what failed."""
     worker = Worker("postgresql://nobody@nowhere/nothing")
     worker._database = house  # type: ignore[assignment]
-    return worker
+    if stopping:
+        worker.stop()
+    failures = await worker._keep_house()
+    # What it said is written while it is the test's to see.
+    logs.flush()
+    return failures
 
 
 async def test_each_is_called_until_nothing_is_left() -> None:
     house = House(mark_expired_coupons=2_500, cleanup_expired_nonces=10_000)
-    assert await working_in(house)._keep_house() == []
+    assert await keep(house) == []
     assert house.calls.count("mark_expired_coupons") == 3
     assert house.calls.count("cleanup_expired_nonces") == 2
     assert [procedure for procedure in PROCEDURES if house.calls.count(procedure) == 1] == [
@@ -55,7 +62,7 @@ async def test_each_is_called_until_nothing_is_left() -> None:
 
 async def test_one_that_never_ends_leaves_time_to_the_others() -> None:
     house = House(expire_holds=10**9)
-    await working_in(house)._keep_house()
+    await keep(house)
     assert house.calls.count("expire_holds") == UPKEEP_CALLS_MAX
     assert set(PROCEDURES) == set(house.calls)
 
@@ -65,10 +72,8 @@ async def test_one_that_fails_keeps_no_other_from_running(
     failure: Exception, capfd: pytest.CaptureFixture[str]
 ) -> None:
     house = House(expire_holds=failure, expire_points=failure)
-    failures = await working_in(house)._keep_house()
-    assert failures == [failure, failure]
+    assert await keep(house) == [failure, failure]
     assert set(PROCEDURES) == set(house.calls)
-    logs.flush()
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     said = [(line["event"], line["operation"]) for line in lines]
     event = "worker.database_lost" if isinstance(failure, Refusal) else "points.error"
@@ -77,10 +82,20 @@ async def test_one_that_fails_keeps_no_other_from_running(
 
 async def test_told_to_stop_it_begins_nothing_new() -> None:
     house = House(expire_holds=5_000)
-    worker = working_in(house)
-    worker.stop()
-    await worker._keep_house()
+    await keep(house, stopping=True)
     assert house.calls == []
+
+
+def test_the_database_keeps_house_as_the_worker_does(database: Database) -> None:
+    (scheduled,) = (
+        database.connect()
+        .execute(
+            "select regexp_match(prosrc, 'array\\[(.*?)\\]') from pg_proc"
+            " where oid = 'public.schedule_upkeep'::regproc"
+        )
+        .fetchone()
+    )  # type: ignore[misc]
+    assert sorted(re.findall(r"'(\w+)'", scheduled[0])) == sorted(PROCEDURES)
 
 
 @pytest.mark.parametrize("upkeep", UPKEEP, ids=lambda upkeep: upkeep.procedure)
@@ -90,4 +105,4 @@ async def test_the_procedures_are_there_for_the_worker(database: Database, upkee
         answer = await worker._database.call(upkeep.procedure, {"limit": upkeep.limit})
     finally:
         await worker.close()
-    assert answer == dict.fromkeys(upkeep.counting, 0)
+    assert [answer[name] for name in upkeep.counting] == [0] * len(upkeep.counting)
