@@ -148,13 +148,22 @@ class World:
         active: bool = True,
         days: int = 30,
         name: str = "Coffee",
+        **columns: object,
     ) -> UUID:
-        """A coupon on offer."""
+        """A coupon on offer; its other columns by their names."""
+        columns |= {
+            "template_name": name,
+            "points_cost": cost,
+            "coupon_value_type": "fixed_amount",
+            "coupon_value": "5.00",
+            "max_redemptions_per_user": limit,
+            "is_active": active,
+            "expires_after_days": days,
+        }
         template_id: UUID = self.value(
-            "insert into coupon_templates (template_name, points_cost, coupon_value_type,"
-            " coupon_value, max_redemptions_per_user, is_active, expires_after_days)"
-            " values (%s, %s, 'fixed_amount', '5.00', %s, %s, %s) returning template_id",
-            (name, cost, limit, active, days),
+            f"insert into coupon_templates ({', '.join(columns)})"
+            f" values ({', '.join(['%s'] * len(columns))}) returning template_id",
+            tuple(columns.values()),
             through=self.operator,
         )
         return template_id

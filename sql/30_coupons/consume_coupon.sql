@@ -19,6 +19,8 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := internal.clock();

@@ -23,8 +23,8 @@ declare
   v_coupon public.coupons;
   v_refund jsonb := jsonb_build_object('points_refunded', 0);
 begin
-  if coalesce(btrim(p_reason), '') = '' then
-    perform internal.refuse('reason_required', 'reason: must not be empty');
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
   end if;
 
   select c.* into v_coupon from public.coupons as c where c.coupon_id = p_coupon_id for update;

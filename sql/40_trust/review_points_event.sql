@@ -68,7 +68,8 @@ begin
 
   v_points := 0;
   if p_decision = 'approved' then
-    select w.points, w.streak_days into strict v_points, v_streak from internal.points_awarded(array[v_event]) as w;
+    select w.points, w.streak_days into v_points, v_streak from internal.points_awarded(array[v_event]) as w;
+    v_points := coalesce(v_points, v_event.points_delta);
   end if;
   perform internal.refuse('insufficient_funds', format('event %s takes more than the user has', p_event_id))
      from internal.move_points(array[row(v_event.user_id, v_event.id, v_points, -v_event.points_delta,

@@ -284,7 +284,6 @@ with entry (code, status, title, hint) as (
     ('coupon_not_valid',      404, 'This code is not valid', 'Check the code for a typing error.'),
     ('coupon_not_found',      404, 'There is no such coupon', null),
     ('coupon_used',           409, 'This coupon was used already', null),
-    ('coupon_expired',        409, 'This coupon has expired', null),
     ('coupon_revoked',        409, 'This coupon was revoked', null),
     ('coupon_held',           409, 'This coupon is held for another purchase', 'Try again later.'),
     ('coupon_not_held',       409, 'This coupon is not held under this key', null),
@@ -2745,6 +2744,8 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -3064,6 +3065,8 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -3397,8 +3400,8 @@ declare
   v_coupon public.coupons;
   v_refund jsonb;
 begin
-  if coalesce(btrim(p_reason), '') = '' then
-    perform internal.refuse('reason_required', 'reason: must not be empty');
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
   end if;
 
   select c.* into v_coupon from public.coupons as c where c.coupon_id = p_coupon_id for update;
@@ -3472,6 +3475,8 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
@@ -3527,8 +3532,8 @@ declare
   v_coupon public.coupons;
   v_refund jsonb := jsonb_build_object('points_refunded', 0);
 begin
-  if coalesce(btrim(p_reason), '') = '' then
-    perform internal.refuse('reason_required', 'reason: must not be empty');
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
   end if;
 
   select c.* into v_coupon from public.coupons as c where c.coupon_id = p_coupon_id for update;
@@ -3705,6 +3710,8 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
   v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
@@ -4702,7 +4709,8 @@ begin
 
   v_points := 0;
   if p_decision = 'approved' then
-    select w.points, w.streak_days into strict v_points, v_streak from internal.points_awarded(array[v_event]) as w;
+    select w.points, w.streak_days into v_points, v_streak from internal.points_awarded(array[v_event]) as w;
+    v_points := coalesce(v_points, v_event.points_delta);
   end if;
   perform internal.refuse('insufficient_funds', format('event %s takes more than the user has', p_event_id))
      from internal.move_points(array[row(v_event.user_id, v_event.id, v_points, -v_event.points_delta,
@@ -5702,6 +5710,10 @@ grant execute on function public.revoke_coupon(uuid, uuid, text, boolean, text, 
 to tallybook_functions, service_role, tallybook_operator;
 grant execute on function public.mark_expired_coupons(int), public.forget_sealed_codes(int), public.cleanup_coupon_attempts(int)
 to service_role, tallybook_worker, tallybook_operator;
+
+-- An operator takes a coupon by its code where a partner's till cannot.
+grant execute on function public.verify_coupon(uuid, text[], inet, text), public.consume_coupon(uuid, text[], text, jsonb, inet, text, text)
+to tallybook_operator;
 
 -- policies/40_trust.sql
 

@@ -117,6 +117,20 @@ def test_an_approved_event_is_worth_what_it_is_worth_now(world: World, ada: UUID
     ) == [{"points_delta": 30, "streak_days": 90}]
 
 
+def test_an_event_of_no_rule_is_worth_what_its_hand_wrote(world: World, ada: UUID) -> None:
+    user = world.user()
+    (row,) = world.rows(
+        "insert into points_events (user_id, event_type, event_time, points_delta,"
+        " validation_status) values (%s, 'goodwill', internal.clock(), 7, 'pending_review')"
+        " returning id",
+        (user,),
+        through=world.operator,
+    )
+    world.refresh(user)
+    assert review(world, str(row["id"]), ada)["points_awarded"] == 7
+    assert world.cache(user) == (7, 0, 7, 0)
+
+
 @pytest.mark.parametrize("decision", ["approved", "rejected"])
 def test_the_same_reviewer_saying_it_again_changes_nothing(
     world: World, ada: UUID, decision: str
