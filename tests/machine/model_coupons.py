@@ -1,0 +1,313 @@
+"""The model of coupons: bought, shown at a till, held, used once, or ended by a hand or by time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, Final
+from uuid import UUID
+
+from tests.machine.model import CODE_SHOWN, Actor, Event, Refused, Said, Shared
+
+FAILURES_MAX: Final = 4  # set by the operator, so that a few wrong codes come up against it
+FAILURES_WINDOW: Final = timedelta(minutes=15)
+
+
+@dataclass(slots=True)
+class Template:
+    """A coupon on offer, and how much of it is sold."""
+
+    name: str
+    cost: int
+    partner: str
+    days: int = 2
+    per_user: int | None = None
+    overall: int | None = None
+    budget: int | None = None
+    active: bool = True
+    issued: int = 0
+    id: str = ""  # the server's
+
+    @property
+    def counted(self) -> bool:
+        return self.overall is not None or self.budget is not None
+
+    @property
+    def sold_out(self) -> bool:
+        return (self.overall is not None and self.issued >= self.overall) or (
+            self.budget is not None and (self.issued + 1) * self.cost > self.budget
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Coupon:
+    """A coupon as it is stored; what it counts as goes by the time as well."""
+
+    template: Template
+    owner: UUID
+    issued_at: datetime
+    remaining: int  # what its owner had left then
+    status: str = "issued"
+    held_until: datetime | None = None
+    held_by: Actor | None = None
+    hold_key: str | None = None
+    used_at: datetime | None = None
+    used_by: Actor | None = None
+    used_key: str | None = None
+    refunded: bool = False
+    id: str | None = None  # the server's
+    code: str = ""
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.issued_at + timedelta(days=self.template.days)
+
+    def standing(self, now: datetime) -> str:
+        """What it counts as now."""
+        if self.status in ("issued", "held") and self.expires_at <= now:
+            return "expired"
+        return "issued" if self.lapsed(now) else self.status
+
+    def lapsed(self, now: datetime) -> bool:
+        """Whether it was held, and the hold has ended by itself."""
+        return self.held_until is not None and self.held_until <= now
+
+    def held_under(self, now: datetime) -> tuple[Actor | None, str | None]:
+        return (None, None) if self.lapsed(now) else (self.held_by, self.hold_key)
+
+    def move(self, status: str) -> None:
+        self.status = status
+        self.held_until = None
+
+
+@dataclass(slots=True)
+class Coupons:
+    """Everything about coupons. `shared` is what the points go by as well."""
+
+    shared: Shared
+    coupons: list[Coupon] = field(default_factory=list)
+    bought: dict[tuple[UUID, str, str], Coupon] = field(default_factory=dict)
+    failures: dict[UUID, tuple[datetime, int]] = field(default_factory=dict)
+
+    # Buying
+
+    def redeem(self, user: UUID, template: Template, key: str) -> tuple[Said, Coupon]:
+        """Points become a coupon."""
+        now, book = self.shared.now, self.shared.books[user]
+        replayed = (user, template.id, key) in self.bought
+        if replayed:
+            coupon = self.bought[user, template.id, key]
+            nonce = self.shared.nonces.get((user, key))
+            shown = nonce and nonce.purchase is coupon and now - nonce.created_at < CODE_SHOWN
+            return Said(self._issued(coupon, coupon.code if shown else None), True), coupon
+        if (user, key) in self.shared.nonces:
+            raise Refused("nonce_reused")
+        if not template.active:
+            raise Refused("template_not_found")
+        if template.sold_out:
+            raise Refused("template_exhausted")
+        if book.available < template.cost:
+            raise Refused("insufficient_points")
+        has = sum(
+            c.owner == user and c.template is template and not c.refunded for c in self.coupons
+        )
+        if template.per_user is not None and has >= template.per_user:
+            raise Refused("coupon_limit_reached")
+        self.shared.post(self.shared.record(user, "redeem_coupon", -template.cost, "validated"))
+        template.issued += 1
+        coupon = Coupon(template, user, now, book.available)
+        self.coupons.append(coupon)
+        self.bought[user, template.id, key] = coupon
+        self.shared.claim((user, key), coupon)
+        return Said(self._issued(coupon, coupon.code)), coupon
+
+    @staticmethod
+    def _issued(coupon: Coupon, code: str | None) -> dict[str, Any]:
+        return {
+            "success": True, "coupon_id": coupon.id, "expires_at": coupon.expires_at,
+            "points_cost": coupon.template.cost, "points_remaining": coupon.remaining,
+            "coupon_code": code,
+        }  # fmt: skip
+
+    # At the till
+
+    def verify(self, by: Actor, coupon: Coupon | None) -> Said:
+        """Somebody asks whether a code is good. No coupon is a code that nobody has."""
+        self._listen(by)
+        now = self.shared.now
+        if coupon is None or (coupon.owner != by.user and not self._usable(by, coupon)):
+            raise self._wrong(by)
+        standing = coupon.standing(now)
+        mine = standing == "held" and coupon.held_by == by
+        template = coupon.template
+        return Said(
+            {
+                "valid": standing == "issued" or mine, "status": standing, "coupon_id": coupon.id,
+                **_terms(template), "partner_name": template.partner,
+                "expires_at": coupon.expires_at,
+            }
+        )  # fmt: skip
+
+    def consume(self, by: Actor, coupon: Coupon | None, key: str) -> Said:
+        """It is used up, once."""
+        coupon = self._presented(by, coupon)
+        replayed = coupon.status == "redeemed" and (coupon.used_by, coupon.used_key) == (by, key)
+        if not replayed:
+            if not self._usable(by, coupon):
+                raise self._wrong(by)
+            if coupon.standing(self.shared.now) == "held" and coupon.hold_key != key:
+                raise Refused("coupon_held")
+            coupon.move("redeemed")
+            coupon.used_at, coupon.used_by, coupon.used_key = self.shared.now, by, key
+        body = {
+            "coupon_id": coupon.id, "status": "redeemed", "redeemed_at": coupon.used_at,
+            "redeemed_by": str(by.user or "service"), **_terms(coupon.template),
+        }  # fmt: skip
+        return Said(body, replayed)
+
+    def hold(self, by: Actor, coupon: Coupon | None, key: str, seconds: int) -> Said:
+        """It is kept for a purchase that is under way."""
+        coupon = self._presented(by, coupon)
+        if not self._usable(by, coupon):
+            raise self._wrong(by)
+        now = self.shared.now
+        replayed = coupon.standing(now) == "held"
+        if replayed and coupon.hold_key != key:
+            raise Refused("coupon_held")
+        if not replayed:
+            coupon.move("held")
+            coupon.held_until = min(now + timedelta(seconds=seconds), coupon.expires_at)
+            coupon.held_by, coupon.hold_key = by, key
+        body = {"coupon_id": coupon.id, "status": "held", "held_until": coupon.held_until}
+        return Said(body, replayed)
+
+    def release(self, by: Actor, coupon: Coupon | None, key: str) -> Said:
+        """The purchase did not happen."""
+        coupon = self._presented(by, coupon)
+        if not self._usable(by, coupon):
+            raise self._wrong(by)
+        now = self.shared.now
+        if coupon.held_under(now) != (by, key):
+            raise Refused("coupon_not_held")
+        replayed = coupon.standing(now) == "issued"
+        coupon.move("issued")
+        return Said({"coupon_id": coupon.id, "status": "issued"}, replayed)
+
+    def _listen(self, by: Actor) -> None:
+        """Whoever has shown too many wrong codes is not heard."""
+        if by.user in self.failures:
+            since, failures = self.failures[by.user]
+            left = since + FAILURES_WINDOW - self.shared.now
+            if failures >= FAILURES_MAX and left > timedelta(0):
+                seconds = ceil(left.total_seconds())
+                raise Refused("rate_limited", "coupon_failures_per_user", seconds)
+
+    def _presented(self, by: Actor, coupon: Coupon | None) -> Coupon:
+        self._listen(by)
+        if coupon is None or (coupon.owner != by.user and not self._at_till(by, coupon)):
+            raise self._wrong(by)
+        if coupon.owner == by.user:
+            raise Refused("forbidden")
+        return coupon
+
+    def _at_till(self, by: Actor, coupon: Coupon) -> bool:
+        return by.user is None or by.partner == coupon.template.partner
+
+    def _usable(self, by: Actor, coupon: Coupon) -> bool:
+        standing = coupon.standing(self.shared.now)
+        return self._at_till(by, coupon) and (
+            standing == "issued" or (standing == "held" and coupon.held_by == by)
+        )
+
+    def _wrong(self, by: Actor) -> Refused:
+        """Count it on whoever showed it; the answer is the same for every reason."""
+        if by.user is not None:
+            now = self.shared.now
+            since, failures = self.failures.get(by.user, (now, 0))
+            over = since + FAILURES_WINDOW <= now
+            self.failures[by.user] = (now, 1) if over else (since, failures + 1)
+        return Refused("coupon_not_valid")
+
+    # What administrators do
+
+    def revoke(
+        self, by: Actor, coupon: Coupon, reason: str, refund: bool
+    ) -> tuple[Said, Event | None]:
+        """It is ended for good, and its points are given back when asked to."""
+        self._administered(by, reason)
+        if coupon.status == "redeemed":
+            raise Refused("coupon_used")
+        if coupon.status == "revoked":
+            raise Refused("coupon_revoked")
+        if refund and coupon.refunded:
+            raise Refused("coupon_refunded")
+        coupon.move("revoked")
+        body = {
+            "coupon_id": coupon.id, "user_id": str(coupon.owner), "status": "revoked",
+            "revoked_at": self.shared.now, "revoked_by": by.signature, "points_refunded": 0,
+        }  # fmt: skip
+        event = self._give_back(coupon, body) if refund else None
+        return Said(body), event
+
+    def refund(self, by: Actor, coupon: Coupon, reason: str) -> tuple[Said, Event]:
+        """Its points are given back, once; what could still be used is ended."""
+        self._administered(by, reason)
+        if coupon.refunded:
+            raise Refused("coupon_refunded")
+        if coupon.status == "redeemed":
+            raise Refused("coupon_used")
+        if coupon.status in ("issued", "held"):
+            past = coupon.expires_at <= self.shared.now
+            coupon.move("expired" if past else "revoked")
+        body = {
+            "coupon_id": coupon.id, "user_id": str(coupon.owner), "status": coupon.status,
+            "refunded_at": self.shared.now, "refunded_by": by.signature,
+        }  # fmt: skip
+        event = self._give_back(coupon, body)
+        return Said(body), event
+
+    @staticmethod
+    def _administered(by: Actor, reason: str) -> None:
+        if not by.administers:
+            raise Refused("forbidden")
+        if not reason.strip():
+            raise Refused("reason_required")
+
+    def _give_back(self, coupon: Coupon, body: dict[str, Any]) -> Event:
+        cost = coupon.template.cost
+        event = self.shared.record(coupon.owner, "coupon_refund", cost, "validated")
+        self.shared.post(event)
+        coupon.refunded = True
+        coupon.template.issued -= 1
+        body["points_refunded"] = cost
+        body["points_available"] = self.shared.books[coupon.owner].available
+        return event
+
+    # What time does
+
+    def mark_expired(self) -> dict[str, int]:
+        """Write down what time has done."""
+        now = self.shared.now
+        open_ones = [c for c in self.coupons if c.status in ("issued", "held")]
+        expired = [c for c in open_ones if c.expires_at <= now]
+        for coupon in expired:
+            coupon.move("expired")
+        released = [c for c in open_ones if c.status == "held" and c.lapsed(now)]
+        for coupon in released:
+            coupon.move("issued")
+            coupon.held_by = coupon.hold_key = None
+        return {"expired": len(expired), "released": len(released)}
+
+    def clean_failures(self) -> int:
+        """Forget the counts of wrong codes whose time is over; how many there were."""
+        due = [u for u, (at, _) in self.failures.items() if at + FAILURES_WINDOW <= self.shared.now]
+        for user in due:
+            del self.failures[user]
+        return len(due)
+
+
+def _terms(template: Template) -> dict[str, str]:
+    return {
+        "template_name": template.name, "coupon_value_type": "fixed_amount", "coupon_value": "5.00",
+    }  # fmt: skip

@@ -1,0 +1,360 @@
+"""The model of points: submitted, judged, reviewed, awarded, and gone when their time is up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from tests.machine.model import Actor, Event, Refused, Said, Shared
+from tests.machine.model_trust import Insight, Judge, Resolution
+
+POINTS: Final = {"habit_completion": 10, "workout": 20, "goal_achieved": 50, "bonus_claim": 0}
+NOT_SUBMITTABLE: Final = ("admin_award", "redeem_coupon")
+PROOF_TYPES: Final = (None, "internal", "google_fit", "apple_health", "device_attestation")
+
+# Streaks of days and their percentages: as they come, and two that are soon reached.
+STREAKS: Final = {2: 125, 3: 150, 7: 120, 14: 130, 30: 150, 90: 200}
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+EARLIEST, LATEST = timedelta(days=7), timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Limits that a few events come up against; the operator sets them, the model goes by them."""
+
+    events_per_hour: int = 8
+    events_per_day: int = 16
+    points_per_hour: int = 130
+    points_per_day: int = 300
+    goals_per_day: int = 2
+    award_review_above: int = 200
+    expires_after: timedelta = timedelta(days=10)
+
+
+class Limit(NamedTuple):
+    """One limit of a user: how much there may be in how long, and what of it was used when."""
+
+    policy: str
+    quota: int
+    window: timedelta
+    needed: int
+    used: list[tuple[datetime, int]]  # the oldest first
+
+    @property
+    def exceeded(self) -> bool:
+        return sum(n for _, n in self.used) + self.needed > self.quota
+
+    def again(self, now: datetime) -> int:
+        """Seconds until enough of what was used has grown older than the window."""
+        newest_first, total = self.used[::-1], 0
+        for at, used in newest_first:
+            total += used
+            if total + self.needed > self.quota:
+                return max(1, ceil((self.window - (now - at)).total_seconds()))
+        raise AssertionError(f"{self} is not exceeded")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What makes two submissions the same."""
+
+    user: UUID
+    kind: str
+    at: datetime
+    nonce: str
+    proof: str | None = None
+    proof_type: str | None = None
+    device: str | None = None
+
+
+@dataclass(slots=True)
+class Points:
+    """Everything about points. `shared` is what the coupons go by as well."""
+
+    shared: Shared
+    terms: Terms = field(default_factory=Terms)
+    judge: Judge = field(default_factory=Judge)
+    submitted: dict[Submission, Event] = field(default_factory=dict)
+    awards: dict[tuple[UUID, str], tuple[int, str, Event]] = field(default_factory=dict)
+    reviews: dict[int, tuple[str, Actor]] = field(default_factory=dict)  # by the event's number
+
+    # Submitting
+
+    def submit(self, it: Submission) -> tuple[Said, Event]:
+        """Somebody says that something happened."""
+        now = self.shared.now
+        acceptable = (
+            it.kind in POINTS
+            and it.proof_type in PROOF_TYPES
+            and now - EARLIEST <= it.at <= now + LATEST
+        )
+        limits = self.limits(it.user, it.kind) if it.kind in POINTS else []
+        exceeded = next((limit for limit in limits if limit.exceeded), None)
+        nonce = (it.user, it.nonce)
+        claimed = acceptable and exceeded is None and nonce not in self.shared.nonces
+        if claimed:
+            self.shared.claim(nonce)
+        if it in self.submitted:
+            event = self.submitted[it]
+            return Said(self._accepted(event), replayed=True), event
+        if claimed:
+            per_hour = limits[0]
+            event = self.submitted[it] = self.shared.record(
+                it.user, it.kind, POINTS[it.kind], "pending",
+                event_time=it.at, nonce=it.nonce, proof=it.proof, device=it.device,
+            )  # fmt: skip
+            since = per_hour.used[0][0] if per_hour.used else now
+            left = per_hour.quota - len(per_hour.used) - 1
+            reset = ceil((HOUR - (now - since)).total_seconds())
+            limit = ("events_per_hour", per_hour.quota, 3600, left, reset)
+            return Said(self._accepted(event), limit=limit), event
+        if nonce in self.shared.nonces:
+            raise Refused("nonce_reused")
+        if it.kind not in POINTS:
+            known = it.kind in NOT_SUBMITTABLE
+            raise Refused("event_type_not_submittable" if known else "unknown_event_type")
+        if it.proof_type not in PROOF_TYPES:
+            raise Refused("proof_type_not_accepted")
+        if not acceptable:
+            raise Refused("event_in_future" if it.at > now else "event_too_old")
+        assert exceeded is not None
+        raise Refused("rate_limited", exceeded.policy, exceeded.again(now))
+
+    @staticmethod
+    def _accepted(event: Event) -> dict[str, Any]:
+        # A replay is answered as the first time, whatever has become of it since.
+        return {
+            "id": event.id, "status": "pending", "event_type": event.kind,
+            "event_time": event.event_time, "created_at": event.created_at,
+        }  # fmt: skip
+
+    def limits(self, user: UUID, kind: str) -> list[Limit]:
+        """The limits that a submission of this kind comes up against, in the order of telling."""
+        now, terms, points = self.shared.now, self.terms, POINTS[kind]
+        sent = [e for e in self.of(user) if now - e.created_at < DAY]
+
+        def used(window: timedelta, weigh: Callable[[Event], int]) -> list[tuple[datetime, int]]:
+            return [(e.created_at, weigh(e)) for e in sent if now - e.created_at < window]
+
+        def one(_event: Event) -> int:
+            return 1
+
+        def worth(event: Event) -> int:
+            return 0 if event.status == "rejected" else event.points
+
+        limits = [
+            Limit("events_per_hour", terms.events_per_hour, HOUR, 1, used(HOUR, one)),
+            Limit("events_per_day", terms.events_per_day, DAY, 1, used(DAY, one)),
+            Limit("points_per_hour", terms.points_per_hour, HOUR, points, used(HOUR, worth)),
+            Limit("points_per_day", terms.points_per_day, DAY, points, used(DAY, worth)),
+        ]
+        if kind == "goal_achieved":
+            goals = [(e.created_at, 1) for e in sent if e.kind == kind]
+            limits.insert(2, Limit("events_of_type_per_day", terms.goals_per_day, DAY, 1, goals))
+        return limits
+
+    def of(self, user: UUID) -> Iterable[Event]:
+        """What a user has submitted, the oldest first."""
+        return (e for e in self.shared.events if e.user == user and e.kind in POINTS)
+
+    # Judging
+
+    def validate(self, by: Actor, event: Event | None = None) -> tuple[Said, list[Event]]:
+        """Decide what is pending, or one event."""
+        if not by.administers:
+            raise Refused("forbidden")
+        pending = [e for e in self.shared.events if e.status == "pending"]
+        if event is not None:
+            if event not in pending:
+                raise Refused("event_not_found")
+            pending = [event]
+        self.judge.see(pending)
+        judged = [
+            self.judge.judge(e, [o for o in self.of(e.user) if o.number < e.number])
+            for e in pending
+        ]
+        counting = [e for e, j in zip(pending, judged, strict=True) if j.verdict == "validated"]
+        worth = {e.number: self.worth(e, counting) for e in counting}
+        insights = []
+        for e, j in zip(pending, judged, strict=True):
+            e.score, e.status = j.score, j.verdict
+            if j.verdict == "validated":
+                e.points, e.streak = worth[e.number]
+                self.shared.post(e)
+            else:
+                insights.append(Insight(e, j.kind, j.severity, j.score, self.shared.now))
+        self.judge.insights += insights
+        statuses = [e.status for e in pending]
+        body = {
+            **{verdict: statuses.count(verdict) for verdict in VERDICTS},
+            "events": [
+                {
+                    "event_id": e.id, "user_id": str(e.user), "validation_status": e.status,
+                    "trust_score": e.score, "points_awarded": _awarded(e),
+                }
+                for e in pending
+            ],
+            "insights": [
+                {
+                    "user_id": str(i.event.user), "insight_type": i.kind,
+                    "severity": i.severity, "score": i.score,
+                }
+                for i in insights
+            ],
+        }  # fmt: skip
+        return Said(body), pending
+
+    def worth(self, event: Event, together: Sequence[Event] = ()) -> tuple[int, int | None]:
+        """What an event is worth once it counts, and the streak that says so."""
+        if event.kind != "habit_completion":
+            return event.points, None
+        days = {
+            e.event_time.date()
+            for e in self.of(event.user)
+            if e.kind == event.kind and (e.status == "validated" or e in together)
+        }
+        streak = 1
+        while event.event_time.date() - streak * DAY in days:
+            streak += 1
+        percent = max(((d, p) for d, p in STREAKS.items() if d <= streak), default=(0, 100))[1]
+        return event.points * percent // 100, streak
+
+    # What people decide
+
+    def review(self, by: Actor, event: Event, decision: str, reason: str) -> Said:
+        """Somebody decides what waits for a person."""
+        if not by.administers:
+            raise Refused("forbidden")
+        if not reason.strip():
+            raise Refused("reason_required")
+        if (
+            event.kind not in POINTS
+            and event.status == "validated"
+            and event.number not in self.reviews
+        ):
+            raise Refused("event_not_found")  # nobody ever had to decide it
+        if event.user == by.user:
+            raise Refused("own_event")
+        replayed = event.number in self.reviews
+        if replayed:
+            if self.reviews[event.number] != (decision, by):
+                raise Refused("already_reviewed")
+        else:
+            if event.status != "pending_review":
+                raise Refused("not_reviewable")
+            if decision == "approved" and event.awarded_by == by.signature:
+                raise Refused("own_event")
+            self.reviews[event.number] = (decision, by)
+            if decision == "approved":
+                event.points, event.streak = self.worth(event)
+                event.status = "validated"
+                self.shared.post(event)
+                for insight in self.judge.insights:
+                    if insight.event is event and insight.resolved is None:
+                        insight.resolved = Resolution(by.signature, reason, self.shared.now)
+            else:
+                event.status = "rejected"
+        body = {
+            "event_id": event.id, "user_id": str(event.user), "decision": decision,
+            "validation_status": event.status, "points_awarded": _awarded(event),
+            "trust_score": event.score, "reviewed_by": by.signature,
+        }  # fmt: skip
+        return Said(body, replayed)
+
+    def resolve(self, by: Actor, insight: Insight, notes: str) -> Said:
+        """Somebody has looked into what was found about a user."""
+        if not by.administers:
+            raise Refused("forbidden")
+        if insight.event.user == by.user:
+            raise Refused("own_event")
+        replayed = insight.resolved is not None
+        insight.resolved = insight.resolved or Resolution(by.signature, notes, self.shared.now)
+        if (insight.resolved.by, insight.resolved.notes) != (by.signature, notes):
+            raise Refused("already_resolved")
+        body = {
+            "insight_id": insight.id, "user_id": str(insight.event.user), "resolved": True,
+            "resolved_at": insight.resolved.at, "resolved_by": by.signature,
+        }  # fmt: skip
+        return Said(body, replayed)
+
+    def award(self, by: Actor, to: UUID, points: int, reason: str, key: str) -> tuple[Said, Event]:
+        """An administrator gives points, or takes some; many only with another's consent."""
+        if not by.administers:
+            raise Refused("forbidden")
+        if not reason.strip():
+            raise Refused("reason_required")
+        if to == by.user:
+            raise Refused("own_event")
+        replayed = (to, key) in self.awards
+        if replayed:
+            *first, event = self.awards[to, key]
+            if first != [points, reason]:
+                raise Refused("nonce_reused")
+        else:
+            if points < -self.shared.books[to].available:
+                raise Refused("insufficient_funds")
+            waits = points > self.terms.award_review_above
+            event = self.shared.record(
+                to,
+                "admin_award" if points > 0 else "admin_deduction",
+                points,
+                "pending_review" if waits else "validated",
+                awarded_by=by.signature,
+            )
+            self.awards[to, key] = (points, reason, event)
+            if not waits:
+                self.shared.post(event)
+        body = {
+            "event_id": event.id, "user_id": str(to), "points": points, "status": event.status,
+            "points_available": self.shared.books[to].available,
+        }  # fmt: skip
+        return Said(body, replayed), event
+
+    # What time does
+
+    def expire(self) -> int:
+        """Take what was not spent in time; how many points that was."""
+        total = 0
+        for user, book in self.shared.books.items():
+            for lot, left in list(book.left()):
+                if left and lot.at + self.terms.expires_after <= self.shared.now:
+                    lot.expired += left
+                    self.shared.record(user, "points_expiry", -left, "validated")
+                    total += left
+        return total
+
+    # What there is to see
+
+    def balance(self, user: UUID) -> dict[str, int]:
+        book = self.shared.books[user]
+        return {
+            "available_points": book.available, "held_points": 0,
+            "pending_points": self.pending(user),
+            "lifetime_earned": book.earned, "lifetime_spent": book.gone,
+        }  # fmt: skip
+
+    def pending(self, user: UUID) -> int:
+        """What waits to be decided, by the worker or by a person."""
+        waiting = ("pending", "pending_review")
+        return sum(e.points for e in self.shared.events if e.user == user and e.status in waiting)
+
+    def schedule(self, user: UUID) -> list[dict[str, Any]]:
+        """What expires when, if nothing is spent."""
+        lots: dict[datetime, int] = {}
+        for lot, left in self.shared.books[user].left():
+            if left:
+                at = lot.at + self.terms.expires_after
+                lots[at] = lots.get(at, 0) + left
+        return [{"expires_at": at, "points": points} for at, points in sorted(lots.items())]
+
+
+VERDICTS: Final = ("validated", "pending_review", "rejected", "flagged")
+
+
+def _awarded(event: Event) -> int:
+    return event.points if event.status == "validated" else 0
