@@ -76,7 +76,9 @@ create table yardstick.transfers (
 
 -- Copies, because the login that is measured may not read the real ones.
 create table yardstick.trust_policies as table public.trust_policies;
-create table yardstick.trust_rules as table public.trust_rules;
+create table yardstick.trust_rules as
+select r.weight, (r.parameters ->> 'below')::numeric as below, r.mode
+  from public.trust_rules as r where r.feature = 'seconds_to_nearest_event';
 
 create function yardstick.validate(p_limit int)
 returns int

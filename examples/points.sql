@@ -6,7 +6,7 @@
 \set coffee '''c0000000-0000-4000-8000-000000000001'''
 
 -- What earns points is in a table; the client never says how many.
-select event_type, points from public.points_rules where client_submittable order by points desc, event_type;
+select event_type, points from public.points_rules where client_submittable and not is_honeypot order by points desc, event_type;
 
 insert into public.coupon_templates (template_id, template_name, points_cost, coupon_value_type, coupon_value)
 values (:coffee, 'A cup of coffee', 60, 'product', 'coffee');

@@ -30,8 +30,11 @@ alter table public.user_points_cache force row level security;
 alter table public.used_nonces       force row level security;
 
 drop policy if exists "everybody signed in reads what earns points" on public.points_rules;
-create policy "everybody signed in reads what earns points" on public.points_rules for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+create policy "everybody signed in reads what earns points" on public.points_rules for select to authenticated
+  using (not is_honeypot);
+drop policy if exists "the service and the procedures read every rule" on public.points_rules;
+create policy "the service and the procedures read every rule" on public.points_rules for select
+  to service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets what earns points" on public.points_rules;
 create policy "an operator sets what earns points" on public.points_rules to tallybook_operator using (true);
 

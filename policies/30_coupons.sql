@@ -138,3 +138,7 @@ grant execute on function public.revoke_coupon(uuid, uuid, text, boolean, text, 
 to tallybook_functions, service_role, tallybook_operator;
 grant execute on function public.mark_expired_coupons(int), public.forget_sealed_codes(int), public.cleanup_coupon_attempts(int)
 to service_role, tallybook_worker, tallybook_operator;
+
+-- An operator takes a coupon by its code where a partner's till cannot.
+grant execute on function public.verify_coupon(uuid, text[], inet, text), public.consume_coupon(uuid, text[], text, jsonb, inet, text, text)
+to tallybook_operator;

@@ -158,6 +158,17 @@ class CouponKeys:
         normalised = normalise(code)
         return {key_id: _hash(key, normalised) for key_id, key in self._keys.items()}
 
+    def hashes_of_typed(self, text: str) -> list[str]:
+        """What to look for when somebody typed `text`: its hashes as a code under every key.
+
+        What cannot be a code is hashed as it stands and so finds nothing. It is refused then, and
+        counted, as a code that nobody has: the answer does not tell how codes are made.
+        """
+        try:
+            return list(self.hashes(text).values())
+        except ValueError:
+            return [_hash(key, f"malformed:{text}") for key in self._keys.values()]
+
     def seal(self, code: str, context: str) -> str:
         """The code under AES-256-GCM, openable with the same `context` only; base64url text.
 

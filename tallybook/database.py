@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from tallybook import library_logs
 from tallybook.gather import CALL_SECONDS_MAX, Answer, Arguments, Gatherer, Overloaded
 from tallybook.refusal import Refusal, unavailable
 from tallybook.settings import Settings
@@ -94,6 +95,7 @@ class PsycopgDatabase:
         async with asyncio.timeout(CALL_SECONDS_MAX), self._opening:
             if self._pool is not None:
                 return self._pool
+            library_logs.adopt("psycopg")
             pool: Pool = AsyncConnectionPool(
                 self._url,
                 min_size=1,
@@ -133,7 +135,7 @@ async def _single(pool: Pool, procedure: str, arguments: Arguments) -> Answer:
         ),
     )
     values = {
-        name: Jsonb(value) if isinstance(value, dict | list) else value
+        name: Jsonb(value) if isinstance(value, dict) else value  # A list is an array.
         for name, value in arguments.items()
     }
     async with pool.connection() as connection:
@@ -185,7 +187,7 @@ class _Lane:
             raise
         outcomes: list[Answer | Exception] = [RuntimeError("the core left a request out")] * count
         for position, answer, refused in rows:
-            outcomes[position - 1] = answer if refused is None else _refusal(refused)
+            outcomes[position - 1] = answer if refused is None else Refusal.from_entry(refused)
         return outcomes
 
 
@@ -217,10 +219,6 @@ def answer_to(error: psycopg.Error) -> Exception:
     message = diagnosis.message_primary or ""
     detail, hint = diagnosis.message_detail, diagnosis.message_hint
     return refusal_of(error.sqlstate, message, detail, hint) or error
-
-
-def _refusal(refused: Mapping[str, Any]) -> Refusal:
-    return Refusal(refused["code"], refused["status"], refused["detail"], hint=refused["hint"])
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:

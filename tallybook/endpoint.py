@@ -10,24 +10,23 @@ from __future__ import annotations
 import re
 import secrets
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from itertools import count
 from typing import Any, Final
 
 import msgspec
 
 from tallybook import cors, logs, refusal
+from tallybook.address import client_address
 from tallybook.body import Body, decode
 from tallybook.caller import Caller
 from tallybook.gather import Answer
 from tallybook.http import Handler, Request, Response, headers_of, read_body
+from tallybook.rate_limit import RateLimit
 from tallybook.refusal import MEDIA_TYPE, Refusal
+from tallybook.route import USERS, Route
 from tallybook.runtime import Runtime, runtime_of
 from tallybook.settings import ConfigurationError
-
-USERS: Final = frozenset({"authenticated"})
-SERVICE: Final = frozenset({"service_role"})
 
 KEY_LENGTH_MAX: Final = 200
 
@@ -37,34 +36,6 @@ _PROCESS: Final = secrets.token_hex(8)
 _numbers: Final = count(1)
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,100}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Route:
-    """What one function is. The procedure's arguments are the body's fields and what is added.
-
-    `slug` names it at /functions/v1/<slug>; `paths` are other addresses of the same handler.
-    `callers` are the roles that may call it; users' requests carry `user_id`.
-    `key` is the body field that Idempotency-Key may stand in for; a request with a key writes, and
-    carries the `request_id` to be stored with what it caused.
-    `prepare` adds arguments that must be made in Python, `finish` turns the procedure's answer into
-    the client's, `log` names what happened for the logs.
-    """
-
-    slug: str
-    procedure: str
-    body: type[Body]
-    callers: frozenset[str] = USERS
-    paths: tuple[str, ...] = ()
-    status: int = 200
-    key: str | None = None
-    prepare: Callable[[Runtime, Caller, Any], Mapping[str, Any]] | None = None
-    finish: Callable[[Runtime, Caller, Any, Answer], Answer] | None = None
-    log: Callable[[Caller, Any, Answer], Iterable[tuple[str, Mapping[str, Any]]]] | None = None
-    decoder: msgspec.json.Decoder[Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "decoder", msgspec.json.Decoder(self.body))
 
 
 def endpoint(route: Route) -> Handler:
@@ -83,7 +54,7 @@ def endpoint(route: Route) -> Handler:
         if scope["method"] == "OPTIONS":
             return Response(204, headers=extra)
         try:
-            answer, replayed = await _answer(route, runtime, request, headers, request_id)
+            return await _answer(route, runtime, request, headers, request_id, extra)
         except Refusal as refused:
             return problem(refused, scope["path"], request_id, extra)
         except Exception as error:
@@ -95,20 +66,21 @@ def endpoint(route: Route) -> Handler:
                 stack_trace=traceback.format_exc(),
             )
             return problem(refusal.internal_error(), scope["path"], request_id, extra)
-        if replayed:
-            extra["idempotent-replayed"] = "true"
-        status = 200 if replayed else route.status
-        return Response(status, msgspec.json.encode(answer), headers=extra)
 
-    handle.__name__ = route.procedure
+    handle.__name__ = route.name
     handle.__doc__ = route.body.__doc__
     handle.route = route  # type: ignore[attr-defined]
     return handle
 
 
 async def _answer(
-    route: Route, runtime: Runtime, request: Request, headers: dict[str, str], request_id: str
-) -> tuple[Answer, bool]:
+    route: Route,
+    runtime: Runtime,
+    request: Request,
+    headers: dict[str, str],
+    request_id: str,
+    extra: dict[str, str],
+) -> Response:
     if request.scope["method"] != "POST":
         raise refusal.method_not_allowed(("POST", "OPTIONS"))
     caller = await runtime.verifier.verify(headers)
@@ -117,34 +89,54 @@ async def _answer(
     body = decode(route.decoder, await read_body(request, headers))
     if route.key is not None:
         _settle_key(route.key, body, headers.get("idempotency-key"))
-    arguments = _arguments(caller, body)
-    if route.key is not None:
+    arguments = _arguments(route, caller, body)
+    if route.writes:
         arguments["request_id"] = request_id
+    if route.address:
+        address = client_address(request.scope, runtime.settings)
+        if address is not None:
+            arguments["ip_address"] = address
     if route.prepare is not None:
         arguments.update(route.prepare(runtime, caller, body))
     try:
-        answer = dict(await runtime.database.call(route.procedure, arguments))
+        answer = _accepted(await runtime.database.call(route.procedure, arguments))
     except Refusal as refused:
         raise _with_path(refused, body) from None
     replayed = answer.pop("replayed", False) is True
+    limit = answer.pop("rate_limit", None)
     if route.finish is not None:
         answer = route.finish(runtime, caller, body, answer)
     if route.log is not None and not replayed:
         for event, fields in route.log(caller, body, answer):
             logs.log(event, **fields)
-    return answer, replayed
+    if limit is not None:
+        extra.update(RateLimit.of_answer(limit).headers)
+    if replayed:
+        extra["idempotent-replayed"] = "true"
+    status = 200 if replayed else route.status
+    return Response(status, msgspec.json.encode(answer), headers=extra)
 
 
-def _arguments(caller: Caller, body: Body) -> dict[str, Any]:
+def _arguments(route: Route, caller: Caller, body: Body) -> dict[str, Any]:
     """The user always comes from the verified token, never from the body."""
     arguments: dict[str, Any] = {}
-    if caller.user_id is not None:
+    if not USERS.isdisjoint(route.callers):
         arguments["user_id"] = caller.user_id
     for name in body.__struct_fields__:
         value = getattr(body, name)
-        if value is not None:
+        if value is not None and name not in route.consumed:
             arguments[name] = value
     return arguments
+
+
+def _accepted(answer: Answer) -> Answer:
+    """The answer, unless it is a refusal that the database has to remember.
+
+    To raise it there would take back what was written down about it.
+    """
+    if "refusal" in answer:
+        raise Refusal.from_entry(answer["refusal"])
+    return dict(answer)
 
 
 def _settle_key(name: str, body: Body, header: str | None) -> None:
@@ -160,7 +152,12 @@ def _settle_key(name: str, body: Body, header: str | None) -> None:
 
 
 def _with_path(refused: Refusal, body: Body) -> Refusal:
-    """A procedure begins its detail with the argument at fault; in the body that is a path."""
+    """A procedure begins its detail with the argument at fault; in the body that is a path.
+
+    Where there were too many requests it begins with the policy, which is nothing of the body's.
+    """
+    if refused.status == 429:
+        return refused
     argument, colon, _ = (refused.detail or "").partition(": ")
     if colon and argument in body.__struct_fields__:
         refused.path = f"$.{argument}"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from tallybook import __version__
-from tallybook.endpoint import Route
+from tallybook.route import SERVICE, Route
 
 _SECURITY: Final[dict[str, Any]] = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -23,7 +23,7 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     )
     paths: dict[str, Any] = {}
     for route, reference in zip(routes, references, strict=True):
-        for path in (f"/functions/v1/{route.slug}", *route.paths):
+        for path in (route.path, *route.paths):
             paths[path] = {"post": _operation(route, path, reference)}
     return {
         "openapi": "3.1.0",
@@ -36,13 +36,12 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
 def _operation(route: Route, path: str, reference: dict[str, Any]) -> dict[str, Any]:
     answers = {str(route.status): "Done"}
     if route.key is not None:
-        answers["200"] = "Done before: the first answer again, with Idempotent-Replayed"
+        before = "Done before: the first answer again, with Idempotent-Replayed"
+        answers["200"] = before if route.status != 200 else f"Done. {before}"
     return {
-        "operationId": route.procedure
-        if path.endswith(route.slug)
-        else path.strip("/").replace("/", "_"),
+        "operationId": route.name if path == route.path else path.strip("/").replace("/", "_"),
         "summary": route.body.__doc__,
-        "security": [{"bearer": []}],
+        "security": [{"bearer": []}, *([{"apikey": []}] if SERVICE & route.callers else [])],
         "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}},
         "responses": {
             **{status: {"description": words} for status, words in answers.items()},

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
+
+from tallybook.rate_limit import RateLimit
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -13,6 +15,7 @@ _RETRYABLE_STATUSES: Final = frozenset({408, 425, 429, 502, 503, 504})
 # A status that HTTP ties to a header always carries it, whoever refused: Python or the database.
 _STATUS_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
     401: {"WWW-Authenticate": "Bearer"},
+    429: {"Retry-After": "1"},
     503: {"Retry-After": "1"},
 }
 
@@ -45,7 +48,7 @@ class Refusal(Exception):
         self.hint = hint
         self.path = path
         self.headers: Mapping[str, str] = MappingProxyType(
-            {**_STATUS_HEADERS.get(status, {}), **(headers or {})}
+            {**_STATUS_HEADERS.get(status, {}), **_limit_headers(status, detail), **(headers or {})}
         )
 
     def __str__(self) -> str:
@@ -78,6 +81,11 @@ class Refusal(Exception):
         }
 
     @classmethod
+    def from_entry(cls, entry: Mapping[str, Any]) -> Self:
+        """The refusal that the database returned as data: `{code, status, detail, hint}`."""
+        return cls(entry["code"], entry["status"], entry["detail"], hint=entry["hint"])
+
+    @classmethod
     def from_sqlstate(
         cls,
         sqlstate: str | None,
@@ -96,6 +104,12 @@ class Refusal(Exception):
         if not (digits.isascii() and digits.isdecimal()) or digits[0] not in "45":
             return None
         return cls(message, int(digits), detail or None, hint=hint or None)
+
+
+def _limit_headers(status: int, detail: str | None) -> dict[str, str]:
+    """When to come back, from the words of a 429: whoever raised it, over whichever transport."""
+    limit = RateLimit.of_refusal(detail) if status == 429 else None
+    return {} if limit is None else {"Retry-After": str(limit.reset_seconds), **limit.headers}
 
 
 def invalid_body(detail: str | None = None, path: str | None = None) -> Refusal:

@@ -11,22 +11,24 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from tallybook import __version__, metrics, refusal
-from tallybook.endpoint import Route, preface, problem
+from tallybook.endpoint import preface, problem
 from tallybook.http import AsgiRequest, Handler, Receive, Response, Scope, Send, headers_of
 from tallybook.openapi import describe
 from tallybook.refusal import Refusal
+from tallybook.route import Route
 from tallybook.runtime import SCOPE_KEY, Runtime
-
-FUNCTIONS_PATH: Final = "/functions/v1/"
 
 
 def find_functions(root: Path) -> Iterator[Handler]:
-    """The handlers of `root`/functions/*/main.py, in the order of their names."""
+    """The handlers of `root`/functions/*/main.py, in the order of the folders' names.
+
+    A folder may hold several: functions/coupons/main.py has `verify`, served as coupons/verify.
+    """
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     for main in sorted(root.glob("functions/*/main.py")):
@@ -35,7 +37,7 @@ def find_functions(root: Path) -> Iterator[Handler]:
 
 
 class Application:
-    """Serves functions at /functions/v1/<slug> and at their other paths."""
+    """Serves every function at all of its paths."""
 
     def __init__(self, runtime: Runtime, root: Path) -> None:
         self.runtime = runtime
@@ -44,7 +46,7 @@ class Application:
         for handler in find_functions(root):
             route: Route = handler.route  # type: ignore[attr-defined]
             found.append(route)
-            for path in (FUNCTIONS_PATH + route.slug, *route.paths):
+            for path in (route.path, *route.paths):
                 self.routes[path] = handler
         self._openapi = msgspec.json.encode(describe(found))
 

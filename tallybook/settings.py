@@ -163,6 +163,17 @@ class Settings:
         must_be="production or development",
         default="production",
     )
+    client_address: str | None = _variable(
+        "TALLYBOOK_CLIENT_ADDRESS",
+        parse=variables.header_name,
+        must_be="peer, or the header that your proxy writes the client's address into",
+    )
+    trusted_hops: int = _variable(
+        "TALLYBOOK_TRUSTED_HOPS",
+        parse=variables.integer(1, 10),
+        must_be="how many of your proxies add to that header, 1 to 10",
+        default=1,
+    )
     cors_origins: tuple[str, ...] = _variable(
         "TALLYBOOK_CORS_ORIGINS",
         parse=variables.origins,
@@ -225,6 +236,8 @@ class Settings:
             )
         if self.jwt_issuer:
             self.require("SUPABASE_JWKS|SUPABASE_JWKS_URL|SUPABASE_JWT_SECRET|SUPABASE_URL")
+        if self.trusted_hops > 1:
+            self.require("TALLYBOOK_CLIENT_ADDRESS")
         if self.coupon_secrets_previous:
             self.require("COUPON_SECRET")
         for feature in (

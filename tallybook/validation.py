@@ -12,9 +12,15 @@ INSIGHT_FIELDS = ("user_id", "insight_type", "severity", "score")
 
 
 def what_was_decided(answer: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One line an event, and one an insight, from the answer of validate_points_events."""
+    """One line an event, and one an insight, from the answer of validate_points_events.
+
+    An event that could not be decided, and so waits for a person, is a warning.
+    """
     for event in answer["events"]:
-        yield POINTS_EVENT_VALIDATED, {name: event[name] for name in EVENT_FIELDS}
+        fields = {name: event[name] for name in EVENT_FIELDS}
+        if event["validation_status"] == "flagged":
+            fields["level"] = "warning"
+        yield POINTS_EVENT_VALIDATED, fields
     for insight in answer["insights"]:
         fields = {name: insight[name] for name in INSIGHT_FIELDS}
         yield POINTS_FRAUD_DETECTED, {"level": "warning", **fields}

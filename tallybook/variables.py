@@ -97,6 +97,11 @@ def one_of(*words: str) -> Parser:
     return parse
 
 
+def header_name(value: str) -> str:
+    """The name of an HTTP header, in lower case."""
+    return _when(re.fullmatch(r"[a-z0-9-]+", value.lower()) is not None, value.lower())
+
+
 def long_secret(value: str) -> str:
     """A secret of 32 characters or more."""
     return _when(len(value) >= SECRET_LENGTH_MIN, value)

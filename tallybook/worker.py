@@ -12,7 +12,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import psycopg
 
@@ -36,10 +36,26 @@ RETRIES_SECONDS: Final = (0.1, 0.3, 1.0, 3.0, 10.0)
 UPKEEP_SECONDS: Final = 60.0
 UPKEEP_CALLS_MAX: Final = 20
 
-VERDICTS: Final = ("validated", "pending_review", "rejected")
 
-# Procedure, what it takes at most at a time, and the member of its answer that counts.
-UPKEEP: Final = (("expire_holds", 1_000, "expired"), ("cleanup_expired_nonces", 10_000, "removed"))
+class Upkeep(NamedTuple):
+    """A procedure, how much it takes at a time, and the members of its answer that count."""
+
+    procedure: str
+    limit: int
+    counting: tuple[str, ...]
+
+
+UPKEEP: Final = (
+    Upkeep("expire_holds", 1_000, ("expired",)),
+    Upkeep("cleanup_expired_nonces", 10_000, ("removed",)),
+    Upkeep("forget_sealed_codes", 10_000, ("forgotten",)),
+    Upkeep("mark_expired_coupons", 1_000, ("expired", "released")),
+    Upkeep("expire_points", 1_000, ("expired",)),
+    Upkeep("cleanup_expired_attestations", 10_000, ("removed",)),
+    Upkeep("cleanup_coupon_attempts", 10_000, ("removed",)),
+)
+
+VERDICTS: Final = ("validated", "pending_review", "rejected", "flagged")
 
 
 class Worker:
@@ -75,7 +91,7 @@ class Worker:
                 except Exception as error:
                     seconds = RETRIES_SECONDS[min(failures, len(RETRIES_SECONDS) - 1)]
                     failures += 1
-                    self._report(error, seconds)
+                    self._report(error, "worker", seconds)
                     await self._pause(seconds)
                 else:
                     if failures:
@@ -89,7 +105,9 @@ class Worker:
         """Decide everything that is pending now, and keep house once. Raises Refusal."""
         while not self._stopping.is_set() and await self._validate_set():
             pass
-        await self._keep_house()
+        failures = await self._keep_house()
+        if failures:
+            raise failures[0]
 
     def stop(self) -> None:
         """Finish the set that is under way, then come to an end."""
@@ -105,7 +123,7 @@ class Worker:
     async def _round(self) -> None:
         """Look for work. Only who has said that it is asleep, and has looked since, sleeps."""
         if time.monotonic() >= self._upkeep_at:
-            # Set first: upkeep that fails is tried again when it is due, and holds nothing up.
+            # What fails is tried again when it is due, and holds nothing up.
             self._upkeep_at = time.monotonic() + self._upkeep_seconds
             await self._keep_house()
             await self._doorbell.sweep()
@@ -131,20 +149,33 @@ class Worker:
             raise
         for event, fields in what_was_decided(answer):
             logs.log(event, **fields)
-        counts = {verdict: answer[verdict] for verdict in VERDICTS}
+        counts = {verdict: answer.get(verdict, 0) for verdict in VERDICTS}
         self.decided.update(counts)
         self._set_size = min(self._set_size_max, self._set_size * 2)
         return sum(counts.values())
 
-    async def _keep_house(self) -> None:
-        """Give back expired holds and forget old nonces, a bounded amount at a time."""
-        for procedure, limit, counted in UPKEEP:
-            for _ in range(UPKEEP_CALLS_MAX):
-                answer = await self._database.call(procedure, {"limit": limit})
-                if answer[counted]:
-                    logs.log("worker.upkeep", procedure=procedure, count=answer[counted])
-                if answer[counted] < limit or self._stopping.is_set():
-                    break
+    async def _keep_house(self) -> list[Exception]:
+        """Do all that is due, each as far as it goes; what failed, which is reported already."""
+        failures: list[Exception] = []
+        for upkeep in UPKEEP:
+            try:
+                await self._keep(upkeep)
+            except Exception as error:
+                failures.append(error)
+                self._report(error, upkeep.procedure, self._upkeep_seconds)
+        return failures
+
+    async def _keep(self, upkeep: Upkeep) -> None:
+        """Call one procedure until nothing is left to do, or it has had its share of the time."""
+        for _ in range(UPKEEP_CALLS_MAX):
+            if self._stopping.is_set():
+                return
+            answer = await self._database.call(upkeep.procedure, {"limit": upkeep.limit})
+            counts = {name: answer[name] for name in upkeep.counting}
+            if any(counts.values()):
+                logs.log("worker.upkeep", procedure=upkeep.procedure, **counts)
+            if max(counts.values()) < upkeep.limit:
+                return
 
     async def _sleep(self) -> None:
         """Wait for a ring, the end of this sleep, or `stop`."""
@@ -166,12 +197,13 @@ class Worker:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    def _report(self, error: Exception, seconds: float) -> None:
+    def _report(self, error: Exception, operation: str, seconds: float) -> None:
         away = isinstance(error, psycopg.OperationalError | TimeoutError | OSError)
         if away or (isinstance(error, Refusal) and error.retryable):
             logs.log(
                 "worker.database_lost",
                 "warning",
+                operation=operation,
                 error=type(error).__name__,
                 detail=str(error),
                 retry_seconds=seconds,
@@ -180,7 +212,7 @@ class Worker:
             logs.log(
                 logs.POINTS_ERROR,
                 "error",
-                operation="worker",
+                operation=operation,
                 error_message=str(error),
                 stack_trace=traceback.format_exc(),
             )

@@ -1,7 +1,8 @@
 """points-balance: what the caller has, for apps that do not read tables through PostgREST."""
 
 from tallybook.body import Body
-from tallybook.endpoint import Route, endpoint
+from tallybook.endpoint import endpoint
+from tallybook.route import Route
 
 
 class PointsBalance(Body):

@@ -7,9 +7,10 @@ from uuid import UUID
 from tallybook.body import Body, Key
 from tallybook.caller import Caller
 from tallybook.coupon_code import new_code, redemption_context
-from tallybook.endpoint import Route, endpoint
+from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
 from tallybook.logs import POINTS_COUPON_REDEEMED
+from tallybook.route import Route
 from tallybook.runtime import Runtime
 
 

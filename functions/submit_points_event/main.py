@@ -4,8 +4,9 @@ from typing import Any
 from uuid import UUID
 
 from tallybook.body import Body, Key, Name, Time
-from tallybook.endpoint import Route, endpoint
+from tallybook.endpoint import endpoint
 from tallybook.logs import POINTS_EVENT_SUBMITTED
+from tallybook.route import Route
 
 
 class SubmitPointsEvent(Body):
@@ -14,6 +15,7 @@ class SubmitPointsEvent(Body):
     event_type: Name
     event_time: Time
     nonce: Key | None = None
+    proof_type: Name | None = None
     related_entity_type: Name | None = None
     related_entity_id: UUID | None = None
     proof_payload: dict[str, Any] | None = None
@@ -29,6 +31,7 @@ submit_points_event = endpoint(
         body=SubmitPointsEvent,
         status=202,
         key="nonce",
+        address=True,
         log=lambda caller, body, answer: [
             (
                 POINTS_EVENT_SUBMITTED,

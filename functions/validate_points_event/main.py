@@ -1,9 +1,13 @@
-"""validate-points-event: decide one pending event, or with `{}` a batch of the oldest."""
+"""validate-points-event: decide one pending event, or with `{}` a batch of the oldest.
+
+For programs and administrators; whether a user is one, the procedure knows.
+"""
 
 from uuid import UUID
 
 from tallybook.body import Body
-from tallybook.endpoint import SERVICE, Route, endpoint
+from tallybook.endpoint import endpoint
+from tallybook.route import SERVICE, USERS, Route
 from tallybook.validation import what_was_decided
 
 
@@ -18,7 +22,7 @@ validate_points_event = endpoint(
         slug="validate-points-event",
         procedure="validate_points_events",
         body=ValidatePointsEvent,
-        callers=SERVICE,
+        callers=USERS | SERVICE,
         log=lambda _caller, _body, answer: what_was_decided(answer),
     )
 )

@@ -44,7 +44,6 @@ with entry (code, status, title, hint) as (
     ('coupon_not_valid',      404, 'This code is not valid', 'Check the code for a typing error.'),
     ('coupon_not_found',      404, 'There is no such coupon', null),
     ('coupon_used',           409, 'This coupon was used already', null),
-    ('coupon_expired',        409, 'This coupon has expired', null),
     ('coupon_revoked',        409, 'This coupon was revoked', null),
     ('coupon_held',           409, 'This coupon is held for another purchase', 'Try again later.'),
     ('coupon_not_held',       409, 'This coupon is not held under this key', null),

@@ -284,7 +284,6 @@ with entry (code, status, title, hint) as (
     ('coupon_not_valid',      404, 'This code is not valid', 'Check the code for a typing error.'),
     ('coupon_not_found',      404, 'There is no such coupon', null),
     ('coupon_used',           409, 'This coupon was used already', null),
-    ('coupon_expired',        409, 'This coupon has expired', null),
     ('coupon_revoked',        409, 'This coupon was revoked', null),
     ('coupon_held',           409, 'This coupon is held for another purchase', 'Try again later.'),
     ('coupon_not_held',       409, 'This coupon is not held under this key', null),
@@ -1294,6 +1293,7 @@ create table public.used_nonces (
 );
 
 create index used_nonces_to_expire on public.used_nonces (expires_at);
+create index used_nonces_sealed on public.used_nonces (created_at) where sealed is not null;
 
 -- What a client says happened, as the corridor hands it on: the arguments of submit_points_event.
 create type internal.points_event_request as (
@@ -2475,10 +2475,29 @@ create table public.coupon_templates (
   expires_after_days       int  not null default 30 check (expires_after_days > 0),
   is_active                boolean not null default true,
   max_redemptions_per_user int  default 1 check (max_redemptions_per_user > 0),  -- null: as often as there are points
+  max_redemptions          int check (max_redemptions > 0),    -- how many there are for everybody; null: no end
+  budget_points            bigint check (budget_points > 0),   -- what all its coupons together may cost; null: no end
+  valid_from               timestamptz,                        -- it is on offer from here on; null: always
+  valid_until              timestamptz,                        -- and until before this; null: for ever
   metadata                 jsonb not null default '{}',
   created_at               timestamptz not null default internal.clock(),
-  updated_at               timestamptz not null default internal.clock()
+  updated_at               timestamptz not null default internal.clock(),
+  constraint an_offer_begins_before_it_ends check (valid_from < valid_until)
 );
+
+create trigger coupon_templates_are_audited
+after insert or update or delete on public.coupon_templates
+for each row execute function internal.audit_change('template_id');
+
+-- How much of a template is sold. There is a row for what has, or ever had, a limit or a budget, and only such a template
+-- is locked when it is sold: whoever buys one waits for the others who do. A refunded coupon was never sold.
+create table public.coupon_stock (
+  template_id   uuid primary key,
+  issued        bigint not null default 0 check (issued >= 0),   -- coupons
+  points        bigint not null default 0 check (points >= 0),   -- what they cost
+  issued_before bigint not null default 0,  -- what was sold when the limit was last set: a lower limit does not condemn it
+  points_before bigint not null default 0
+) with (fillfactor = 50);
 
 create table public.coupons (
   coupon_id              uuid primary key default internal.uuidv7(),
@@ -2494,19 +2513,32 @@ create table public.coupons (
   points_event_id        uuid not null,  -- the redeem_coupon event that paid for it
   points_remaining       bigint,  -- what was left then, for a replay to answer as the first time
   expires_at             timestamptz not null,
+  held_until             timestamptz,  -- from then on a hold counts as none, whatever the status says
+  held_by                text,         -- who holds it, or was the last to: a user's id, or 'service'
+  hold_key               text,         -- and under which key
   redeemed_at            timestamptz,
-  redeemed_by            text,
+  redeemed_by            text,         -- a user's id, or 'service'
+  redemption_key         text,         -- whoever consumed it gets the first answer again under this key
   redemption_proof       jsonb,
+  redemption_terms       jsonb,        -- what it was worth when it was used, as that answer said
+  revoked_at             timestamptz,
+  revoked_by             text,
+  revocation_reason      text,
+  request_id             text,         -- of the request that moved its state last
   single_use             boolean not null default true,
   refunded_at            timestamptz,
   refund_points_event_id uuid,
   metadata               jsonb not null default '{}',
   created_at             timestamptz not null default internal.clock(),
-  updated_at             timestamptz not null default internal.clock()
+  updated_at             timestamptz not null default internal.clock(),
+  constraint a_hold_has_a_holder_and_an_end
+    check ((status = 'held') = (held_until is not null) and (status <> 'held' or num_nulls(held_by, hold_key) = 0))
 );
 
 create index coupons_of_user on public.coupons (issued_to, template_id);
 create index coupons_issued on public.coupons using brin (issued_at);
+create index coupons_to_expire on public.coupons (expires_at) where status in ('issued', 'held');
+create index coupons_held on public.coupons (held_until) where status = 'held';
 
 -- A coupon keeps what it was sold as, whoever writes; only its state moves.
 create trigger coupons_keep_their_facts
@@ -2533,9 +2565,301 @@ create type internal.coupon_request as (
   request_id      text
 );
 
+-- Who works at a partner's till: they may verify and consume the coupons of that partner's templates.
+create table public.partner_members (
+  partner_id text not null,
+  user_id    uuid not null,
+  created_at timestamptz not null default internal.clock(),
+  primary key (user_id, partner_id)
+);
+
+create trigger partner_members_are_audited
+after insert or update or delete on public.partner_members
+for each row execute function internal.audit_change('partner_id');
+
+-- How many wrong codes one user, one device and one address may show in a time.
+create table public.coupon_throttles (
+  scope          text primary key check (scope in ('user', 'device', 'address')),
+  failures_max   int  not null check (failures_max > 0),
+  window_seconds int  not null check (window_seconds > 0)
+);
+
+insert into public.coupon_throttles (scope, failures_max, window_seconds)
+values ('user', 10, 900), ('device', 20, 900), ('address', 50, 900);
+
+create trigger coupon_throttles_are_audited
+after insert or update or delete on public.coupon_throttles
+for each row execute function internal.audit_change('scope');
+
+-- The wrong codes that each has shown since its window began.
+create table public.coupon_attempts (
+  scope             text not null,
+  subject           text not null,
+  window_started_at timestamptz not null,
+  failures          int  not null check (failures > 0),
+  primary key (scope, subject)
+) with (fillfactor = 80);
+
+create index coupon_attempts_to_forget on public.coupon_attempts (window_started_at);
+
+-- A coupon as it lies before whoever shows its code.
+create type internal.shown_coupon as (
+  coupon_id         uuid,
+  status            text,     -- as of now: a hold that has lapsed is none, and what is past its time has expired
+  standing          text,     -- 'owner' | 'partner' | 'stranger'; an owner is never anything else
+  caller            text,     -- how the caller is written down
+  held_by           text,
+  hold_key          text,
+  held_until        timestamptz,
+  redeemed_at       timestamptz,
+  redeemed_by       text,
+  redemption_key    text,
+  redemption_terms  jsonb,
+  template_name     text,
+  coupon_value_type text,
+  coupon_value      text,
+  partner_name      text,
+  expires_at        timestamptz
+);
+
+-- sql/30_coupons/apply_coupon_refund.sql
+
+-- What a refund does to its coupon, however it comes: a procedure's, or the row that an operator's runbook inserts. The
+-- points go back when the event is posted; here the coupon is ended, bears the event that gave them back, and was never
+-- sold. The coupon's lock lets one refund in, and the next finds it there.
+--
+-- Locks:   the coupon, then its template's stock.
+-- Refuses: coupon_not_found, coupon_refunded, coupon_used, invalid_points, invalid_transition.
+
+create or replace function internal.apply_coupon_refund()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_coupon public.coupons;
+  v_ended text;  -- what becomes of a coupon that could still be used
+begin
+  select c.* into v_coupon
+    from public.coupons as c
+   where c.coupon_id = new.related_entity_id and c.issued_to = new.user_id and new.related_entity_type = 'coupon'
+     for update;
+  if v_coupon.coupon_id is null then
+    perform internal.refuse('coupon_not_found', format('related_entity_id: %s is no coupon of %s', new.related_entity_id, new.user_id));
+  elsif v_coupon.refunded_at is not null then
+    perform internal.refuse('coupon_refunded', format('coupon_id: %s, by event %s', v_coupon.coupon_id, v_coupon.refund_points_event_id));
+  elsif v_coupon.status = 'redeemed' then
+    perform internal.refuse('coupon_used', format('coupon_id: %s, at %s', v_coupon.coupon_id, v_coupon.redeemed_at));
+  elsif new.points_delta <> v_coupon.issued_points_cost then
+    perform internal.refuse('invalid_points', format('points_delta: %s, but the coupon cost %s', new.points_delta, v_coupon.issued_points_cost));
+  elsif new.validation_status <> 'validated' then
+    perform internal.refuse('invalid_transition', format('validation_status: a refund begins as validated, not as %s', new.validation_status));
+  end if;
+
+  if v_coupon.status in ('issued', 'held') then
+    v_ended := case when v_coupon.expires_at <= v_now then 'expired' else 'revoked' end;
+  end if;
+  update public.coupons as c
+     set status = coalesce(v_ended, c.status), refunded_at = v_now, refund_points_event_id = new.id, updated_at = v_now,
+         request_id = coalesce(new.request_id, c.request_id),
+         revoked_by = case when v_ended = 'revoked' then coalesce(new.validated_by, session_user) else c.revoked_by end,
+         revocation_reason = case when v_ended = 'revoked' then new.validation_notes else c.revocation_reason end
+   where c.coupon_id = v_coupon.coupon_id;
+
+  update public.coupon_stock as s
+     set issued = s.issued - 1, points = s.points - v_coupon.issued_points_cost
+   where s.template_id = v_coupon.template_id;
+
+  perform internal.audit(
+    coalesce(new.validated_by, session_user), 'coupon.refunded', 'coupon', v_coupon.coupon_id::text, new.validation_notes,
+    jsonb_build_object('status', v_coupon.status, 'refunded_at', null),
+    jsonb_build_object('status', coalesce(v_ended, v_coupon.status), 'refunded_at', v_now, 'points_event_id', new.id, 'points', new.points_delta),
+    new.request_id);
+  return null;
+end
+$$;
+
+-- After the insert, so that a row that does not come in refunds nothing.
+create or replace trigger coupon_refunds_are_applied
+after insert on public.points_events
+for each row
+when (new.event_type = 'coupon_refund')
+execute function internal.apply_coupon_refund();
+
+-- sql/30_coupons/cleanup_coupon_attempts.sql
+
+-- Removes the counts of wrong codes whose time is over, oldest first, at most p_limit of them; returns {"removed": n}.
+--
+-- Replay:  a count that is gone is not there; a second run finds others or none.
+-- Locks:   the counts, skipping those that are taken: several workers share the work.
+-- Refuses: nothing.
+
+create or replace function public.cleanup_coupon_attempts(p_limit int default 10000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  v_over timestamptz := internal.clock() - make_interval(secs => coalesce((select max(t.window_seconds) from public.coupon_throttles as t), 0));
+  v_removed int;
+begin
+  with due as materialized (
+    select a.scope, a.subject
+      from public.coupon_attempts as a
+     where a.window_started_at <= v_over
+     order by a.window_started_at
+     limit p_limit
+       for update skip locked
+  )
+  delete from public.coupon_attempts as a
+   using due as d
+   where a.scope = d.scope and a.subject = d.subject;
+  get diagnostics v_removed = row_count;
+  return jsonb_build_object('removed', v_removed);
+end
+$$;
+
+-- sql/30_coupons/consume_coupon.sql
+
+-- Uses a coupon up, for whoever shows its code at its partner's till: a member of the partner, or the service.
+-- p_code_hashes: the code under every key there is. p_user_id null is the service, a partner's own backend.
+--
+-- Replay:  the same caller under the same key gets the first answer again, with "replayed".
+-- Locks:   nobody else shows a code from the same user, device or address meanwhile; then the coupon.
+-- Refuses: rate_limited, forbidden (its owner), coupon_held (by the same caller under another key), coupon_not_valid. The first and the
+--          last are returned as {"refusal": …}, because they are remembered.
+
+create or replace function public.consume_coupon(
+  p_user_id          uuid,
+  p_code_hashes      text[],
+  p_idempotency_key  text,
+  p_redemption_proof jsonb default null,
+  p_ip_address       inet default null,
+  p_device_id        text default null,
+  p_request_id       text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
+  v_coupon internal.shown_coupon;
+  v_replayed boolean;
+begin
+  if v_refusal is not null then
+    return jsonb_build_object('refusal', v_refusal);
+  end if;
+
+  v_coupon := internal.show_coupon(p_user_id, p_code_hashes, true);
+  v_replayed := v_coupon.status = 'redeemed' and v_coupon.redeemed_by = v_coupon.caller and v_coupon.redemption_key = p_idempotency_key;
+  if v_coupon.standing = 'owner' then
+    perform internal.refuse('forbidden', 'A coupon is consumed at its partner''s till.');
+  elsif v_coupon.standing = 'partner' and v_coupon.status = 'held' and v_coupon.held_by = v_coupon.caller
+        and v_coupon.hold_key is distinct from p_idempotency_key then
+    perform internal.refuse('coupon_held', format('idempotency_key: it is held until %s under another one', v_coupon.held_until));
+  elsif v_coupon.standing = 'partner' and (v_coupon.status = 'issued' or v_coupon.status = 'held' and v_coupon.held_by = v_coupon.caller) then
+    v_coupon.redeemed_at := v_now;
+    v_coupon.redeemed_by := v_coupon.caller;
+    v_coupon.redemption_terms := jsonb_build_object(
+      'template_name', v_coupon.template_name, 'coupon_value_type', v_coupon.coupon_value_type, 'coupon_value', v_coupon.coupon_value);
+    update public.coupons as c
+       set status = 'redeemed', redeemed_at = v_now, redeemed_by = v_coupon.caller, redemption_key = p_idempotency_key,
+           redemption_proof = p_redemption_proof, redemption_terms = v_coupon.redemption_terms,
+           request_id = p_request_id, updated_at = v_now
+     where c.coupon_id = v_coupon.coupon_id;
+  elsif v_coupon.standing is distinct from 'partner' or v_replayed is not true then
+    return internal.coupon_code_failed(p_user_id, p_ip_address, p_device_id);
+  end if;
+
+  return jsonb_build_object(
+    'coupon_id', v_coupon.coupon_id, 'status', 'redeemed', 'redeemed_at', v_coupon.redeemed_at, 'redeemed_by', v_coupon.redeemed_by)
+    || v_coupon.redemption_terms || jsonb_build_object('replayed', v_replayed);
+end
+$$;
+
+-- sql/30_coupons/count_coupon_stock.sql
+
+-- Begins to count what is sold of a template when it gets its first limit or budget, and remembers what was sold whenever
+-- one of them changes. From then on whoever sells or refunds keeps the count.
+--
+-- Sales read the limit under the lock of the count's row, so a change of the limit waits for those that are under way. Where
+-- there is no row yet, it is the table's lock that every sale takes which waits for them, and holds up the next ones for
+-- as long as the coupons are counted and the transaction lasts.
+
+create or replace function internal.count_coupon_stock()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if exists (select from public.coupon_stock as s where s.template_id = new.template_id) then
+    update public.coupon_stock as s
+       set issued_before = s.issued, points_before = s.points
+     where s.template_id = new.template_id;
+  elsif tg_op = 'INSERT' then
+    insert into public.coupon_stock (template_id) values (new.template_id);
+  else
+    lock table public.coupon_stock in exclusive mode;
+    insert into public.coupon_stock (template_id, issued, points, issued_before, points_before)
+    select new.template_id, n.issued, n.points, n.issued, n.points
+      from (select count(*) as issued, coalesce(sum(c.issued_points_cost), 0) as points
+              from public.coupons as c
+             where c.template_id = new.template_id and c.refunded_at is null) as n;
+  end if;
+  return null;
+end
+$$;
+
+create or replace trigger coupon_templates_are_counted
+after insert or update of max_redemptions, budget_points on public.coupon_templates
+for each row
+when (new.max_redemptions is not null or new.budget_points is not null)
+execute function internal.count_coupon_stock();
+
+-- sql/30_coupons/coupon_code_failed.sql
+
+-- Counts a wrong code on whoever showed it, and is the answer to it: the same for a code that never was, one that was used,
+-- expired, revoked or is held by another, and one of another partner.
+--
+-- Locks:   the counts, under the advisory locks of internal.throttle_coupon_codes.
+-- Refuses: coupon_not_valid, as data: a refusal that is raised would take the count back with it.
+
+create or replace function internal.coupon_code_failed(p_user_id uuid, p_ip_address inet, p_device_id text)
+returns jsonb
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := internal.clock();
+begin
+  insert into public.coupon_attempts as a (scope, subject, window_started_at, failures)
+  select g.scope, g.subject, v_now, 1
+    from internal.coupon_guessers(p_user_id, p_ip_address, p_device_id) as g
+    join public.coupon_throttles as t on t.scope = g.scope
+   order by g.scope
+  on conflict (scope, subject) do update
+     set (window_started_at, failures) = (
+         select case when w.is_over then excluded.window_started_at else a.window_started_at end,
+                case when w.is_over then 1 else a.failures + 1 end
+           from (select a.window_started_at + make_interval(secs => t.window_seconds) <= v_now as is_over
+                   from public.coupon_throttles as t
+                  where t.scope = a.scope) as w);
+
+  return jsonb_build_object('refusal', internal.refusal('coupon_not_valid'));
+end
+$$;
+
 -- sql/30_coupons/coupon_discrepancies.sql
 
--- Where coupons break their limits or lack their payment: the coupons' own part of ledger.discrepancies.
+-- Where coupons break their limits, lack their payment or their refund, or are counted wrongly: the coupons' own part of
+-- ledger.discrepancies.
 
 create or replace view internal.coupon_discrepancies
 with (security_invoker = true)
@@ -2545,12 +2869,33 @@ select 'I6' as invariant, null::uuid as book_id, 'code hash ' || c.code_hash as 
  group by c.code_hash
 having count(*) > 1
 union all
--- A limit that is lowered does not condemn what was sold before.
+-- A limit that is lowered does not condemn what was sold before. A refunded coupon was never sold.
 select 'I6', c.issued_to, 'coupons of template ' || c.template_id, 'at most ' || t.max_redemptions_per_user, count(*)::text
   from public.coupons as c
   join public.coupon_templates as t on t.template_id = c.template_id
+ where c.refunded_at is null
  group by c.issued_to, c.template_id, t.max_redemptions_per_user, t.updated_at
 having count(*) > t.max_redemptions_per_user and max(c.issued_at) > t.updated_at
+union all
+select 'I6', null, 'stock of template ' || coalesce(s.template_id, t.template_id),
+       format('%s coupons for %s points', coalesce(n.issued, 0), coalesce(n.points, 0)),
+       case when s.template_id is null then 'not counted' else format('%s coupons for %s points', s.issued, s.points) end
+  from public.coupon_stock as s
+  full join (select x.template_id from public.coupon_templates as x
+              where x.max_redemptions is not null or x.budget_points is not null) as t on t.template_id = s.template_id
+  left join (select c.template_id, count(*) as issued, sum(c.issued_points_cost) as points
+               from public.coupons as c
+              where c.refunded_at is null
+              group by c.template_id) as n on n.template_id = coalesce(s.template_id, t.template_id)
+ where (s.issued, s.points) is distinct from (coalesce(n.issued, 0), coalesce(n.points, 0))
+union all
+select 'I6', null, 'stock of template ' || t.template_id,
+       concat_ws(', ', 'at most ' || t.max_redemptions || ' coupons', 'for ' || t.budget_points || ' points'),
+       format('%s coupons for %s points', s.issued, s.points)
+  from public.coupon_stock as s
+  join public.coupon_templates as t on t.template_id = s.template_id
+ where s.issued > greatest(t.max_redemptions, s.issued_before) and t.max_redemptions is not null
+    or s.points > greatest(t.budget_points, s.points_before) and t.budget_points is not null
 union all
 -- A coupon belongs to whoever paid for it, and what was paid is its price.
 select 'I1', c.issued_to, 'coupon ' || c.coupon_id, (-c.issued_points_cost)::text, coalesce(e.points_delta::text, 'no event')
@@ -2561,15 +2906,262 @@ union all
 select 'I2', e.user_id, 'redemption ' || e.id, 'a coupon', 'no coupon'
   from public.points_events as e
   left join public.coupons as c on c.coupon_id = e.related_entity_id and c.points_event_id = e.id
- where e.event_type = 'redeem_coupon' and c.coupon_id is null;
+ where e.event_type = 'redeem_coupon' and c.coupon_id is null
+union all
+-- A refunded coupon names the event that gave its price back, and can be used no more.
+select 'I1', c.issued_to, 'refund of coupon ' || c.coupon_id, c.issued_points_cost::text, coalesce(e.points_delta::text, 'no event')
+  from public.coupons as c
+  left join public.points_events as e on e.user_id = c.issued_to and e.id = c.refund_points_event_id and e.event_type = 'coupon_refund'
+                                     and e.related_entity_id = c.coupon_id and e.validation_status = 'validated'
+ where (c.refunded_at is not null or c.refund_points_event_id is not null)
+   and (e.points_delta is distinct from c.issued_points_cost or c.refunded_at is null)
+union all
+-- Every refund is the one that its coupon names; so a second one is found here.
+select 'I2', e.user_id, 'refund ' || e.id, 'its coupon''s only refund', coalesce('coupon names ' || c.refund_points_event_id, 'no coupon names it')
+  from public.points_events as e
+  left join public.coupons as c on c.coupon_id = e.related_entity_id and c.issued_to = e.user_id
+ where e.event_type = 'coupon_refund' and c.refund_points_event_id is distinct from e.id
+union all
+select 'I6', c.issued_to, 'coupon ' || c.coupon_id,
+       case when c.refunded_at is not null then 'ended by its refund' else 'redeemed when it was used' end,
+       c.status || coalesce(' at ' || c.redeemed_at, '')
+  from public.coupons as c
+ where c.refunded_at is not null and c.status not in ('expired', 'revoked')
+    or (c.status = 'redeemed') <> (c.redeemed_at is not null);
+
+-- sql/30_coupons/coupon_guessers.sql
+
+-- On whom a wrong code is counted: the user, the device and the address it came from, as far as they are known. Of an IPv6
+-- address the network counts, because a guesser has a whole one to himself.
+
+create or replace function internal.coupon_guessers(p_user_id uuid, p_ip_address inet, p_device_id text)
+returns table (scope text, subject text)
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return query
+    select g.scope, g.subject
+      from (values ('address', case family(p_ip_address) when 6 then network(set_masklen(p_ip_address, 64))::text else host(p_ip_address) end),
+                   ('device', left(p_device_id, 200)),
+                   ('user', p_user_id::text)) as g(scope, subject)
+     where g.subject is not null;
+end
+$$;
+
+-- sql/30_coupons/coupon_guessing.sql
+
+-- Who is guessing codes: those that are over half of what they may get wrong, now.
+
+create or replace view internal.coupon_guessing
+with (security_invoker = true)
+as
+select a.scope, a.subject, a.failures, t.failures_max, a.failures >= t.failures_max as is_refused, a.window_started_at,
+       a.window_started_at + make_interval(secs => t.window_seconds) as window_ends_at
+  from public.coupon_attempts as a
+  join public.coupon_throttles as t on t.scope = a.scope
+ where a.failures * 2 > t.failures_max and a.window_started_at + make_interval(secs => t.window_seconds) > internal.clock();
+
+-- sql/30_coupons/forget_sealed_codes.sql
+
+-- Forgets the copies of coupon codes that no replay shows any more, a quarter of an hour after the first answer: oldest first, at most
+-- p_limit of them; returns {"forgotten": n}. The nonces stay.
+--
+-- Replay:  a copy that is gone is not there; a second run finds others or none.
+-- Locks:   the nonces, skipping those that are taken: several workers share the work.
+-- Refuses: nothing.
+
+create or replace function public.forget_sealed_codes(p_limit int default 10000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  v_forgotten int;
+begin
+  with due as materialized (
+    select n.user_id, n.nonce
+      from public.used_nonces as n
+     where n.sealed is not null and n.created_at <= internal.clock() - interval '15 minutes'
+     order by n.created_at
+     limit p_limit
+       for update skip locked
+  )
+  update public.used_nonces as n
+     set sealed = null
+    from due as d
+   where n.user_id = d.user_id and n.nonce = d.nonce;
+  get diagnostics v_forgotten = row_count;
+  return jsonb_build_object('forgotten', v_forgotten);
+end
+$$;
+
+-- sql/30_coupons/guard_coupon.sql
+
+-- Keeps a coupon's life true, whoever writes it: its status moves only along the listed ways, and nothing leaves redeemed or
+-- revoked. Fills in what a hand leaves out, and writes every revocation down.
+--
+-- Refuses: invalid_transition.
+
+create or replace function internal.guard_coupon()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if (old.status, new.status) not in (
+       ('issued', 'held'), ('issued', 'redeemed'), ('issued', 'expired'), ('issued', 'revoked'),
+       ('held', 'issued'), ('held', 'redeemed'),   ('held', 'expired'),   ('held', 'revoked'),
+       ('expired', 'revoked')) then
+    perform internal.refuse('invalid_transition', format('coupon %s, from %s to %s', old.coupon_id, old.status, new.status));
+  end if;
+  if new.status <> 'held' then
+    new.held_until := null;
+  end if;
+  if new.status = 'redeemed' then
+    new.redeemed_at := coalesce(new.redeemed_at, internal.clock());
+  elsif new.status = 'revoked' then
+    new.revoked_at := coalesce(new.revoked_at, internal.clock());
+    new.revoked_by := coalesce(new.revoked_by, nullif(current_setting('tallybook.actor', true), ''), session_user);
+    new.revocation_reason := coalesce(new.revocation_reason, nullif(current_setting('tallybook.reason', true), ''));
+    perform internal.audit(
+      new.revoked_by, 'coupon.revoked', 'coupon', new.coupon_id::text, new.revocation_reason,
+      jsonb_build_object('status', old.status, 'held_by', case when old.status = 'held' then old.held_by end),
+      jsonb_build_object('status', new.status, 'revoked_at', new.revoked_at),
+      case when new.request_id is distinct from old.request_id then new.request_id end);
+  end if;
+  return new;
+end
+$$;
+
+create or replace trigger coupons_live_as_listed
+before update of status on public.coupons
+for each row
+when (old.status is distinct from new.status)
+execute function internal.guard_coupon();
+
+-- sql/30_coupons/hold_coupon.sql
+
+-- Keeps a coupon for one purchase at its partner's till, so that nobody else consumes it meanwhile. A hold ends by itself, at the latest
+-- with the coupon; whoever holds it consumes or releases it under the same key.
+-- p_code_hashes: the code under every key there is. p_user_id null is the service, a partner's own backend.
+--
+-- Replay:  the same caller under the same key gets the first answer again while the hold lasts, with "replayed".
+-- Locks:   nobody else shows a code from the same user, device or address meanwhile; then the coupon.
+-- Refuses: invalid_body, rate_limited, forbidden (its owner), coupon_held (by the same caller under another key), coupon_not_valid. The
+--          second and the last are returned as {"refusal": …}, because they are remembered.
+
+create or replace function public.hold_coupon(
+  p_user_id         uuid,
+  p_code_hashes     text[],
+  p_idempotency_key text,
+  p_hold_seconds    int default 600,
+  p_ip_address      inet default null,
+  p_device_id       text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_refusal jsonb;
+  v_coupon internal.shown_coupon;
+  v_replayed boolean;
+begin
+  if p_hold_seconds is null or p_hold_seconds not between 1 and 86400 then
+    perform internal.refuse('invalid_body', 'hold_seconds: must lie between 1 and 86400');
+  end if;
+  v_refusal := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
+  if v_refusal is not null then
+    return jsonb_build_object('refusal', v_refusal);
+  end if;
+
+  v_coupon := internal.show_coupon(p_user_id, p_code_hashes, true);
+  v_replayed := v_coupon.status = 'held';
+  if v_coupon.standing = 'owner' then
+    perform internal.refuse('forbidden', 'A coupon is held at its partner''s till.');
+  elsif v_coupon.standing = 'partner' and v_coupon.status = 'issued' then
+    v_coupon.held_until := least(v_now + make_interval(secs => p_hold_seconds), v_coupon.expires_at);
+    update public.coupons as c
+       set status = 'held', held_until = v_coupon.held_until, held_by = v_coupon.caller, hold_key = p_idempotency_key,
+           request_id = p_request_id, updated_at = v_now
+     where c.coupon_id = v_coupon.coupon_id;
+  elsif v_coupon.standing is distinct from 'partner' or v_coupon.status <> 'held' or v_coupon.held_by <> v_coupon.caller then
+    return internal.coupon_code_failed(p_user_id, p_ip_address, p_device_id);
+  elsif v_coupon.hold_key is distinct from p_idempotency_key then
+    perform internal.refuse('coupon_held', format('idempotency_key: it is held until %s under another one', v_coupon.held_until));
+  end if;
+
+  return jsonb_build_object(
+    'coupon_id', v_coupon.coupon_id, 'status', 'held', 'held_until', v_coupon.held_until, 'replayed', v_replayed);
+end
+$$;
+
+-- sql/30_coupons/mark_expired_coupons.sql
+
+-- Writes down what time has done: coupons past their day have expired, and holds past theirs are let go. Oldest first, at most
+-- p_limit of each; returns {"expired": n, "released": n}. Whoever reads a coupon goes by the time and not by this.
+--
+-- Replay:  what is done is not there; a second run finds others or none.
+-- Locks:   the coupons, skipping those that are taken: several workers share the work.
+-- Refuses: nothing.
+
+create or replace function public.mark_expired_coupons(p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_expired int;
+  v_released int;
+begin
+  with due as materialized (
+    select c.coupon_id
+      from public.coupons as c
+     where c.status in ('issued', 'held') and c.expires_at <= v_now
+     order by c.expires_at
+     limit p_limit
+       for update skip locked
+  )
+  update public.coupons as c
+     set status = 'expired', updated_at = v_now
+    from due as d
+   where c.coupon_id = d.coupon_id;
+  get diagnostics v_expired = row_count;
+
+  with due as materialized (
+    select c.coupon_id
+      from public.coupons as c
+     where c.status = 'held' and c.held_until <= v_now and c.expires_at > v_now
+     order by c.held_until
+     limit p_limit
+       for update skip locked
+  )
+  update public.coupons as c
+     set status = 'issued', held_by = null, hold_key = null, updated_at = v_now
+    from due as d
+   where c.coupon_id = d.coupon_id;
+  get diagnostics v_released = row_count;
+
+  return jsonb_build_object('expired', v_expired, 'released', v_released);
+end
+$$;
 
 -- sql/30_coupons/redeem_coupon.sql
 
 -- Buys one coupon with points: redeem_coupon_batch with one request, raising its refusal.
 --
 -- Replay:  the same template under the same key is answered as the first time, with "replayed".
--- Locks:   the user's points account.
--- Refuses: nonce_reused, template_not_found, insufficient_points, coupon_limit_reached.
+-- Locks:   the stock of a template that is counted, then the user's points account.
+-- Refuses: nonce_reused, template_not_found, template_exhausted, insufficient_points, coupon_limit_reached.
 
 create or replace function public.redeem_coupon(
   p_user_id         uuid,
@@ -2603,12 +3195,15 @@ $$;
 -- function can open, and it comes back with every replay for a quarter of an hour.
 --
 -- Replay:  the same template under the same key is answered as the first time, with "replayed".
--- Locks:   the users' points accounts, in order; under that lock everything is decided.
--- Refuses: nonce_reused, template_not_found, insufficient_points, coupon_limit_reached.
+-- Locks:   the stock of the templates that are counted, in order; then the users' points accounts, in order. Under these
+--          locks everything is decided.
+-- Refuses: nonce_reused, template_not_found, template_exhausted, insufficient_points, coupon_limit_reached.
 --
 -- What can be bought is bought without looking for an earlier request: the unique keys say whether there was one. Only
 -- what was not bought is looked at afterwards. Look-ups are lateral or scalar, so that each goes by its own key and
 -- never through all rows of the call's subjects.
+-- What is limited goes to those who come first. No place is taken by who cannot pay or may not have another one, nor by a
+-- replay, which here alone is looked for first.
 
 create or replace function internal.redeem_coupon_batch(p_requests jsonb)
 returns setof internal.outcome
@@ -2621,68 +3216,120 @@ as $$
 declare
   v_now timestamptz := internal.clock();
   v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
+  v_counted uuid[];  -- the templates that are counted, and what is sold of each
+  v_issued bigint[];
+  v_points bigint[];
   v_books uuid[];
   v_available bigint[];
   v_outcome internal.outcome;
   v_bought int[] := array[]::int[];
+  v_coupons uuid[];
+  v_raced boolean;
 begin
   perform internal.act_for(v_users);
 
-  select array_agg(l.book_id), array_agg(l.available) into v_books, v_available from ledger.lock(v_users, 'points') as l;
-
-  for v_outcome in
-    with request as materialized (
-      select r.*, internal.uuidv7() as coupon_id, internal.uuidv7() as event_id,
-             t.points_cost, v_now + make_interval(days => t.expires_after_days) as expires_at,
-             internal.points_event_hash(r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash
-        from jsonb_populate_recordset(null::internal.coupon_request, p_requests) with ordinality as r
-        join public.coupon_templates as t on t.template_id = r.template_id and t.is_active
-        join unnest(v_books, v_available) as a(book_id, available) on a.book_id = r.user_id and a.available >= t.points_cost
-       where t.max_redemptions_per_user is null
-          or t.max_redemptions_per_user > (
-             select count(*) from public.coupons as c where c.issued_to = r.user_id and c.template_id = r.template_id)
-    ), claimed as (
-      insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, sealed, created_at)
-      select r.user_id, r.idempotency_key, 'redeem_coupon', r.payload_hash, r.sealed_code, v_now from request as r
-       where (select e.id from public.points_events as e
-               where e.user_id = r.user_id and e.payload_hash = r.payload_hash) is null
-      on conflict (user_id, nonce) do nothing
-      returning n.user_id
-    ), posted as materialized (
-      select o.transfer_id, o.from_available
-        from internal.move_points(array(
-               select row(r.user_id, r.event_id, -r.points_cost, 0, 'redeem_coupon', v_now)::internal.points_move
-                 from request as r
-                 join claimed as c on c.user_id = r.user_id
-                order by r.ordinality)) as o
-       where o.outcome = 'posted'
-    ), recorded as (
-      insert into public.points_events as e (
-             user_id, id, event_type, event_time, points_delta, validation_status, validated_at, validated_by,
-             related_entity_type, related_entity_id, nonce, payload_hash, request_id, transfer_id, created_at, updated_at)
-      select r.user_id, r.event_id, 'redeem_coupon', v_now, -r.points_cost, 'validated', v_now, 'system',
-             'coupon', r.coupon_id, r.idempotency_key, r.payload_hash, r.request_id, p.transfer_id, v_now, v_now
-        from posted as p
-        join request as r on r.event_id = p.transfer_id
-    ), issued as (
-      insert into public.coupons as c (
-             coupon_id, template_id, code_hash, key_id, issued_to, issued_points_cost, issued_at, points_event_id,
-             points_remaining, expires_at, created_at, updated_at)
-      select r.coupon_id, r.template_id, r.code_hash, r.key_id, r.user_id, r.points_cost, v_now, r.event_id,
-             p.from_available, r.expires_at, v_now, v_now
-        from posted as p
-        join request as r on r.event_id = p.transfer_id
-    )
-    select r.ordinality::int,
-           jsonb_build_object(
-             'success', true, 'coupon_id', r.coupon_id, 'expires_at', r.expires_at, 'points_cost', r.points_cost,
-             'points_remaining', p.from_available, 'sealed_code', r.sealed_code, 'replayed', false),
-           null::jsonb
-      from posted as p
-      join request as r on r.event_id = p.transfer_id
   loop
-    v_bought := v_bought || v_outcome.position;
-    return next v_outcome;
+    -- The limits are read after this lock and not with it: whoever changes them waits for it, and it for them.
+    select array_agg(l.template_id), array_agg(l.issued), array_agg(l.points)
+      into v_counted, v_issued, v_points
+      from (select s.template_id, s.issued, s.points
+              from public.coupon_stock as s
+             where s.template_id = any (array(select (r ->> 'template_id')::uuid from jsonb_array_elements(p_requests) as r))
+             order by s.template_id
+               for update) as l;
+
+    select array_agg(l.book_id), array_agg(l.available) into v_books, v_available from ledger.lock(v_users, 'points') as l;
+
+    v_coupons := array[]::uuid[];
+    v_raced := false;
+    for v_outcome in
+      with request as materialized (
+        select r.*, internal.uuidv7() as coupon_id, internal.uuidv7() as event_id,
+               t.points_cost, v_now + make_interval(days => t.expires_after_days) as expires_at,
+               internal.points_event_hash(r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash,
+               -- How many more there are, null for no end, and who gets them.
+               least(t.max_redemptions - s.issued, (t.budget_points - s.points) / t.points_cost) as room,
+               row_number() over (partition by r.template_id order by r.ordinality) as place
+          from jsonb_populate_recordset(null::internal.coupon_request, p_requests) with ordinality as r
+          join public.coupon_templates as t on t.template_id = r.template_id and t.is_active
+           and (t.valid_from is null or t.valid_from <= v_now) and (t.valid_until is null or t.valid_until > v_now)
+          join unnest(v_books, v_available) as a(book_id, available) on a.book_id = r.user_id and a.available >= t.points_cost
+          left join unnest(v_counted, v_issued, v_points) as s(template_id, issued, points) on s.template_id = r.template_id
+         where not r.ordinality::int = any (v_bought)
+           and (t.max_redemptions_per_user is null
+            or t.max_redemptions_per_user > (
+               select count(*) from public.coupons as c
+                where c.issued_to = r.user_id and c.template_id = r.template_id and c.refunded_at is null))
+           and case
+                 -- A limit that came between the lock and here belongs to an offer that this call came too early for.
+                 when s.template_id is null then t.max_redemptions is null and t.budget_points is null
+                 else (select n.nonce from public.used_nonces as n where n.user_id = r.user_id and n.nonce = r.idempotency_key) is null
+                  and (select e.id from public.points_events as e
+                        where e.user_id = r.user_id and e.payload_hash = internal.points_event_hash(
+                              r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id)) is null
+               end
+      ), claimed as (
+        insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, sealed, created_at)
+        select r.user_id, r.idempotency_key, 'redeem_coupon', r.payload_hash, r.sealed_code, v_now from request as r
+         where (r.place <= r.room) is not false
+           and (select e.id from public.points_events as e
+                 where e.user_id = r.user_id and e.payload_hash = r.payload_hash) is null
+        on conflict (user_id, nonce) do nothing
+        returning n.user_id
+      ), posted as materialized (
+        select o.transfer_id, o.from_available
+          from internal.move_points(array(
+                 select row(r.user_id, r.event_id, -r.points_cost, 0, 'redeem_coupon', v_now)::internal.points_move
+                   from request as r
+                   join claimed as c on c.user_id = r.user_id
+                  order by r.ordinality)) as o
+         where o.outcome = 'posted'
+      ), recorded as (
+        insert into public.points_events as e (
+               user_id, id, event_type, event_time, points_delta, validation_status, validated_at, validated_by,
+               related_entity_type, related_entity_id, nonce, payload_hash, request_id, transfer_id, created_at, updated_at)
+        select r.user_id, r.event_id, 'redeem_coupon', v_now, -r.points_cost, 'validated', v_now, 'system',
+               'coupon', r.coupon_id, r.idempotency_key, r.payload_hash, r.request_id, p.transfer_id, v_now, v_now
+          from posted as p
+          join request as r on r.event_id = p.transfer_id
+      ), issued as (
+        insert into public.coupons as c (
+               coupon_id, template_id, code_hash, key_id, issued_to, issued_points_cost, issued_at, points_event_id,
+               points_remaining, expires_at, created_at, updated_at)
+        select r.coupon_id, r.template_id, r.code_hash, r.key_id, r.user_id, r.points_cost, v_now, r.event_id,
+               p.from_available, r.expires_at, v_now, v_now
+          from posted as p
+          join request as r on r.event_id = p.transfer_id
+      )
+      select r.ordinality::int,
+             case when p.transfer_id is not null then jsonb_build_object(
+               'success', true, 'coupon_id', r.coupon_id, 'expires_at', r.expires_at, 'points_cost', r.points_cost,
+               'points_remaining', p.from_available, 'sealed_code', r.sealed_code, 'replayed', false) end,
+             null::jsonb
+        from request as r
+        left join posted as p on p.transfer_id = r.event_id
+       where p.transfer_id is not null or r.place <= r.room
+    loop
+      if v_outcome.answer is null then
+        v_raced := true;
+      else
+        v_bought := v_bought || v_outcome.position;
+        v_coupons := v_coupons || (v_outcome.answer ->> 'coupon_id')::uuid;
+        return next v_outcome;
+      end if;
+    end loop;
+
+    if v_counted is not null then
+      update public.coupon_stock as s
+         set issued = s.issued + b.issued, points = s.points + b.points
+        from (select c.template_id, count(*) as issued, sum(c.issued_points_cost) as points
+                from public.coupons as c
+               where c.coupon_id = any (v_coupons)
+               group by c.template_id) as b
+       where s.template_id = b.template_id;
+    end if;
+    -- Whoever lost their nonce to another session meanwhile leaves their place to whoever comes after them.
+    exit when not v_raced;
   end loop;
 
   if cardinality(v_bought) < cardinality(v_users) then
@@ -2696,8 +3343,11 @@ begin
                when c.coupon_id is not null then null
                when n.nonce is not null then
                  internal.refusal('nonce_reused', format('idempotency_key: %s came with another request before', r.idempotency_key))
-               when t.is_active is not true then
+               when t.is_active is not true or t.valid_from > v_now or t.valid_until <= v_now
+                 or s.template_id is null and (t.max_redemptions is not null or t.budget_points is not null) then
                  internal.refusal('template_not_found', format('template_id: %s', r.template_id))
+               when least(t.max_redemptions - s.issued, (t.budget_points - s.points) / t.points_cost) <= 0 then
+                 internal.refusal('template_exhausted', format('template_id: %s', r.template_id))
                when coalesce(a.available, 0) < t.points_cost then
                  internal.refusal('insufficient_points', format('Available: %s, Required: %s', coalesce(a.available, 0), t.points_cost))
                else
@@ -2706,6 +3356,9 @@ begin
         from jsonb_populate_recordset(null::internal.coupon_request, p_requests) with ordinality as r
         left join public.coupon_templates as t on t.template_id = r.template_id
         left join unnest(v_books, v_available) as a(book_id, available) on a.book_id = r.user_id
+        left join lateral (
+             select x.template_id, x.issued, x.points from public.coupon_stock as x
+              where x.template_id = r.template_id and x.template_id = any (v_counted) limit 1) as s on true
        cross join lateral (
              select internal.points_event_hash(
                       r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash offset 0) as h
@@ -2719,6 +3372,302 @@ begin
              select x.* from public.coupons as x where x.coupon_id = e.related_entity_id limit 1) as c on true
        where not r.ordinality::int = any (v_bought);
   end if;
+end
+$$;
+
+-- sql/30_coupons/refund_coupon.sql
+
+-- Gives back the points of a coupon that was not used, and ends it when it has not ended yet. Administrators only.
+--
+-- Replay:  none: the second call is refused, and the refusal says that the first has done it.
+-- Locks:   the coupon, its template's stock, the user's account.
+-- Refuses: forbidden, reason_required, coupon_not_found, coupon_refunded, coupon_used.
+
+create or replace function public.refund_coupon(
+  p_user_id    uuid,
+  p_coupon_id  uuid,
+  p_reason     text,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_coupon public.coupons;
+  v_refund jsonb;
+begin
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  end if;
+
+  select c.* into v_coupon from public.coupons as c where c.coupon_id = p_coupon_id for update;
+  if v_coupon.coupon_id is null then
+    perform internal.refuse('coupon_not_found', format('coupon_id: %s', p_coupon_id));
+  end if;
+
+  v_refund := internal.refund_coupon_points(v_coupon, p_reason, v_actor, p_request_id);
+
+  return (
+    select jsonb_build_object(
+             'coupon_id', c.coupon_id, 'user_id', c.issued_to, 'status', c.status, 'refunded_at', c.refunded_at, 'refunded_by', v_actor)
+           || v_refund
+      from public.coupons as c
+     where c.coupon_id = p_coupon_id);
+end
+$$;
+
+-- sql/30_coupons/refund_coupon_points.sql
+
+-- Gives back the points of a coupon that the caller has locked: writes the event, whose trigger does what a refund does to
+-- the coupon, and posts it.
+--
+-- Locks:   the coupon, its template's stock, the user's account, the cache row.
+-- Refuses: coupon_refunded, coupon_used.
+
+create or replace function internal.refund_coupon_points(p_coupon public.coupons, p_reason text, p_actor text, p_request_id text)
+returns jsonb
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_event_id uuid := internal.uuidv7();
+  v_available bigint;
+begin
+  insert into public.points_events (
+         user_id, id, event_type, event_time, points_delta, proof_type, validation_status, validated_by, validation_notes,
+         related_entity_type, related_entity_id, request_id, transfer_id)
+  values (p_coupon.issued_to, v_event_id, 'coupon_refund', v_now, p_coupon.issued_points_cost, 'manual_admin', 'validated', p_actor,
+          p_reason, 'coupon', p_coupon.coupon_id, p_request_id, v_event_id);
+
+  select o.to_available into v_available
+    from internal.move_points(array[
+           row(p_coupon.issued_to, v_event_id, p_coupon.issued_points_cost, 0, 'coupon_refund', v_now)::internal.points_move]) as o;
+
+  return jsonb_build_object(
+    'points_refunded', p_coupon.issued_points_cost, 'refund_points_event_id', v_event_id, 'points_available', v_available);
+end
+$$;
+
+-- sql/30_coupons/release_coupon.sql
+
+-- Lets a coupon go that was held for a purchase which did not happen.
+-- p_code_hashes: the code under every key there is. p_user_id null is the service, a partner's own backend.
+--
+-- Replay:  the same caller under the same key gets the first answer again until somebody else holds it, with "replayed".
+-- Locks:   nobody else shows a code from the same user, device or address meanwhile; then the coupon.
+-- Refuses: rate_limited, forbidden (its owner), coupon_not_held, coupon_not_valid. The first and the last are returned as
+--          {"refusal": …}, because they are remembered.
+
+create or replace function public.release_coupon(
+  p_user_id         uuid,
+  p_code_hashes     text[],
+  p_idempotency_key text,
+  p_ip_address      inet default null,
+  p_device_id       text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
+  v_coupon internal.shown_coupon;
+begin
+  if v_refusal is not null then
+    return jsonb_build_object('refusal', v_refusal);
+  end if;
+
+  v_coupon := internal.show_coupon(p_user_id, p_code_hashes, true);
+  if v_coupon.standing = 'owner' then
+    perform internal.refuse('forbidden', 'A coupon is released at its partner''s till.');
+  elsif v_coupon.standing is distinct from 'partner'
+        or v_coupon.status <> 'issued' and (v_coupon.status <> 'held' or v_coupon.held_by <> v_coupon.caller) then
+    return internal.coupon_code_failed(p_user_id, p_ip_address, p_device_id);
+  elsif (v_coupon.held_by, v_coupon.hold_key) is distinct from (v_coupon.caller, p_idempotency_key) then
+    perform internal.refuse('coupon_not_held');
+  elsif v_coupon.status = 'held' then
+    -- Who held it and under which key stays, and tells a replay from what was never held.
+    update public.coupons as c
+       set status = 'issued', request_id = p_request_id, updated_at = internal.clock()
+     where c.coupon_id = v_coupon.coupon_id;
+  end if;
+
+  return jsonb_build_object('coupon_id', v_coupon.coupon_id, 'status', 'issued', 'replayed', v_coupon.status = 'issued');
+end
+$$;
+
+-- sql/30_coupons/revoke_coupon.sql
+
+-- Ends a coupon for good, and gives its points back when asked to. Administrators only.
+--
+-- Replay:  none: the second call is refused, and the refusal says that the first has done it.
+-- Locks:   the coupon; with a refund also its template's stock and the user's account.
+-- Refuses: forbidden, reason_required, coupon_not_found, coupon_used, coupon_revoked, coupon_refunded.
+
+create or replace function public.revoke_coupon(
+  p_user_id    uuid,
+  p_coupon_id  uuid,
+  p_reason     text,
+  p_refund     boolean default false,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_now timestamptz := internal.clock();
+  v_coupon public.coupons;
+  v_refund jsonb := jsonb_build_object('points_refunded', 0);
+begin
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  end if;
+
+  select c.* into v_coupon from public.coupons as c where c.coupon_id = p_coupon_id for update;
+  if v_coupon.coupon_id is null then
+    perform internal.refuse('coupon_not_found', format('coupon_id: %s', p_coupon_id));
+  elsif v_coupon.status = 'redeemed' then
+    perform internal.refuse('coupon_used', format('coupon_id: %s, at %s', p_coupon_id, v_coupon.redeemed_at));
+  elsif v_coupon.status = 'revoked' then
+    perform internal.refuse('coupon_revoked', format('coupon_id: %s, at %s', p_coupon_id, v_coupon.revoked_at));
+  end if;
+
+  update public.coupons as c
+     set status = 'revoked', revoked_at = v_now, revoked_by = v_actor, revocation_reason = p_reason,
+         request_id = coalesce(p_request_id, c.request_id), updated_at = v_now
+   where c.coupon_id = p_coupon_id;
+  if p_refund then
+    v_refund := internal.refund_coupon_points(v_coupon, p_reason, v_actor, p_request_id);
+  end if;
+
+  return jsonb_build_object(
+    'coupon_id', p_coupon_id, 'user_id', v_coupon.issued_to, 'status', 'revoked', 'revoked_at', v_now, 'revoked_by', v_actor) || v_refund;
+end
+$$;
+
+-- sql/30_coupons/show_codes.sql
+
+-- Lets this transaction's procedure see the coupon whose code somebody shows, by the code's hashes: one under each key.
+-- Whoever shows no code any more says so with null.
+
+create or replace function internal.show_codes(p_code_hashes text[])
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  perform set_config('tallybook.codes', coalesce(p_code_hashes::text, ''), true);
+end
+$$;
+
+-- sql/30_coupons/show_coupon.sql
+
+-- The coupon whose code somebody shows, as it is at this moment, and what they are to it: its owner, at the till of its partner, or
+-- a stranger. No row for a code that is none. The service, which brings no user, is the partner's own backend.
+--
+-- Locks:   the coupon, when asked to.
+
+create or replace function internal.show_coupon(p_user_id uuid, p_code_hashes text[], p_locking boolean)
+returns internal.shown_coupon
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_coupon internal.shown_coupon;
+begin
+  if p_user_id is not null then
+    perform internal.act_for(array[p_user_id]);
+  end if;
+  perform internal.show_codes(p_code_hashes);
+  if p_locking then
+    -- The next statement sees what whoever held the lock has made of it.
+    perform from public.coupons as c where c.code_hash = any (p_code_hashes) for update;
+  end if;
+
+  select c.coupon_id,
+         case when c.status in ('issued', 'held') and c.expires_at <= v_now then 'expired'
+              when c.status = 'held' and c.held_until <= v_now then 'issued'
+              else c.status end,
+         case when c.issued_to = p_user_id then 'owner'
+              when p_user_id is null
+                or exists (select from public.partner_members as m where m.user_id = p_user_id and m.partner_id = t.partner_id) then 'partner'
+              else 'stranger' end,
+         coalesce(p_user_id::text, 'service'),
+         case when c.held_until <= v_now then null else c.held_by end, case when c.held_until <= v_now then null else c.hold_key end,
+         c.held_until, c.redeemed_at, c.redeemed_by, c.redemption_key, c.redemption_terms,
+         t.template_name, t.coupon_value_type, t.coupon_value, t.partner_name, c.expires_at
+    into v_coupon
+    from public.coupons as c
+    join public.coupon_templates as t on t.template_id = c.template_id
+   where c.code_hash = any (p_code_hashes)
+   limit 1;
+  return v_coupon;
+end
+$$;
+
+-- sql/30_coupons/shown_codes.sql
+
+-- The hashes of the code that somebody shows in this transaction, set by internal.show_codes, none before that.
+-- Policies write it as (select internal.shown_codes())::text[], which is evaluated once a statement and not once a row.
+
+create or replace function internal.shown_codes()
+returns text[]
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return nullif(current_setting('tallybook.codes', true), '')::text[];
+end
+$$;
+
+-- sql/30_coupons/throttle_coupon_codes.sql
+
+-- Whether somebody has shown too many wrong codes to be heard: the refusal, or null. Until the transaction ends nobody else
+-- shows a code from the same user, device or address, so that of many guesses made at once no more are looked up than
+-- of as many made in turn.
+--
+-- Locks:   an advisory lock for each of them, in order.
+-- Refuses: rate_limited, as data: a refusal that is raised would take the count of failures back with it.
+
+create or replace function internal.throttle_coupon_codes(p_user_id uuid, p_ip_address inet, p_device_id text)
+returns jsonb
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_refusal jsonb;
+begin
+  perform pg_advisory_xact_lock(l.key)
+     from (select hashtextextended(format('tallybook.coupon_attempts %s %s', g.scope, g.subject), 0) as key
+             from internal.coupon_guessers(p_user_id, p_ip_address, p_device_id) as g
+            order by 1) as l;
+
+  select internal.refusal('rate_limited', format('coupon_failures_per_%s: %s in %s s; again in %s s',
+           w.scope, w.failures_max, w.window_seconds, ceil(extract(epoch from w.ends_at - v_now))))
+    into v_refusal
+    from (select a.scope, t.failures_max, t.window_seconds, a.window_started_at + make_interval(secs => t.window_seconds) as ends_at
+            from internal.coupon_guessers(p_user_id, p_ip_address, p_device_id) as g
+            join public.coupon_attempts as a on a.scope = g.scope and a.subject = g.subject
+            join public.coupon_throttles as t on t.scope = a.scope and a.failures >= t.failures_max) as w
+   where w.ends_at > v_now
+   order by w.ends_at desc
+   limit 1;
+  return v_refusal;
 end
 $$;
 
@@ -2741,12 +3690,69 @@ create or replace trigger coupon_templates_are_dated
 before update on public.coupon_templates
 for each row execute function internal.touch_coupon_template();
 
+-- sql/30_coupons/verify_coupon.sql
+
+-- Says whether a coupon can be used, to whoever shows its code. Its owner hears how it really stands; its partner's members, and the
+-- service, see one that they could consume. Everybody else, and everybody with any other code, gets one and the same answer.
+-- p_code_hashes: the code under every key there is. p_user_id null is the service, a partner's own backend.
+--
+-- Replay:  it changes nothing but the count of wrong codes.
+-- Locks:   nobody else shows a code from the same user, device or address meanwhile.
+-- Refuses: rate_limited, coupon_not_valid, both returned as {"refusal": …}, because they are remembered.
+
+create or replace function public.verify_coupon(
+  p_user_id     uuid,
+  p_code_hashes text[],
+  p_ip_address  inet default null,
+  p_device_id   text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
+  v_coupon internal.shown_coupon;
+begin
+  if v_refusal is not null then
+    return jsonb_build_object('refusal', v_refusal);
+  end if;
+
+  v_coupon := internal.show_coupon(p_user_id, p_code_hashes, false);
+  if v_coupon.standing = 'owner'
+     or v_coupon.standing = 'partner' and (v_coupon.status = 'issued' or v_coupon.status = 'held' and v_coupon.held_by = v_coupon.caller) then
+    return jsonb_build_object(
+      'valid', v_coupon.status = 'issued' or v_coupon.status = 'held' and v_coupon.held_by = v_coupon.caller,
+      'status', v_coupon.status, 'coupon_id', v_coupon.coupon_id, 'template_name', v_coupon.template_name,
+      'coupon_value_type', v_coupon.coupon_value_type, 'coupon_value', v_coupon.coupon_value,
+      'partner_name', v_coupon.partner_name, 'expires_at', v_coupon.expires_at);
+  end if;
+  return internal.coupon_code_failed(p_user_id, p_ip_address, p_device_id);
+end
+$$;
+
 -- sql/40_trust/00_tables.sql
 
 -- Trust: how far an event is believed. Runs once.
 
+create domain internal.insight_type as text check (value in (
+  'velocity_anomaly', 'impossible_location', 'suspicious_pattern', 'device_mismatch', 'replay_attempt',
+  'bulk_submission', 'honeypot_triggered', 'attestation_failure', 'low_trust_score', 'manual_flag'));
+create domain internal.insight_severity as text check (value in ('low', 'medium', 'high', 'critical'));
+create domain internal.trust_mode as text check (value in ('off', 'shadow', 'enforce'));
+
+-- From where to where a feature makes a rule hit: {"below": x}, {"at_least": x}, or both.
+create domain internal.trust_parameters as jsonb check (
+  jsonb_typeof(value) = 'object' and value <> '{}' and value - array['below', 'at_least'] = '{}'
+  and coalesce(jsonb_typeof(value -> 'below'), 'number') = 'number'
+  and coalesce(jsonb_typeof(value -> 'at_least'), 'number') = 'number');
+
 create table public.trust_policies (
   policy_id   text primary key,
+  version     int not null default 1,                               -- grows with every update
   base_score  int not null check (base_score between 0 and 100),    -- what an event starts with
   validate_at int not null check (validate_at between 0 and 100),   -- from here on it counts by itself
   review_at   int not null check (review_at between 0 and 100),     -- from here on a person looks at it; below, it is rejected
@@ -2760,27 +3766,122 @@ create unique index one_active_policy on public.trust_policies (is_active) where
 insert into public.trust_policies (policy_id, base_score, validate_at, review_at, is_active) values ('default', 70, 60, 30, true);
 
 create table public.trust_rules (
-  rule_id      text primary key,
-  feature      text not null check (feature in ('seconds_to_nearest_event')),
-  below        numeric not null,          -- the rule hits when the feature is smaller
-  weight       int not null,              -- added to the score
-  insight_type text not null,             -- what an event that this rule brings down is filed under
-  mode         text not null default 'enforce' check (mode in ('off', 'shadow', 'enforce')),
+  rule_id      text primary key check (rule_id ~ '^[a-z][a-z_]*$'),
+  version      int  not null default 1,       -- grows with every update; what a rule found is noted with it
+  feature      text not null check (feature in (
+                 'seconds_to_nearest_event', 'events_in_hour', 'arrived_in_minute', 'timing_spread_seconds', 'repeated_proof',
+                 'seconds_ahead', 'hours_late', 'account_age_days', 'device_accounts', 'device_is_known', 'entity_owned',
+                 'open_insights', 'honeypot', 'attestation')),
+  parameters   internal.trust_parameters not null,
+  weight       int  not null,                 -- added to the score
+  insight_type internal.insight_type not null default 'low_trust_score',  -- what an event that it brings down is filed under
+  severity     internal.insight_severity,     -- how grave that is; null: high when rejected, medium in review
+  mode         internal.trust_mode not null default 'enforce',  -- in the shadow a rule is noted and does not count
+  description  text not null,                 -- why
   updated_at   timestamptz not null default internal.clock()
 );
 
--- The nearer rule comes on top of the farther one: 70 - 20 = 50 goes to review, 70 - 20 - 25 = 25 is rejected.
-insert into public.trust_rules (rule_id, feature, below, weight, insight_type) values
-  ('spacing_under_ten_seconds', 'seconds_to_nearest_event', 10, -20, 'velocity_anomaly'),
-  ('spacing_under_one_second',  'seconds_to_nearest_event',  1, -25, 'velocity_anomaly');
+insert into public.trust_rules (rule_id, feature, parameters, weight, insight_type, severity, mode, description) values
+  ('spacing_under_ten_seconds', 'seconds_to_nearest_event', '{"below": 10}', -20, 'velocity_anomaly', null, 'enforce',
+   'Nobody finishes two things within ten seconds. 70 - 20 = 50: a person looks.'),
+  ('spacing_under_one_second', 'seconds_to_nearest_event', '{"below": 1}', -25, 'velocity_anomaly', null, 'enforce',
+   'Less than a second apart is a program. On top of the farther rule: 70 - 20 - 25 = 25 is rejected.'),
+  ('sixty_events_in_an_hour', 'events_in_hour', '{"at_least": 60}', -15, 'velocity_anomaly', null, 'enforce',
+   'One thing a minute, for an hour, is no human day. The rate limits stop a flood; this finds what stays below them.'),
+  ('proof_sent_before', 'repeated_proof', '{"at_least": 1}', -20, 'suspicious_pattern', null, 'enforce',
+   'Two events are not proven by the very same measurement.'),
+  ('clock_ahead', 'seconds_ahead', '{"at_least": 120}', -15, 'suspicious_pattern', null, 'enforce',
+   'Phones set their clocks from the network and are seconds off. Two minutes ahead is a clock that somebody set.'),
+  ('device_of_three_accounts', 'device_accounts', '{"at_least": 3}', -15, 'device_mismatch', null, 'enforce',
+   'A couple shares a tablet; three accounts on one device are worth a look.'),
+  ('device_of_ten_accounts', 'device_accounts', '{"at_least": 10}', -30, 'device_mismatch', null, 'enforce',
+   'Ten accounts on one device are a farm. On top of the rule for three: 70 - 15 - 30 = 25 is rejected.'),
+  ('account_under_a_day', 'account_age_days', '{"below": 1}', -10, 'low_trust_score', null, 'enforce',
+   'Throw-away accounts are new. By itself it changes nothing, 70 - 10 = 60 still counts: everybody was new once.'),
+  ('account_over_a_week', 'account_age_days', '{"at_least": 7}', 5, 'low_trust_score', null, 'enforce',
+   'Who stays a week is seldom a throw-away account.'),
+  ('known_device', 'device_is_known', '{"at_least": 1}', 5, 'low_trust_score', null, 'enforce',
+   'The user sent from this device before. A new device costs nothing: people buy telephones.'),
+  ('entity_is_theirs', 'entity_owned', '{"at_least": 1}', 10, 'low_trust_score', null, 'enforce',
+   'The habit, goal or workout it speaks of is the user''s own.'),
+  ('entity_of_another', 'entity_owned', '{"below": 1}', -15, 'suspicious_pattern', null, 'enforce',
+   'It speaks of something that is registered, and not to this user. Unregistered things say nothing.'),
+  ('open_insights', 'open_insights', '{"at_least": 1}', -30, 'low_trust_score', null, 'enforce',
+   'Something grave was found about this user within a day and nobody has looked yet: until then a person decides.'),
+  ('bait_taken', 'honeypot', '{"at_least": 1}', -100, 'honeypot_triggered', 'critical', 'enforce',
+   'No honest app sends this event type; whoever does has read what is not theirs and tries it out.'),
+  ('identical_timing', 'timing_spread_seconds', '{"below": 1}', -15, 'suspicious_pattern', null, 'shadow',
+   'Seven events in equal steps, to the second, come from a timer. In the shadow: an honest app may sync once a minute.'),
+  ('bulk_arrival', 'arrived_in_minute', '{"at_least": 30}', -10, 'bulk_submission', null, 'shadow',
+   'Thirty events within a minute are a script, or a telephone that was offline: in the shadow until it is known which.'),
+  ('three_days_late', 'hours_late', '{"at_least": 72}', -5, 'suspicious_pattern', null, 'shadow',
+   'What is said to have been days ago is hard to disprove. In the shadow: people travel without a network.');
+
+create trigger trust_policies_are_audited
+after insert or update or delete on public.trust_policies
+for each row execute function internal.audit_change('policy_id');
+
+create trigger trust_rules_are_audited
+after insert or update or delete on public.trust_rules
+for each row execute function internal.audit_change('rule_id');
+
+-- Whom a person has decided about: a denied subject scores 0, an allowed one 100, a watched one goes to review.
+create table public.trust_lists (
+  list         text not null check (list in ('deny', 'watch', 'allow')),
+  subject_type text not null check (subject_type in ('user', 'device', 'address')),
+  subject      text not null check (subject <> ''),
+  reason       text not null,
+  expires_at   timestamptz,                       -- null: until it is taken off
+  created_by   text not null default session_user,
+  created_at   timestamptz not null default internal.clock(),
+  primary key (subject_type, subject, list),
+  constraint a_subject_is_written_as_events_have_it check (case subject_type
+    when 'user' then subject = subject::uuid::text when 'address' then subject = host(subject::inet) else true end)
+);
+
+create trigger trust_lists_are_audited
+after insert or update or delete on public.trust_lists
+for each row execute function internal.audit_change('subject');
+
+-- Which user has sent from which device, since when.
+create table public.device_users (
+  device_id     text not null,
+  user_id       uuid not null,
+  first_seen_at timestamptz not null,
+  primary key (device_id, user_id)
+);
+
+create index device_users_of_user on public.device_users (user_id, first_seen_at);
+
+-- Whose the things are that events speak of, as far as the app tells. What nobody registered says nothing.
+create table public.entity_owners (
+  entity_type text not null,
+  entity_id   uuid not null,
+  user_id     uuid not null,
+  primary key (entity_type, entity_id, user_id)
+);
+
+-- What a judged event was judged by: one row an event, and all that a backtest needs.
+create table public.trust_assessments (
+  user_id        uuid  not null,
+  event_id       uuid  not null,
+  policy_id      text  not null,
+  policy_version int   not null,
+  trust_score    int   not null check (trust_score between 0 and 100),
+  verdict        text  not null check (verdict in ('validated', 'pending_review', 'rejected')),
+  features       jsonb not null,  -- what was known of it; what is not there was not known
+  hits           jsonb not null,  -- the rules that hit, with what they saw and where their threshold was
+  assessed_at    timestamptz not null default internal.clock(),
+  primary key (event_id, user_id)  -- ids are ordered by time: one index that grows at its end and finds an event without its user
+);
+
+create index trust_assessments_by_time on public.trust_assessments using brin (assessed_at);
 
 create table public.fraud_insights (
   insight_id        uuid primary key default internal.uuidv7(),
   user_id           uuid not null,
-  insight_type      text not null check (insight_type in (
-                      'velocity_anomaly', 'impossible_location', 'suspicious_pattern', 'device_mismatch', 'replay_attempt',
-                      'bulk_submission', 'honeypot_triggered', 'attestation_failure', 'low_trust_score', 'manual_flag')),
-  severity          text not null check (severity in ('low', 'medium', 'high', 'critical')),
+  insight_type      internal.insight_type not null,
+  severity          internal.insight_severity not null,
   score             numeric(5, 2),
   details           jsonb not null default '{}',
   related_event_ids uuid[] not null default '{}',
@@ -2795,139 +3896,369 @@ create table public.fraud_insights (
 create index fraud_insights_of_user on public.fraud_insights (user_id, created_at desc);
 create index fraud_insights_open on public.fraud_insights (created_at) where not resolved;
 
--- What the rules say of one event, and what follows from it.
-create type internal.points_score as (
+-- What a person decided about an event that waited for one.
+create table public.points_reviews (
+  event_id    uuid primary key,  -- nobody decides twice
+  user_id     uuid not null,
+  decision    text not null check (decision in ('approved', 'rejected')),
+  reason      text not null check (reason ~ '\S'),
+  label       text check (label in ('confirmed_fraud', 'false_positive')),
+  reviewed_by text not null,
+  reviewer_id uuid,              -- null: by a program or the command line
+  reviewed_at timestamptz not null default internal.clock(),
+  request_id  text
+);
+
+create trigger points_reviews_are_append_only
+before update or delete or truncate on public.points_reviews
+for each statement execute function internal.append_only();
+
+-- What people noted about an event. The newest label is the one that counts.
+create table public.points_review_notes (
+  note_id    uuid primary key default internal.uuidv7(),
+  event_id   uuid not null,
+  user_id    uuid not null,
+  note       text check (note ~ '\S'),
+  label      text check (label in ('confirmed_fraud', 'false_positive')),
+  author     text not null,
+  created_at timestamptz not null default internal.clock(),
+  constraint a_note_says_something check (note is not null or label is not null)
+);
+
+create index points_review_notes_of_event on public.points_review_notes (event_id, note_id desc);
+
+create trigger points_review_notes_are_append_only
+before update or delete or truncate on public.points_review_notes
+for each statement execute function internal.append_only();
+
+-- What is known of an attestation token, by its hash: a door for device attestation, through which nothing comes yet.
+create table public.attestation_cache (
+  attestation_token_hash text primary key check (attestation_token_hash ~ '^[0-9a-f]{64}$'),
+  platform               text    not null check (platform in ('android', 'ios', 'web')),
+  is_valid               boolean not null,
+  integrity_verdict      jsonb,
+  created_at             timestamptz not null default internal.clock(),
+  expires_at             timestamptz not null default internal.clock() + interval '1 hour'
+);
+
+create index attestation_cache_to_expire on public.attestation_cache (expires_at);
+
+-- What is known of an event when it is judged.
+create type internal.points_assessed as (
+  user_id  uuid,
+  event_id uuid,
+  features jsonb
+);
+
+-- What the rules say of it, and what follows from it.
+create type internal.points_judged as (
   user_id      uuid,
   event_id     uuid,
-  event_type   text,
-  event_time   timestamptz,
-  points_delta int,
+  features     jsonb,
   trust_score  int,
   verdict      text,   -- 'validated' | 'pending_review' | 'rejected'
   insight_type text,   -- what it is filed under when it is not validated
-  details      jsonb   -- the rules that hit with what they saw, and the thresholds
+  severity     text,
+  hits         jsonb   -- the rules that hit, with what they saw and where their threshold was
 );
 
--- sql/40_trust/score_points_events.sql
+-- sql/40_trust/account_created_at.sql
 
--- How far each event is believed, 0 to 100, which rules brought it there with what they saw, and what follows.
--- Spacing goes by the events' own times and looks only at what the user sent before: of two that lie too close,
--- the later to arrive is the suspect.
+-- Since when users have their accounts. It belongs to whoever migrates, and to no role of ours: a hosted auth.users has
+-- row-level security without policies, and only the project's own role reads it. It tells ids and times and nothing else.
+-- Where that role may not read it either, nobody's age is known, which speaks for nobody and against nobody.
 
-create or replace function internal.score_points_events(p_events public.points_events[])
-returns setof internal.points_score
-language plpgsql stable
+create or replace function internal.account_created_at(p_user_ids uuid[])
+returns table (user_id uuid, created_at timestamptz)
+language plpgsql stable security definer
 set search_path = ''
 set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
 as $$
 begin
   return query
-  select e.user_id, e.id, e.event_type, e.event_time, e.points_delta, s.score,
-         case when s.score >= p.validate_at then 'validated' when s.score >= p.review_at then 'pending_review' else 'rejected' end,
-         coalesce(h.insight_type, 'low_trust_score'),
-         jsonb_build_object('rules', coalesce(h.hits, '[]'), 'validate_at', p.validate_at, 'review_at', p.review_at)
-    from unnest(p_events) as e
-   cross join (select t.* from public.trust_policies as t where t.is_active) as p
-   cross join lateral (
-         select min(abs(extract(epoch from o.event_time - e.event_time))) as seconds_to_nearest_event
-           from public.points_events as o
-           join public.points_rules as r on r.event_type = o.event_type and r.client_submittable
-          where o.user_id = e.user_id
-            and o.event_time between e.event_time - interval '1 minute' and e.event_time + interval '1 minute'
-            and (o.id < e.id) is true) as f  -- "is true" keeps the planner from going by the id instead of the time
-    left join lateral (
-         select sum(t.weight) filter (where t.mode = 'enforce') as weight,
-                jsonb_agg(jsonb_build_object('rule', t.rule_id, 'mode', t.mode, 'weight', t.weight, 'below', t.below,
-                  'observed', round(f.seconds_to_nearest_event, 3)) order by t.weight) as hits,
-                (array_agg(t.insight_type order by t.weight) filter (where t.mode = 'enforce'))[1] as insight_type
-           from public.trust_rules as t
-          where t.mode <> 'off' and f.seconds_to_nearest_event < t.below) as h on true
-   cross join lateral (select greatest(0, least(100, p.base_score + coalesce(h.weight, 0)))::int as score) as s;
+  select u.id, u.created_at from auth.users as u where u.id = any (p_user_ids);
+exception when insufficient_privilege then
+  return;
 end
 $$;
 
--- sql/40_trust/validate_points_events.sql
+-- sql/40_trust/backtest_trust.sql
 
--- Decides pending events: scores them, validates, sends to review or rejects, and posts the points of what it validates.
--- Takes the oldest p_limit, or the one that is named. Several workers share the queue without waiting for one another.
+-- What would have been decided with other thresholds or other rules: asks the judge again, with what was known of each event
+-- when it was judged, and tells who would change. Writes nothing, so that an answer comes before an update.
+-- p_rules changes rules for the time of the question: [{"rule_id", "weight"?, "parameters"?, "mode"?}]; all others are as
+-- they are now, and so is what is not given of the active policy. The span is of the times of judgement, p_until excluded.
 --
--- Replay:  a decided event is not pending any more; a second run finds others or none.
--- Locks:   the events, skipping those another worker has; then accounts and cache rows, each in order.
--- Refuses: unavailable, when no trust policy is active; event_not_found, when one is named and is not pending.
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: unavailable, when no trust policy is active; invalid_body: thresholds, rules.
 
-create or replace function public.validate_points_events(p_event_id uuid default null, p_limit int default 1000)
+create or replace function public.backtest_trust(
+  p_validate_at int default null,
+  p_review_at   int default null,
+  p_rules       jsonb default null,
+  p_since       timestamptz default null,
+  p_until       timestamptz default null
+)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+set enable_hashagg = off  -- sets go through one after the other, and not all at once through memory
+set work_mem = '64MB'
+as $$
+declare
+  v_policy public.trust_policies;
+  v_rules public.trust_rules[];
+  v_sets int;
+  v_answer jsonb;
+begin
+  select p.* into v_policy from public.trust_policies as p where p.is_active;
+  if v_policy.policy_id is null then
+    perform internal.refuse('unavailable', 'there is no active trust policy');
+  end if;
+  v_policy.validate_at := coalesce(p_validate_at, v_policy.validate_at);
+  v_policy.review_at := coalesce(p_review_at, v_policy.review_at);
+  if not (0 <= v_policy.review_at and v_policy.review_at <= v_policy.validate_at and v_policy.validate_at <= 100) then
+    perform internal.refuse('invalid_body', format('%s: 0 <= review_at <= validate_at <= 100 must hold, and not %s and %s',
+      case when p_validate_at is null then 'review_at' else 'validate_at' end, v_policy.review_at, v_policy.validate_at));
+  end if;
+  v_rules := internal.changed_trust_rules(p_rules);
+
+  select 1 + count(*) / 10000 into v_sets
+    from public.trust_assessments as a
+   where (p_since is null or a.assessed_at >= p_since) and (p_until is null or a.assessed_at < p_until);
+
+  with judged as (
+    select j.user_id, j.event_id, j.verdict
+      from (select array_agg(row(a.user_id, a.event_id, a.features)::internal.points_assessed) as assessed
+              from public.trust_assessments as a
+             where (p_since is null or a.assessed_at >= p_since) and (p_until is null or a.assessed_at < p_until)
+             group by abs(hashtext(a.event_id::text)::bigint) % v_sets) as s
+     cross join lateral internal.judge_points_events(s.assessed, v_policy, v_rules) as j
+  ), compared as (
+    select j.user_id, j.event_id, a.verdict as before, j.verdict as after
+      from judged as j
+      join public.trust_assessments as a on a.user_id = j.user_id and a.event_id = j.event_id
+  ), changed as (
+    select e.event_type, c.before, c.after, count(*) as events, count(distinct c.user_id) as users, sum(e.points_delta) as points,
+           coalesce(sum(e.points_delta) filter (where c.after = 'validated'), 0)
+             - coalesce(sum(e.points_delta) filter (where c.before = 'validated'), 0) as difference
+      from compared as c
+      join public.points_events as e on e.user_id = c.user_id and e.id = c.event_id
+     where c.before <> c.after
+     group by e.event_type, c.before, c.after
+  )
+  select jsonb_build_object(
+           'policy', jsonb_build_object('policy_id', v_policy.policy_id, 'base_score', v_policy.base_score,
+             'validate_at', v_policy.validate_at, 'review_at', v_policy.review_at),
+           'since', p_since, 'until', p_until,
+           'assessed', (select count(*) from compared),
+           'changed', coalesce(sum(c.events), 0),
+           'by_event_type', coalesce(jsonb_agg(jsonb_build_object(
+             'event_type', c.event_type, 'from', c.before, 'to', c.after,
+             'events', c.events, 'users', c.users, 'points', c.points)
+             order by c.event_type, c.before, c.after), '[]'),
+           'points_change', coalesce(sum(c.difference), 0))
+    into v_answer
+    from changed as c;
+  return v_answer;
+end
+$$;
+
+-- sql/40_trust/bump_version.sql
+
+-- Counts the updates of a row of settings, so that what was decided by it can be told from what was decided before.
+
+create or replace function internal.bump_version()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  new.version := old.version + 1;
+  new.updated_at := internal.clock();
+  return new;
+end
+$$;
+
+create or replace trigger trust_policies_have_a_version
+before update on public.trust_policies
+for each row execute function internal.bump_version();
+
+create or replace trigger trust_rules_have_a_version
+before update on public.trust_rules
+for each row execute function internal.bump_version();
+
+-- sql/40_trust/changed_trust_rules.sql
+
+-- The rules as they are, with what p_changes says of them instead: [{"rule_id", "weight"?, "parameters"?, "mode"?}].
+--
+-- Refuses: invalid_body: no list, an unknown rule or member, a value that the rule's column would not take.
+
+create or replace function internal.changed_trust_rules(p_changes jsonb)
+returns public.trust_rules[]
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_change jsonb;
+  v_rules public.trust_rules[];
+begin
+  if p_changes is not null and jsonb_typeof(p_changes) <> 'array' then
+    perform internal.refuse('invalid_body', 'rules: must be a list of rules');
+  end if;
+  for v_change in select c.value from jsonb_array_elements(coalesce(p_changes, '[]')) as c loop
+    if jsonb_typeof(v_change) <> 'object' or v_change - array['rule_id', 'weight', 'parameters', 'mode'] <> '{}'
+       or jsonb_path_exists(v_change, '$.* ? (@ == null)') then
+      perform internal.refuse('invalid_body', 'rules: each has a rule_id, and weight, parameters and mode where they change');
+    end if;
+    if not exists (select from public.trust_rules as r where r.rule_id = v_change ->> 'rule_id') then
+      perform internal.refuse('invalid_body', format('rules: there is no rule %s', v_change ->> 'rule_id'));
+    end if;
+  end loop;
+  begin
+    v_rules := array(
+      select coalesce((
+               select jsonb_populate_record(r, c.value) from jsonb_array_elements(p_changes) as c
+                where c.value ->> 'rule_id' = r.rule_id limit 1), r)
+        from public.trust_rules as r);
+  exception when data_exception or check_violation then
+    perform internal.refuse('invalid_body', format('rules: %s', sqlerrm));
+  end;
+  return v_rules;
+end
+$$;
+
+-- sql/40_trust/cleanup_expired_attestations.sql
+
+-- Forgets what was known of attestation tokens, oldest first, at most p_limit of them; returns {"removed": n}.
+--
+-- Replay:  what is gone is not there; a second run finds others or none.
+-- Locks:   the entries, skipping those that are taken: several workers share the work.
+-- Refuses: nothing.
+
+create or replace function public.cleanup_expired_attestations(p_limit int default 10000)
 returns jsonb
 language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_removed int;
+begin
+  with due as materialized (
+    select a.attestation_token_hash
+      from public.attestation_cache as a
+     where a.expires_at <= internal.clock()
+     order by a.expires_at
+     limit p_limit
+       for update skip locked
+  )
+  delete from public.attestation_cache as a
+   using due as d
+   where a.attestation_token_hash = d.attestation_token_hash;
+  get diagnostics v_removed = row_count;
+  return jsonb_build_object('removed', v_removed);
+end
+$$;
+
+-- sql/40_trust/decide_points_events.sql
+
+-- Decides the events of a set: judges them by the active policy, posts the points of what is validated, and writes down
+-- what was found. The caller has locked the events, and they are pending.
+--
+-- Replay:  none of its own: a decided event is not pending any more.
+-- Locks:   new rows of device_users, accounts and cache rows, each in order.
+-- Refuses: unavailable, when no trust policy is active.
+
+create or replace function internal.decide_points_events(p_events public.points_events[])
+returns jsonb
+language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
   v_now timestamptz := internal.clock();
-  v_events public.points_events[];
-  v_scores internal.points_score[];
+  v_policy public.trust_policies;
+  v_rules public.trust_rules[];
+  v_judged internal.points_judged[];
+  v_moves internal.points_move[];
+  v_streaks int[];
   v_refused uuid[];
   v_answer jsonb;
 begin
-  if not exists (select from public.trust_policies as p where p.is_active) then
+  select p.* into v_policy from public.trust_policies as p where p.is_active;
+  if v_policy.policy_id is null then
     perform internal.refuse('unavailable', 'there is no active trust policy');
   end if;
+  v_rules := array(select r from public.trust_rules as r where r.mode <> 'off');
 
-  if p_event_id is null then
-    select array_agg(c.event) into v_events
-      from (select e as event
-              from public.points_events as e
-             where e.validation_status = 'pending' and e.transfer_id is null
-             order by e.id
-             limit p_limit
-               for update skip locked) as c;
-  else
-    select array_agg(c.event) into v_events
-      from (select e as event
-              from public.points_events as e
-             where e.validation_status = 'pending' and e.transfer_id is null and e.id = p_event_id
-               for update) as c;
-    if v_events is null then
-      perform internal.refuse('event_not_found', format('event_id: %s is not pending', p_event_id));
-    end if;
-  end if;
+  -- First, so that the events of one set see each other's devices; each with the time at which it came into sight.
+  insert into public.device_users as d (device_id, user_id, first_seen_at)
+  select e.device_id, e.user_id, min(e.created_at)
+    from unnest(p_events) as e
+   where e.device_id is not null
+   group by e.device_id, e.user_id
+   order by e.device_id, e.user_id
+  on conflict (device_id, user_id) do nothing;
 
-  if v_events is null then
-    return '{"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}'::jsonb;
-  end if;
+  v_judged := array(
+    select j from internal.judge_points_events(array(
+      select f from internal.points_event_features(p_events) as f), v_policy, v_rules) as j);
 
-  select array_agg(s) into v_scores from internal.score_points_events(v_events) as s;
-
-  -- What goes to review keeps waiting and moves nothing. What takes more than there is, which only a hand can have
-  -- asked for, is for a person to look at as well.
+  -- What goes to review keeps waiting and moves nothing. What is validated earns what it is worth now, and what waited
+  -- is what it was worth when it was sent. What takes more than there is, which only a hand can have asked for, is for a
+  -- person to look at as well.
+  select array_agg(m.move), array_agg(m.streak_days) into v_moves, v_streaks
+    from (
+      select row(e.user_id, e.id, case when j.verdict = 'validated' then coalesce(w.points, e.points_delta) else 0 end,
+                 -e.points_delta, e.event_type, e.event_time)::internal.points_move as move,
+             w.streak_days
+        from unnest(v_judged) as j
+        join unnest(p_events) as e on e.id = j.event_id
+        left join internal.points_awarded(array(
+               select e from unnest(v_judged) as j join unnest(p_events) as e on e.id = j.event_id
+                where j.verdict = 'validated' order by e.id)) as w on w.event_id = j.event_id
+       where j.verdict <> 'pending_review'
+       order by e.id) as m;
   v_refused := array(
-    select m.transfer_id
-      from internal.move_points(array(
-             select row(s.user_id, s.event_id, case when s.verdict = 'validated' then s.points_delta else 0 end,
-                        -s.points_delta, s.event_type, s.event_time)::internal.points_move
-               from unnest(v_scores) as s
-              where s.verdict <> 'pending_review'
-              order by s.event_id)) as m
-     where m.outcome = 'insufficient_funds');
+    select o.transfer_id from internal.move_points(v_moves) as o where o.outcome = 'insufficient_funds');
 
   with judged as materialized (
-    select s.*, case when s.event_id = any (v_refused) then 'pending_review' else s.verdict end as outcome
-      from unnest(v_scores) as s
+    select j.*, m.points, m.streak_days,
+           case when j.event_id = any (v_refused) then 'pending_review' else j.verdict end as outcome
+      from unnest(v_judged) as j
+      left join unnest(v_moves, v_streaks) as m(user_id, event_id, points, pending, kind, effective_at, streak_days)
+        on m.event_id = j.event_id
   ), decided as (
     update public.points_events as e
        set validation_status = j.outcome, trust_score = j.trust_score,
-           transfer_id = case when j.outcome = 'validated' and j.points_delta <> 0 then j.event_id end,
+           points_delta = case when j.outcome = 'validated' then j.points else e.points_delta end,
+           streak_days = case when j.outcome = 'validated' then j.streak_days end,
+           transfer_id = case when j.outcome = 'validated' and j.points <> 0 then j.event_id end,
            validated_at = case when j.outcome = 'validated' then v_now end,
            validated_by = case when j.outcome = 'validated' then 'system' end,
            updated_at = v_now
       from judged as j
      where e.user_id = j.user_id and e.id = j.event_id
     returning e.id, e.user_id, e.validation_status, e.points_delta, e.trust_score
+  ), assessed as (
+    insert into public.trust_assessments as a (
+           user_id, event_id, policy_id, policy_version, trust_score, verdict, features, hits, assessed_at)
+    select j.user_id, j.event_id, v_policy.policy_id, v_policy.version, j.trust_score, j.verdict, j.features, j.hits, v_now
+      from judged as j
+    on conflict (event_id, user_id) do update  -- an operator may send an event back to where it waits
+       set policy_id = excluded.policy_id, policy_version = excluded.policy_version, trust_score = excluded.trust_score,
+           verdict = excluded.verdict, features = excluded.features, hits = excluded.hits, assessed_at = excluded.assessed_at
   ), suspected as (
     insert into public.fraud_insights as f (user_id, insight_type, severity, score, details, related_event_ids)
-    select j.user_id, j.insight_type, case when j.outcome = 'rejected' then 'high' else 'medium' end, j.trust_score,
-           j.details, array[j.event_id]
+    select j.user_id, j.insight_type, j.severity, j.trust_score,
+           jsonb_build_object('rules', j.hits, 'validate_at', v_policy.validate_at, 'review_at', v_policy.review_at)
+             || case when j.features ? 'list' then jsonb_build_object('list', jsonb_build_object(
+                  'list', j.features -> 'list', 'subject_type', j.features -> 'list_subject',
+                  'reason', j.features -> 'list_reason'))
+                else '{}' end,
+           array[j.event_id]
       from judged as j
      where j.outcome <> 'validated'
     returning f.user_id, f.insight_type, f.severity, f.score
@@ -2936,13 +4267,619 @@ begin
            'validated', count(*) filter (where d.validation_status = 'validated'),
            'pending_review', count(*) filter (where d.validation_status = 'pending_review'),
            'rejected', count(*) filter (where d.validation_status = 'rejected'),
-           'events', coalesce(jsonb_agg(jsonb_build_object(
+           'flagged', 0,
+           'events', jsonb_agg(jsonb_build_object(
              'event_id', d.id, 'user_id', d.user_id, 'validation_status', d.validation_status, 'trust_score', d.trust_score,
-             'points_awarded', case when d.validation_status = 'validated' then d.points_delta else 0 end)), '[]'),
+             'points_awarded', case when d.validation_status = 'validated' then d.points_delta else 0 end) order by d.id),
            'insights', (
              select coalesce(jsonb_agg(to_jsonb(f)), '[]') from suspected as f))
     into v_answer
     from decided as d;
+  return v_answer;
+end
+$$;
+
+-- sql/40_trust/flag_points_event.sql
+
+-- Takes an event that cannot be decided out of the queue, for a person to decide. Its user may read the state, and only
+-- the audit log has the error's own words.
+
+create or replace function internal.flag_points_event(p_event public.points_events, p_state text, p_message text)
+returns jsonb
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  update public.points_events as e
+     set validation_status = 'flagged', validation_notes = format('It could not be decided: %s', p_state),
+         updated_at = internal.clock()
+   where e.user_id = p_event.user_id and e.id = p_event.id;
+  perform internal.audit(
+    'system', 'points_event.flagged', 'points_event', p_event.id::text, p_message,
+    jsonb_build_object('validation_status', p_event.validation_status),
+    jsonb_build_object('validation_status', 'flagged', 'state', p_state));
+  return jsonb_build_object(
+    'validated', 0, 'pending_review', 0, 'rejected', 0, 'flagged', 1,
+    'events', jsonb_build_array(jsonb_build_object(
+      'event_id', p_event.id, 'user_id', p_event.user_id, 'validation_status', 'flagged',
+      'trust_score', null, 'points_awarded', 0)),
+    'insights', jsonb_build_array());
+end
+$$;
+
+-- sql/40_trust/judge_points_events.sql
+
+-- The one judge: from what is known of each event, by the given policy and rules, a score of 0 to 100 and what follows.
+-- It reads nothing, so that a backtest asks the very same judge with other rules.
+--
+-- The score is the policy's base and the weights of the enforced rules that hit. A denied subject scores 0, an allowed one
+-- 100, and a watched one never enough to be validated. Each hit tells the rule, its version, what it saw and the threshold.
+
+create or replace function internal.judge_points_events(
+  p_assessed internal.points_assessed[],
+  p_policy   public.trust_policies,
+  p_rules    public.trust_rules[]
+)
+returns setof internal.points_judged
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return query
+  with rule as materialized (
+    select r.feature, (r.parameters ->> 'below')::numeric as below, (r.parameters ->> 'at_least')::numeric as at_least,
+           r.rule_id, r.weight, r.insight_type, r.severity, r.mode = 'enforce' as counts,
+           jsonb_build_object('rule', r.rule_id, 'version', r.version, 'mode', r.mode, 'weight', r.weight) || r.parameters as said
+      from unnest(p_rules) as r
+     where r.mode <> 'off'
+  )
+  select a.user_id, a.event_id, a.features, s.score,
+         case when s.score >= p_policy.validate_at then 'validated'
+              when s.score >= p_policy.review_at then 'pending_review' else 'rejected' end,
+         case when a.features ->> 'list' = 'deny' then 'manual_flag'
+              when h.worst is not null then h.worst
+              when a.features ->> 'list' = 'watch' then 'manual_flag' else 'low_trust_score' end,
+         case when a.features ->> 'list' = 'deny' then 'critical'
+              else coalesce(h.severity, case when s.score >= p_policy.review_at then 'medium' else 'high' end) end,
+         coalesce(h.hits, '[]')
+    from unnest(p_assessed) as a
+   cross join lateral (
+         select sum(r.weight) filter (where r.counts) as weight,
+                jsonb_agg(r.said || jsonb_build_object('observed', round(v.observed, 3)) order by r.weight, r.rule_id) as hits,
+                (array_agg(r.insight_type order by r.weight, r.rule_id) filter (where r.counts and r.weight < 0))[1] as worst,
+                (array_agg(r.severity order by r.weight, r.rule_id) filter (where r.counts and r.weight < 0))[1] as severity
+           from rule as r
+          cross join lateral (select (a.features ->> r.feature)::numeric as observed) as v
+          where (r.below is null or v.observed < r.below) and (r.at_least is null or v.observed >= r.at_least)) as h
+   cross join lateral (
+         select greatest(0, least(100, p_policy.base_score + coalesce(h.weight, 0)))::int as by_rules) as b
+   cross join lateral (
+         select case a.features ->> 'list'
+                  when 'deny' then 0
+                  when 'allow' then 100
+                  when 'watch' then greatest(0, least(b.by_rules, p_policy.validate_at - 1))
+                  else b.by_rules end as score) as s;
+end
+$$;
+
+-- sql/40_trust/label_points_event.sql
+
+-- Notes what an event turned out to be, or what there is to know about it. Any event that was judged or reviewed can be
+-- labelled, long afterwards too; the newest label counts in trust_rule_precision. Nothing else changes.
+--
+-- Replay:  the author's same words again, when nobody has said anything since, are answered as the first time.
+-- Locks:   the event.
+-- Refuses: forbidden, invalid_body (label; neither label nor note), event_not_found, own_event, not_reviewable: it is not
+--          decided yet.
+
+create or replace function public.label_points_event(
+  p_user_id    uuid,
+  p_event_id   uuid,
+  p_label      text default null,
+  p_note       text default null,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_event public.points_events;
+  v_last public.points_review_notes;
+  v_note public.points_review_notes;
+begin
+  if p_label not in ('confirmed_fraud', 'false_positive') then
+    perform internal.refuse('invalid_body', 'label: must be confirmed_fraud or false_positive');
+  end if;
+  if p_label is null and coalesce(p_note, '') !~ '\S' then
+    perform internal.refuse('invalid_body', 'note: give a label, a note, or both');
+  end if;
+
+  select e.* into v_event
+    from public.points_events as e
+   where e.user_id = internal.user_of_points_event(p_event_id) and e.id = p_event_id
+     for update;
+  if v_event.id is null then
+    perform internal.refuse('event_not_found', format('event_id: %s', p_event_id));
+  end if;
+  if v_event.user_id = p_user_id then
+    perform internal.refuse('own_event', format('event %s is the author''s own', p_event_id));
+  end if;
+  if v_event.validation_status in ('pending', 'validating') then
+    perform internal.refuse('not_reviewable', format('event %s is %s', p_event_id, v_event.validation_status));
+  end if;
+
+  select n.* into v_last
+    from public.points_review_notes as n where n.event_id = p_event_id order by n.note_id desc limit 1;
+  if (v_last.label, v_last.note, v_last.author) is distinct from (p_label, nullif(p_note, ''), v_actor) then
+    insert into public.points_review_notes as n (event_id, user_id, note, label, author)
+    values (p_event_id, v_event.user_id, nullif(p_note, ''), p_label, v_actor)
+    returning n.* into v_note;
+    perform internal.audit(
+      v_actor, 'points_event.labelled', 'points_event', p_event_id::text, nullif(p_note, ''), null,
+      jsonb_build_object('label', p_label), p_request_id);
+  end if;
+  return jsonb_build_object(
+    'note_id', coalesce(v_note.note_id, v_last.note_id), 'event_id', p_event_id, 'user_id', v_event.user_id,
+    'label', p_label, 'note', nullif(p_note, ''), 'author', v_actor, 'replayed', v_note.note_id is null);
+end
+$$;
+
+-- sql/40_trust/pending_points_events.sql
+
+-- The events that wait to be decided, locked: the oldest p_limit that nobody else has, or the one that is named, for which
+-- it waits. Null when there are none.
+--
+-- Locks:   the events, skipping those another worker has.
+-- Refuses: event_not_found, when one is named and is not pending.
+
+create or replace function internal.pending_points_events(p_event_id uuid, p_limit int)
+returns public.points_events[]
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_events public.points_events[];
+begin
+  if p_event_id is null then
+    select array_agg(c.event) into v_events
+      from (select e as event
+              from public.points_events as e
+             where e.validation_status = 'pending' and e.transfer_id is null
+             order by e.id
+             limit p_limit
+               for update skip locked) as c;
+    return v_events;
+  end if;
+  select array_agg(c.event) into v_events
+    from (select e as event
+            from public.points_events as e
+           where e.validation_status = 'pending' and e.transfer_id is null and e.id = p_event_id
+             for update) as c;
+  if v_events is null then
+    perform internal.refuse('event_not_found', format('event_id: %s is not pending', p_event_id));
+  end if;
+  return v_events;
+end
+$$;
+
+-- sql/40_trust/points_event_features.sql
+
+-- What is known of each event when it is judged, as numbers a rule can compare; what is not known is left out, and no rule
+-- hits for it. Only what the user sent before counts: of two events that do not go together, the later to arrive is the
+-- suspect. Whatever else the user did is found in one scan, of the day on either side of the event's own time.
+--
+-- `list` is what a person decided about the user, the device or the address, the strictest first.
+
+create or replace function internal.points_event_features(p_events public.points_events[])
+returns setof internal.points_assessed
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_sendable text[] := array(select r.event_type from public.points_rules as r where r.client_submittable);
+  v_baits text[] := array(select r.event_type from public.points_rules as r where r.is_honeypot);
+  v_listing boolean := exists (select from public.trust_lists);
+begin
+  return query
+  select e.user_id, e.id, jsonb_strip_nulls(jsonb_build_object(
+           'seconds_to_nearest_event', extract(epoch from h.nearest),
+           'events_in_hour', h.in_hour,
+           'arrived_in_minute', h.arrived,
+           'repeated_proof', h.repeated,
+           'timing_spread_seconds', case when cardinality(h.times) = 6 then extract(epoch from
+             greatest(e.event_time - h.times[1], h.times[1] - h.times[2], h.times[2] - h.times[3],
+                      h.times[3] - h.times[4], h.times[4] - h.times[5], h.times[5] - h.times[6])
+             - least(e.event_time - h.times[1], h.times[1] - h.times[2], h.times[2] - h.times[3],
+                     h.times[3] - h.times[4], h.times[4] - h.times[5], h.times[5] - h.times[6])) end,
+           'seconds_ahead', greatest(extract(epoch from e.event_time - e.created_at), 0),
+           'hours_late', trunc(greatest(extract(epoch from e.created_at - e.event_time) / 3600, 0), 2),
+           'account_age_days', trunc(extract(epoch from e.created_at - u.created_at) / 86400, 2),
+           'device_accounts', case when e.device_id is not null then (
+             select count(*) from (
+               select from public.device_users as d
+                where d.device_id = e.device_id and (d.first_seen_at <= e.created_at or d.user_id = e.user_id)
+                limit 30) as d) end,  -- a farm of more is no worse, and every web browser may be called the same
+           'device_is_known', case
+             when e.device_id is null then null
+             when exists (select from public.device_users as d
+                           where d.device_id = e.device_id and d.user_id = e.user_id and d.first_seen_at < e.created_at) then 1
+             when exists (select from public.device_users as d
+                           where d.user_id = e.user_id and d.first_seen_at < e.created_at) then 0 end,
+           'entity_owned', case
+             when e.related_entity_id is null then null
+             when exists (select from public.entity_owners as o
+                           where o.entity_type = e.related_entity_type and o.entity_id = e.related_entity_id
+                             and o.user_id = e.user_id) then 1
+             when exists (select from public.entity_owners as o
+                           where o.entity_type = e.related_entity_type and o.entity_id = e.related_entity_id) then 0 end,
+           'open_insights', (
+             select count(*) from public.fraud_insights as f
+              where f.user_id = e.user_id and f.created_at >= e.created_at - interval '24 hours' and f.created_at < e.created_at
+                and f.severity in ('high', 'critical') and not f.resolved),
+           'honeypot', (e.event_type = any (v_baits))::int,
+           'attestation', null,
+           'list', l.list, 'list_subject', l.subject_type, 'list_reason', l.reason))
+    from unnest(p_events) as e
+    left join internal.account_created_at(array(select distinct x.user_id from unnest(p_events) as x)) as u
+      on u.user_id = e.user_id
+   cross join lateral (
+         select min(greatest(o.event_time - e.event_time, e.event_time - o.event_time)) filter (
+                  where o.event_time between e.event_time - interval '1 minute'
+                                         and e.event_time + interval '1 minute') as nearest,
+                count(*) filter (where o.event_time between e.event_time - interval '1 hour' and e.event_time) as in_hour,
+                count(*) filter (where o.created_at >= e.created_at - interval '1 minute') as arrived,
+                -- A large payload would have to be unpacked for each comparison, and anyone can make it differ in one byte.
+                count(*) filter (where pg_column_size(o.proof_payload) < 8192 and o.proof_payload = e.proof_payload) as repeated,
+                (array_agg(o.event_time order by o.event_time desc) filter (where o.event_time <= e.event_time))[1:6] as times
+           from public.points_events as o
+          where o.user_id = e.user_id
+            and o.event_time between e.event_time - interval '1 day' and e.event_time + interval '1 day'
+            and o.event_type = any (v_sendable)
+            and (o.id < e.id) is true) as h  -- "is true" keeps the planner from going by the id instead of the time
+    left join lateral (
+         select t.list, t.subject_type, t.reason
+           from (values ('user', e.user_id::text), ('device', e.device_id),
+                        ('address', host(e.ip_address))) as s(subject_type, subject)
+           join public.trust_lists as t on t.subject_type = s.subject_type and t.subject = s.subject
+          where t.expires_at is null or t.expires_at > v_now
+          order by array_position('{deny,watch,allow}', t.list)
+          limit 1) as l on v_listing;
+end
+$$;
+
+-- sql/40_trust/points_review_answer.sql
+
+-- What review_points_event answers, the first time and every other.
+
+create or replace function internal.points_review_answer(
+  p_event    public.points_events,
+  p_review   public.points_reviews,
+  p_replayed boolean
+)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object(
+    'event_id', p_review.event_id, 'user_id', p_review.user_id, 'decision', p_review.decision,
+    'validation_status', case p_review.decision when 'approved' then 'validated' else 'rejected' end,
+    'points_awarded', case p_review.decision when 'approved' then p_event.points_delta else 0 end,
+    'trust_score', p_event.trust_score, 'reviewed_by', p_review.reviewed_by, 'replayed', p_replayed);
+end
+$$;
+
+-- sql/40_trust/resolve_fraud_insight.sql
+
+-- Closes an insight, with what was found out. The user's next events are then judged without it.
+--
+-- Replay:  the same person saying the same again is answered as the first time, with "replayed".
+-- Locks:   the insight.
+-- Refuses: forbidden, reason_required, insight_not_found, own_event (what is about themselves), already_resolved.
+
+create or replace function public.resolve_fraud_insight(
+  p_user_id    uuid,
+  p_insight_id uuid,
+  p_notes      text,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_insight public.fraud_insights;
+  v_replayed boolean;
+begin
+  if coalesce(p_notes, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'notes: say what was found out');
+  end if;
+  select f.* into v_insight from public.fraud_insights as f where f.insight_id = p_insight_id for update;
+  if v_insight.insight_id is null then
+    perform internal.refuse('insight_not_found', format('insight_id: %s', p_insight_id));
+  end if;
+  if v_insight.user_id = p_user_id then
+    perform internal.refuse('own_event', format('insight %s is about the caller', p_insight_id));
+  end if;
+
+  v_replayed := v_insight.resolved;
+  if v_insight.resolved then
+    if (v_insight.resolved_by, v_insight.resolution_notes) is distinct from (v_actor, p_notes) then
+      perform internal.refuse('already_resolved', format('%s has resolved it', coalesce(v_insight.resolved_by, 'somebody')));
+    end if;
+  else
+    update public.fraud_insights as f
+       set resolved = true, resolved_at = internal.clock(), resolved_by = v_actor, resolution_notes = p_notes
+     where f.insight_id = p_insight_id
+    returning f.* into v_insight;
+    perform internal.audit(
+      v_actor, 'fraud_insight.resolved', 'fraud_insight', p_insight_id::text, p_notes, null,
+      jsonb_build_object('insight_type', v_insight.insight_type, 'severity', v_insight.severity), p_request_id);
+  end if;
+  return jsonb_build_object(
+    'insight_id', v_insight.insight_id, 'user_id', v_insight.user_id, 'resolved', true, 'resolved_at', v_insight.resolved_at,
+    'resolved_by', v_insight.resolved_by, 'replayed', v_replayed);
+end
+$$;
+
+-- sql/40_trust/review_points_event.sql
+
+-- Decides an event that waits for a person, 'approved' or 'rejected', with a reason. Approving posts what the event is worth
+-- now and resolves the event's own open insights; rejecting lets nothing of it count. p_label says what the reviewer takes
+-- it for, and feeds trust_rule_precision.
+--
+-- Replay:  the same reviewer saying the same again is answered as the first time, with "replayed".
+-- Locks:   the event; then the account and the cache row.
+-- Refuses: forbidden, reason_required, invalid_body (decision, label), event_not_found, own_event (what is theirs, and an
+--          award they made), already_reviewed, not_reviewable, insufficient_funds: a deduction that no longer fits.
+
+create or replace function public.review_points_event(
+  p_user_id    uuid,
+  p_event_id   uuid,
+  p_decision   text,
+  p_reason     text,
+  p_label      text default null,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_event public.points_events;
+  v_review public.points_reviews;
+  v_points int;
+  v_streak int;
+begin
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: say why this is so decided');
+  end if;
+  if p_decision is null or p_decision not in ('approved', 'rejected') then
+    perform internal.refuse('invalid_body', 'decision: must be approved or rejected');
+  end if;
+  if p_label not in ('confirmed_fraud', 'false_positive') then
+    perform internal.refuse('invalid_body', 'label: must be confirmed_fraud or false_positive');
+  end if;
+
+  select e.* into v_event
+    from public.points_events as e
+   where e.user_id = internal.user_of_points_event(p_event_id) and e.id = p_event_id
+     for update;
+  if v_event.id is null then
+    perform internal.refuse('event_not_found', format('event_id: %s', p_event_id));
+  end if;
+  if v_event.user_id = p_user_id then
+    perform internal.refuse('own_event', format('event %s is the reviewer''s own', p_event_id));
+  end if;
+
+  select r.* into v_review from public.points_reviews as r where r.event_id = p_event_id;
+  if v_review.event_id is null then
+    if v_event.validation_status not in ('pending_review', 'flagged') then
+      perform internal.refuse('not_reviewable', format('event %s is %s', p_event_id, v_event.validation_status));
+    end if;
+    -- While an award waits, validated_by is who made it.
+    if p_decision = 'approved' and v_event.validated_by = v_actor then
+      perform internal.refuse('own_event', format('%s made this award', v_actor));
+    end if;
+  elsif (v_review.decision, v_review.reviewed_by, v_review.reviewer_id) is distinct from (p_decision, v_actor, p_user_id) then
+    perform internal.refuse('already_reviewed', format('%s has %s it', v_review.reviewed_by, v_review.decision));
+  else
+    return internal.points_review_answer(v_event, v_review, true);
+  end if;
+
+  v_points := 0;
+  if p_decision = 'approved' then
+    select w.points, w.streak_days into v_points, v_streak from internal.points_awarded(array[v_event]) as w;
+    v_points := coalesce(v_points, v_event.points_delta);
+  end if;
+  perform internal.refuse('insufficient_funds', format('event %s takes more than the user has', p_event_id))
+     from internal.move_points(array[row(v_event.user_id, v_event.id, v_points, -v_event.points_delta,
+            v_event.event_type, v_event.event_time)::internal.points_move]) as o
+    where o.outcome = 'insufficient_funds';
+
+  update public.points_events as e
+     set validation_status = case p_decision when 'approved' then 'validated' else 'rejected' end,
+         points_delta = case p_decision when 'approved' then v_points else e.points_delta end,
+         streak_days = case p_decision when 'approved' then v_streak end,
+         transfer_id = case when v_points <> 0 then e.id end,
+         validated_at = case p_decision when 'approved' then v_now end,
+         validated_by = case p_decision when 'approved' then v_actor end,
+         updated_at = v_now
+   where e.user_id = v_event.user_id and e.id = v_event.id;
+
+  insert into public.points_reviews as r (
+         event_id, user_id, decision, reason, label, reviewed_by, reviewer_id, reviewed_at, request_id)
+  values (p_event_id, v_event.user_id, p_decision, p_reason, p_label, v_actor, p_user_id, v_now, p_request_id)
+  returning r.* into v_review;
+
+  if p_label is not null then
+    insert into public.points_review_notes (event_id, user_id, note, label, author, created_at)
+    values (p_event_id, v_event.user_id, p_reason, p_label, v_actor, v_now);
+  end if;
+
+  if p_decision = 'approved' then
+    update public.fraud_insights as f
+       set resolved = true, resolved_at = v_now, resolved_by = v_actor, resolution_notes = p_reason
+     where f.user_id = v_event.user_id and f.created_at >= v_event.created_at
+       and f.related_event_ids = array[p_event_id] and not f.resolved;
+  end if;
+
+  perform internal.audit(
+    v_actor, 'points_event.' || p_decision, 'points_event', p_event_id::text, p_reason,
+    jsonb_build_object('validation_status', v_event.validation_status, 'points_delta', v_event.points_delta,
+      'trust_score', v_event.trust_score, 'validated_by', v_event.validated_by),
+    jsonb_build_object('validation_status', case p_decision when 'approved' then 'validated' else 'rejected' end,
+      'points_awarded', v_points, 'label', p_label), p_request_id);
+
+  v_event.points_delta := case p_decision when 'approved' then v_points else v_event.points_delta end;
+  return internal.points_review_answer(v_event, v_review, false);
+end
+$$;
+
+-- sql/40_trust/trust_rule_precision.sql
+
+-- How often each version of a rule that speaks against events was right, as far as people have said: of the events it hit
+-- and somebody labelled, the share that was fraud. A rule in the shadow is counted like any other; that is what it is for.
+
+create or replace view public.trust_rule_precision
+with (security_invoker = true)
+as
+select h.rule_id, h.version, count(*) as hits,
+       count(*) filter (where n.label = 'confirmed_fraud') as confirmed_fraud,
+       count(*) filter (where n.label = 'false_positive') as false_positive,
+       round(count(*) filter (where n.label = 'confirmed_fraud')::numeric / nullif(count(n.label), 0), 3) as precision
+  from public.trust_assessments as a
+ cross join lateral jsonb_to_recordset(a.hits) as r(rule text, version int, weight int)
+ cross join lateral (select r.rule, r.version) as h(rule_id, version)
+  left join (
+       select distinct on (x.event_id) x.event_id, x.label
+         from public.points_review_notes as x
+        where x.label is not null
+        order by x.event_id, x.note_id desc) as n on n.event_id = a.event_id
+ where r.weight < 0
+ group by h.rule_id, h.version;
+
+-- sql/40_trust/user_of_points_event.sql
+
+-- Whose an event is that waits, was reviewed or was judged; null for every other. Events are kept by their users, and no
+-- index finds one by its id alone, because every submission would pay for it.
+
+create or replace function internal.user_of_points_event(p_event_id uuid)
+returns uuid
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_user_id uuid;
+begin
+  select e.user_id into v_user_id
+    from public.points_events as e
+   where e.validation_status in ('pending_review', 'flagged', 'pending', 'validating') and e.transfer_id is null
+     and e.id = p_event_id
+   limit 1;
+  if v_user_id is null then
+    select r.user_id into v_user_id from public.points_reviews as r where r.event_id = p_event_id;
+  end if;
+  if v_user_id is null then
+    select a.user_id into v_user_id from public.trust_assessments as a where a.event_id = p_event_id limit 1;
+  end if;
+  return v_user_id;
+end
+$$;
+
+-- sql/40_trust/validate_points_events.sql
+
+-- Decides pending events: judges them, validates, sends to review or rejects, and posts the points of what it validates.
+-- Takes the oldest p_limit, or the one that is named. Several workers share the queue without waiting for one another.
+-- p_user_id is the administrator who asks; a worker and the service bring none.
+--
+-- An event that cannot be decided is taken out of the queue, so that the others go on: it is 'flagged', an administrator
+-- decides it, and the audit log has the error. When a set of several fails whole, no event is to blame, and it is an error.
+--
+-- Replay:  a decided event is not pending any more; a second run finds others or none.
+-- Locks:   the events, skipping those another worker has; then devices, accounts and cache rows, each in order.
+-- Refuses: forbidden, to a user who is no administrator; unavailable, when no trust policy is active; event_not_found,
+--          when one is named and is not pending.
+
+create or replace function public.validate_points_events(
+  p_event_id uuid default null,
+  p_limit    int default 1000,
+  p_user_id  uuid default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_events public.points_events[];
+  v_event public.points_events;
+  v_state text;
+  v_message text;
+  v_one jsonb;
+  v_answer jsonb := '{"validated": 0, "pending_review": 0, "rejected": 0, "flagged": 0, "events": [], "insights": []}';
+begin
+  if p_user_id is not null then
+    perform internal.actor(p_user_id);
+  end if;
+
+  begin
+    v_events := internal.pending_points_events(p_event_id, p_limit);
+    if v_events is null then
+      return v_answer;
+    end if;
+    return internal.decide_points_events(v_events);
+  exception when others then
+    -- A value, a constraint or a procedure that says no may be one event's fault. Anything else is not.
+    if sqlstate !~ '^(22|23|P0|PT4)' or v_events is null then
+      raise;
+    end if;
+    v_state := sqlstate;
+    v_message := sqlerrm;
+  end;
+
+  v_events := internal.pending_points_events(p_event_id, p_limit);
+  foreach v_event in array coalesce(v_events, '{}') loop
+    begin
+      v_one := internal.decide_points_events(array[v_event]);
+    exception when others then
+      if sqlstate !~ '^(22|23|P0|PT4)' then
+        raise;
+      end if;
+      v_one := internal.flag_points_event(v_event, sqlstate, sqlerrm);
+    end;
+    v_answer := jsonb_build_object(
+      'validated', (v_answer -> 'validated')::int + (v_one -> 'validated')::int,
+      'pending_review', (v_answer -> 'pending_review')::int + (v_one -> 'pending_review')::int,
+      'rejected', (v_answer -> 'rejected')::int + (v_one -> 'rejected')::int,
+      'flagged', (v_answer -> 'flagged')::int + (v_one -> 'flagged')::int,
+      'events', (v_answer -> 'events') || (v_one -> 'events'),
+      'insights', (v_answer -> 'insights') || (v_one -> 'insights'));
+  end loop;
+  if cardinality(v_events) > 1 and (v_answer -> 'flagged')::int = cardinality(v_events) then
+    raise exception using errcode = v_state, message = v_message;
+  end if;
   return v_answer;
 end
 $$;
@@ -3524,8 +5461,11 @@ alter table public.user_points_cache force row level security;
 alter table public.used_nonces       force row level security;
 
 drop policy if exists "everybody signed in reads what earns points" on public.points_rules;
-create policy "everybody signed in reads what earns points" on public.points_rules for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+create policy "everybody signed in reads what earns points" on public.points_rules for select to authenticated
+  using (not is_honeypot);
+drop policy if exists "the service and the procedures read every rule" on public.points_rules;
+create policy "the service and the procedures read every rule" on public.points_rules for select
+  to service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets what earns points" on public.points_rules;
 create policy "an operator sets what earns points" on public.points_rules to tallybook_operator using (true);
 
@@ -3630,21 +5570,42 @@ to tallybook_functions, service_role, tallybook_operator;
 
 -- policies/30_coupons.sql
 
--- Coupons: everybody signed in sees what is on offer, a user reads their own coupons, the procedures issue.
+-- Coupons: everybody signed in sees what is on offer, a user reads their own coupons, the procedures issue. At a partner's
+-- till a procedure sees the one coupon whose code is shown.
 
-revoke all on public.coupon_templates, public.coupons, internal.coupon_discrepancies
+revoke all on
+  public.coupon_templates, public.coupon_stock, public.coupons, public.partner_members, public.coupon_throttles, public.coupon_attempts,
+  internal.coupon_discrepancies, internal.coupon_guessing
 from public, anon, authenticated, service_role;
 
 grant select on public.coupon_templates, public.coupons to authenticated, service_role, tallybook_procedures, tallybook_upkeep;
 grant insert, update on public.coupons to tallybook_procedures, tallybook_upkeep;
 grant select, insert, update on public.coupon_templates to tallybook_operator;
 grant select, update on public.coupons to tallybook_operator;
+grant select on public.coupon_stock to service_role, tallybook_operator;
+grant select, update on public.coupon_stock to tallybook_procedures;
+grant select, insert, update on public.coupon_stock to tallybook_upkeep;
+grant select on public.partner_members to service_role, tallybook_procedures;
+grant select, insert, update, delete on public.partner_members, public.coupon_throttles to tallybook_operator;
+grant select on public.coupon_throttles to service_role, tallybook_procedures, tallybook_upkeep;
+grant select, insert, update on public.coupon_attempts to tallybook_procedures;
+grant select, update, delete on public.coupon_attempts to tallybook_upkeep;
+grant select, delete on public.coupon_attempts to tallybook_operator;
 grant select on internal.coupon_discrepancies to tallybook_operator;
+grant select on internal.coupon_guessing to tallybook_upkeep, tallybook_operator;
 
 alter table public.coupon_templates enable row level security;
+alter table public.coupon_stock     enable row level security;
 alter table public.coupons          enable row level security;
+alter table public.partner_members  enable row level security;
+alter table public.coupon_throttles enable row level security;
+alter table public.coupon_attempts  enable row level security;
 alter table public.coupon_templates force row level security;
+alter table public.coupon_stock     force row level security;
 alter table public.coupons          force row level security;
+alter table public.partner_members  force row level security;
+alter table public.coupon_throttles force row level security;
+alter table public.coupon_attempts  force row level security;
 
 drop policy if exists "everybody signed in sees the coupons on offer" on public.coupon_templates;
 create policy "everybody signed in sees the coupons on offer" on public.coupon_templates for select to authenticated
@@ -3654,6 +5615,11 @@ create policy "the service and the procedures see every template" on public.coup
   to service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets what is on offer" on public.coupon_templates;
 create policy "an operator sets what is on offer" on public.coupon_templates to tallybook_operator using (true);
+
+drop policy if exists "the procedures count what is sold" on public.coupon_stock;
+create policy "the procedures count what is sold" on public.coupon_stock to tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "the service and operators see the stock" on public.coupon_stock;
+create policy "the service and operators see the stock" on public.coupon_stock for select to service_role, tallybook_operator using (true);
 
 drop policy if exists "a user reads their own coupons" on public.coupons;
 create policy "a user reads their own coupons" on public.coupons for select to authenticated
@@ -3665,59 +5631,233 @@ create policy "a procedure touches the coupons of its subjects" on public.coupon
   using (issued_to = any ((select internal.subjects())::uuid[]));
 drop policy if exists "upkeep and operators see every coupon" on public.coupons;
 create policy "upkeep and operators see every coupon" on public.coupons to tallybook_upkeep, tallybook_operator using (true);
+drop policy if exists "whoever shows a code lets the procedure see its coupon" on public.coupons;
+create policy "whoever shows a code lets the procedure see its coupon" on public.coupons for select to tallybook_procedures
+  using (code_hash = any ((select internal.shown_codes())::text[]));
+drop policy if exists "whoever shows a code lets the procedure use its coupon" on public.coupons;
+create policy "whoever shows a code lets the procedure use its coupon" on public.coupons for update to tallybook_procedures
+  using (code_hash = any ((select internal.shown_codes())::text[]));
 
+drop policy if exists "a procedure sees where its subjects are members" on public.partner_members;
+create policy "a procedure sees where its subjects are members" on public.partner_members for select to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service reads the partners' members" on public.partner_members;
+create policy "the service reads the partners' members" on public.partner_members for select to service_role using (true);
+drop policy if exists "an operator appoints the partners' members" on public.partner_members;
+create policy "an operator appoints the partners' members" on public.partner_members to tallybook_operator using (true);
+
+drop policy if exists "the service and the procedures read the throttles" on public.coupon_throttles;
+create policy "the service and the procedures read the throttles" on public.coupon_throttles for select
+  to service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the throttles of codes" on public.coupon_throttles;
+create policy "an operator sets the throttles of codes" on public.coupon_throttles to tallybook_operator using (true);
+drop policy if exists "the procedures count the wrong codes" on public.coupon_attempts;
+create policy "the procedures count the wrong codes" on public.coupon_attempts to tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sees and lifts a throttle" on public.coupon_attempts;
+create policy "an operator sees and lifts a throttle" on public.coupon_attempts to tallybook_operator using (true);
+
+-- Nobody calls these by themselves: triggers do, and policies, and the procedures below.
+revoke all on function
+  internal.touch_coupon_template(), internal.count_coupon_stock(), internal.guard_coupon(), internal.apply_coupon_refund(),
+  internal.show_codes(text[]), internal.shown_codes(), internal.show_coupon(uuid, text[], boolean),
+  internal.coupon_guessers(uuid, inet, text), internal.throttle_coupon_codes(uuid, inet, text), internal.coupon_code_failed(uuid, inet, text),
+  internal.refund_coupon_points(public.coupons, text, text, text)
+from public, anon, authenticated, service_role;
+
+alter function internal.count_coupon_stock() owner to tallybook_upkeep;
+alter function internal.apply_coupon_refund() owner to tallybook_upkeep;
+
+grant execute on function
+  internal.show_codes(text[]), internal.shown_codes(), internal.show_coupon(uuid, text[], boolean),
+  internal.coupon_guessers(uuid, inet, text), internal.throttle_coupon_codes(uuid, inet, text), internal.coupon_code_failed(uuid, inet, text)
+to tallybook_procedures;
+grant execute on function internal.refund_coupon_points(public.coupons, text, text, text) to tallybook_upkeep;
+
+-- Buying, for the user; then verifying, holding and consuming, for whoever shows a code.
 revoke all on function
   internal.redeem_coupon_batch(jsonb), public.redeem_coupon(uuid, uuid, text, text, text, text, text),
-  internal.touch_coupon_template()
+  public.verify_coupon(uuid, text[], inet, text), public.consume_coupon(uuid, text[], text, jsonb, inet, text, text),
+  public.hold_coupon(uuid, text[], text, int, inet, text, text), public.release_coupon(uuid, text[], text, inet, text, text)
 from public, anon, authenticated, service_role;
 
 alter function internal.redeem_coupon_batch(jsonb) owner to tallybook_procedures;
 alter function public.redeem_coupon(uuid, uuid, text, text, text, text, text) owner to tallybook_procedures;
+alter function public.verify_coupon(uuid, text[], inet, text) owner to tallybook_procedures;
+alter function public.consume_coupon(uuid, text[], text, jsonb, inet, text, text) owner to tallybook_procedures;
+alter function public.hold_coupon(uuid, text[], text, int, inet, text, text) owner to tallybook_procedures;
+alter function public.release_coupon(uuid, text[], text, inet, text, text) owner to tallybook_procedures;
 
 grant execute on function internal.redeem_coupon_batch(jsonb) to tallybook_functions;
-grant execute on function public.redeem_coupon(uuid, uuid, text, text, text, text, text) to tallybook_functions, service_role;
+grant execute on function
+  public.redeem_coupon(uuid, uuid, text, text, text, text, text),
+  public.verify_coupon(uuid, text[], inet, text), public.consume_coupon(uuid, text[], text, jsonb, inet, text, text),
+  public.hold_coupon(uuid, text[], text, int, inet, text, text), public.release_coupon(uuid, text[], text, inet, text, text)
+to tallybook_functions, service_role;
+
+-- Revoking and refunding, for administrators; and the upkeep.
+revoke all on function
+  public.revoke_coupon(uuid, uuid, text, boolean, text, text), public.refund_coupon(uuid, uuid, text, text, text),
+  public.mark_expired_coupons(int), public.forget_sealed_codes(int), public.cleanup_coupon_attempts(int)
+from public, anon, authenticated, service_role;
+
+alter function public.revoke_coupon(uuid, uuid, text, boolean, text, text) owner to tallybook_upkeep;
+alter function public.refund_coupon(uuid, uuid, text, text, text) owner to tallybook_upkeep;
+alter function public.mark_expired_coupons(int) owner to tallybook_upkeep;
+alter function public.forget_sealed_codes(int) owner to tallybook_upkeep;
+alter function public.cleanup_coupon_attempts(int) owner to tallybook_upkeep;
+
+grant execute on function public.revoke_coupon(uuid, uuid, text, boolean, text, text), public.refund_coupon(uuid, uuid, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+grant execute on function public.mark_expired_coupons(int), public.forget_sealed_codes(int), public.cleanup_coupon_attempts(int)
+to service_role, tallybook_worker, tallybook_operator;
+
+-- An operator takes a coupon by its code where a partner's till cannot.
+grant execute on function public.verify_coupon(uuid, text[], inet, text), public.consume_coupon(uuid, text[], text, jsonb, inet, text, text)
+to tallybook_operator;
 
 -- policies/40_trust.sql
 
--- Trust: clients never learn how they are judged.
+-- Trust: clients never learn how they are judged. Operators set the rules and the lists; what was decided, only the
+-- procedures write.
 
-revoke all on public.trust_policies, public.trust_rules, public.fraud_insights from public, anon, authenticated, service_role;
+revoke all on public.trust_policies, public.trust_rules, public.trust_lists, public.device_users, public.entity_owners,
+  public.trust_assessments, public.fraud_insights, public.points_reviews, public.points_review_notes, public.attestation_cache,
+  public.trust_rule_precision
+from public, anon, authenticated, service_role;
 
-grant select on public.trust_policies, public.trust_rules, public.fraud_insights to service_role, tallybook_upkeep;
-grant insert on public.fraud_insights to tallybook_upkeep;
-grant select, insert, update on public.trust_policies, public.trust_rules, public.fraud_insights to tallybook_operator;
+grant select on public.trust_policies, public.trust_rules, public.trust_lists, public.device_users, public.entity_owners,
+  public.trust_assessments, public.fraud_insights, public.points_reviews, public.points_review_notes
+to service_role, tallybook_upkeep, tallybook_operator;
+grant select on public.trust_rule_precision to service_role, tallybook_operator;
+grant insert on public.device_users, public.points_reviews, public.points_review_notes to tallybook_upkeep;
+grant insert, update on public.trust_assessments, public.fraud_insights to tallybook_upkeep;
+grant select, update, delete on public.attestation_cache to tallybook_upkeep;
+grant insert, update on public.trust_policies, public.trust_rules, public.fraud_insights to tallybook_operator;
+grant insert, update, delete on public.trust_lists, public.entity_owners to tallybook_operator;
+grant select on public.attestation_cache to tallybook_operator;
 
-alter table public.trust_policies enable row level security;
-alter table public.trust_rules    enable row level security;
-alter table public.fraud_insights enable row level security;
-alter table public.trust_policies force row level security;
-alter table public.trust_rules    force row level security;
-alter table public.fraud_insights force row level security;
+alter table public.trust_policies      enable row level security;
+alter table public.trust_rules         enable row level security;
+alter table public.trust_lists         enable row level security;
+alter table public.device_users        enable row level security;
+alter table public.entity_owners       enable row level security;
+alter table public.trust_assessments   enable row level security;
+alter table public.fraud_insights      enable row level security;
+alter table public.points_reviews      enable row level security;
+alter table public.points_review_notes enable row level security;
+alter table public.attestation_cache   enable row level security;
+alter table public.trust_policies      force row level security;
+alter table public.trust_rules         force row level security;
+alter table public.trust_lists         force row level security;
+alter table public.device_users        force row level security;
+alter table public.entity_owners       force row level security;
+alter table public.trust_assessments   force row level security;
+alter table public.fraud_insights      force row level security;
+alter table public.points_reviews      force row level security;
+alter table public.points_review_notes force row level security;
+alter table public.attestation_cache   force row level security;
 
 drop policy if exists "the service and upkeep read the trust policies" on public.trust_policies;
 create policy "the service and upkeep read the trust policies" on public.trust_policies for select
   to service_role, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the trust policies" on public.trust_policies;
 create policy "an operator sets the trust policies" on public.trust_policies to tallybook_operator using (true);
+
 drop policy if exists "the service and upkeep read the trust rules" on public.trust_rules;
 create policy "the service and upkeep read the trust rules" on public.trust_rules for select
   to service_role, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the trust rules" on public.trust_rules;
 create policy "an operator sets the trust rules" on public.trust_rules to tallybook_operator using (true);
+
+drop policy if exists "the service and upkeep read the trust lists" on public.trust_lists;
+create policy "the service and upkeep read the trust lists" on public.trust_lists for select
+  to service_role, tallybook_upkeep using (true);
+drop policy if exists "an operator keeps the trust lists" on public.trust_lists;
+create policy "an operator keeps the trust lists" on public.trust_lists to tallybook_operator using (true);
+
+drop policy if exists "the service and operators read whose device it is" on public.device_users;
+create policy "the service and operators read whose device it is" on public.device_users for select
+  to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep notes whose device it is" on public.device_users;
+create policy "upkeep notes whose device it is" on public.device_users to tallybook_upkeep using (true);
+
+drop policy if exists "the service and upkeep read whose a thing is" on public.entity_owners;
+create policy "the service and upkeep read whose a thing is" on public.entity_owners for select
+  to service_role, tallybook_upkeep using (true);
+drop policy if exists "an operator registers whose a thing is" on public.entity_owners;
+create policy "an operator registers whose a thing is" on public.entity_owners to tallybook_operator using (true);
+
+drop policy if exists "the service and operators read every assessment" on public.trust_assessments;
+create policy "the service and operators read every assessment" on public.trust_assessments for select
+  to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep writes down every assessment" on public.trust_assessments;
+create policy "upkeep writes down every assessment" on public.trust_assessments to tallybook_upkeep using (true);
+
 drop policy if exists "the service reads every fraud insight" on public.fraud_insights;
 create policy "the service reads every fraud insight" on public.fraud_insights for select to service_role using (true);
 drop policy if exists "upkeep and operators see every fraud insight" on public.fraud_insights;
 create policy "upkeep and operators see every fraud insight" on public.fraud_insights
   to tallybook_upkeep, tallybook_operator using (true);
 
+drop policy if exists "the service and operators read every review" on public.points_reviews;
+create policy "the service and operators read every review" on public.points_reviews for select
+  to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep writes down every review" on public.points_reviews;
+create policy "upkeep writes down every review" on public.points_reviews to tallybook_upkeep using (true);
+
+drop policy if exists "the service and operators read every note" on public.points_review_notes;
+create policy "the service and operators read every note" on public.points_review_notes for select
+  to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep writes down every note" on public.points_review_notes;
+create policy "upkeep writes down every note" on public.points_review_notes to tallybook_upkeep using (true);
+
+drop policy if exists "operators read what is known of attestations" on public.attestation_cache;
+create policy "operators read what is known of attestations" on public.attestation_cache for select
+  to tallybook_operator using (true);
+drop policy if exists "upkeep forgets what is known of attestations" on public.attestation_cache;
+create policy "upkeep forgets what is known of attestations" on public.attestation_cache to tallybook_upkeep using (true);
+
 revoke all on function
-  internal.score_points_events(public.points_events[]), public.validate_points_events(uuid, int)
+  internal.account_created_at(uuid[]), internal.points_event_features(public.points_events[]),
+  internal.judge_points_events(internal.points_assessed[], public.trust_policies, public.trust_rules[]),
+  internal.decide_points_events(public.points_events[]), internal.pending_points_events(uuid, int),
+  internal.flag_points_event(public.points_events, text, text), internal.user_of_points_event(uuid),
+  internal.points_review_answer(public.points_events, public.points_reviews, boolean),
+  internal.changed_trust_rules(jsonb), internal.bump_version(),
+  public.validate_points_events(uuid, int, uuid),
+  public.review_points_event(uuid, uuid, text, text, text, text, text),
+  public.label_points_event(uuid, uuid, text, text, text, text),
+  public.resolve_fraud_insight(uuid, uuid, text, text, text),
+  public.backtest_trust(int, int, jsonb, timestamptz, timestamptz), public.cleanup_expired_attestations(int)
 from public, anon, authenticated, service_role;
 
-grant execute on function internal.score_points_events(public.points_events[]) to tallybook_upkeep;
+grant execute on function
+  internal.account_created_at(uuid[]), internal.points_event_features(public.points_events[]),
+  internal.judge_points_events(internal.points_assessed[], public.trust_policies, public.trust_rules[]),
+  internal.decide_points_events(public.points_events[]), internal.pending_points_events(uuid, int),
+  internal.flag_points_event(public.points_events, text, text), internal.user_of_points_event(uuid),
+  internal.points_review_answer(public.points_events, public.points_reviews, boolean),
+  internal.changed_trust_rules(jsonb)
+to tallybook_upkeep;
 
-alter function public.validate_points_events(uuid, int) owner to tallybook_upkeep;
-grant execute on function public.validate_points_events(uuid, int) to tallybook_functions, tallybook_worker, service_role, tallybook_operator;
+alter function public.validate_points_events(uuid, int, uuid) owner to tallybook_upkeep;
+grant execute on function public.validate_points_events(uuid, int, uuid)
+to tallybook_functions, tallybook_worker, service_role, tallybook_operator;
+
+alter function public.review_points_event(uuid, uuid, text, text, text, text, text) owner to tallybook_upkeep;
+alter function public.label_points_event(uuid, uuid, text, text, text, text) owner to tallybook_upkeep;
+alter function public.resolve_fraud_insight(uuid, uuid, text, text, text) owner to tallybook_upkeep;
+grant execute on function
+  public.review_points_event(uuid, uuid, text, text, text, text, text),
+  public.label_points_event(uuid, uuid, text, text, text, text),
+  public.resolve_fraud_insight(uuid, uuid, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+
+alter function public.backtest_trust(int, int, jsonb, timestamptz, timestamptz) owner to tallybook_upkeep;
+grant execute on function public.backtest_trust(int, int, jsonb, timestamptz, timestamptz) to service_role, tallybook_operator;
+
+alter function public.cleanup_expired_attestations(int) owner to tallybook_upkeep;
+grant execute on function public.cleanup_expired_attestations(int) to service_role, tallybook_worker, tallybook_operator;
 
 -- policies/80_operations.sql
 

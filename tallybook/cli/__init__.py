@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import typer
 
-from tallybook.cli import config, migrate
+from tallybook.cli import admin, config, coupon, migrate, partner, points, review, trust
+from tallybook.cli.award import award
+from tallybook.cli.backtest import backtest
 from tallybook.cli.db_url import db_url
 from tallybook.cli.dev import dev
-from tallybook.cli.history import import_history
+from tallybook.cli.history import history
+from tallybook.cli.import_history import import_history
 from tallybook.cli.refresh_cache import balance, refresh_cache
+from tallybook.cli.report import report
+from tallybook.cli.rotate_key import rotate_key
 from tallybook.cli.serve import serve
 from tallybook.cli.token import token
+from tallybook.cli.upkeep import upkeep
 from tallybook.cli.verify import verify
 from tallybook.cli.worker import worker
 
@@ -36,8 +42,21 @@ app.command()(worker)
 app.command()(verify)
 app.command()(balance)
 app.command("refresh-cache")(refresh_cache)
+# Points may be below zero, and `-50` is no option.
+app.command(context_settings={"ignore_unknown_options": True})(award)
+app.command()(history)
+app.command()(report)
+app.command()(backtest)
+app.command()(upkeep)
+app.command("rotate-key")(rotate_key)
 app.command()(token)
 app.command("db-url")(db_url)
 app.command("import")(import_history)
+app.add_typer(coupon.app, name="coupon")
+app.add_typer(points.app, name="points")
+app.add_typer(review.app, name="review")
+app.add_typer(trust.app, name="trust")
+app.add_typer(admin.app, name="admin")
+app.add_typer(partner.app, name="partner")
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(config.app, name="config")

@@ -30,6 +30,8 @@ DatabaseUrl = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
+_JSON = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
+
 stderr = Console(stderr=True, soft_wrap=True)
 """For progress and complaints; what a command is asked for goes to standard output."""
 
@@ -58,7 +60,7 @@ def local_database_url(user: str = "postgres") -> str:
 
 def print_json(value: Any) -> None:
     """One JSON object, alone on standard output."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    sys.stdout.write(msgspec.json.format(_JSON.encode(value), indent=2).decode() + "\n")
 
 
 def fail(message: str, code: int = REFUSED) -> NoReturn:

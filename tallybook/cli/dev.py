@@ -83,7 +83,9 @@ def _show(stack: Stack, json: bool) -> None:
 
 def _describe(stack: Stack) -> dict[str, Any]:
     user_token = stack.keys.token(stack.demo.user_id, seconds=TOKEN_SECONDS)
-    admin_token = stack.keys.token(None, role="service_role", seconds=TOKEN_SECONDS)
+    admin_token = stack.keys.token(demo.ADMIN, seconds=TOKEN_SECONDS)
+    partner_token = stack.keys.token(demo.PARTNER, seconds=TOKEN_SECONDS)
+    service_token = stack.keys.token(None, role="service_role", seconds=TOKEN_SECONDS)
     return {
         "url": stack.url,
         "functions_url": f"{stack.url}/functions/v1",
@@ -92,7 +94,9 @@ def _describe(stack: Stack) -> dict[str, Any]:
         "publishable_key": stack.keys.publishable_key,
         "secret_key": stack.keys.secret_key,
         "user": {"id": stack.demo.user_id, "points": stack.demo.points, "token": user_token},
-        "admin": {"role": "service_role", "token": admin_token},
+        "admin": {"id": demo.ADMIN, "email": demo.ADMIN_EMAIL, "token": admin_token},
+        "partner": {"id": demo.PARTNER, "partner_id": demo.PARTNER_ID, "token": partner_token},
+        "service": {"role": "service_role", "token": service_token},
         "commands": _commands(stack, user_token),
     }
 
@@ -126,7 +130,7 @@ def _print(description: dict[str, Any]) -> None:
     rest = description["rest_url"] or (
         "not installed: `npm ci --ignore-scripts` brings PostgREST (Node 20 or newer)"
     )
-    user = description["user"]
+    user, admin, partner = (description[who] for who in ("user", "admin", "partner"))
     lines = [
         "",
         "Tallybook is up. Ctrl-C stops it.",
@@ -136,12 +140,16 @@ def _print(description: dict[str, Any]) -> None:
         f"  API        {description['url']}/openapi.json",
         f"  database   {description['database_url']}",
         f"  anon key   {description['publishable_key']}",
+        f"  secret key {description['secret_key']} (programs: sees every row)",
         "",
         f"A user's token (user {user['id']}, {user['points']} points, good for 24 hours):",
         user["token"],
         "",
-        "An admin's token (role service_role: sees every row, calls what is for programs only):",
-        description["admin"]["token"],
+        f"An administrator's token ({admin['email']}: review/approve, coupons/revoke, …):",
+        admin["token"],
+        "",
+        f"A partner's token ({partner['partner_id']}: coupons/verify, coupons/consume):",
+        partner["token"],
     ]
     for what, command in description["commands"].items():
         lines += ["", f"To {what}:", command]

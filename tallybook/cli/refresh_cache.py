@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-import psycopg
 import typer
-from psycopg.rows import dict_row
 from rich.progress import track
 
 from tallybook.cli.connection import (
@@ -16,12 +14,12 @@ from tallybook.cli.connection import (
     DatabaseUrl,
     DryRun,
     Json,
-    database_url,
     fail,
     print_json,
     stderr,
-    unreachable,
 )
+from tallybook.cli.operator import Operator, reading, writing
+from tallybook.refusal import Refusal
 
 _POINTS = """
 select u.user_id, coalesce(a.balance - a.held, 0) as available_points,
@@ -41,11 +39,8 @@ order by 1
 
 def balance(user: UUID, database: DatabaseUrl = None, json: Json = False) -> None:
     """Show what a user can spend, by the ledger, and what still waits for validation."""
-    try:
-        with _operator(database_url(database)) as connection:
-            (found,) = connection.execute(_POINTS, ([user],)).fetchall()
-    except psycopg.Error as error:
-        unreachable(error)
+    with reading(database, json=json) as operator:
+        (found,) = operator.rows(_POINTS, ([user],))
     if json:
         print_json(found)
     else:
@@ -65,13 +60,10 @@ def refresh_cache(
     """
     if bool(users) == everybody:
         fail("Name users, or give --all.", UNUSABLE)
-    try:
-        with _operator(database_url(database)) as connection:
-            wanted = users or [row["book_id"] for row in connection.execute(_EVERYBODY)]
-            watched = track(wanted, "Refreshing", console=stderr, disable=len(wanted) < 100)
-            done = [_refresh(connection, user, dry_run) for user in watched]
-    except psycopg.Error as error:
-        unreachable(error)
+    with writing(database, json=json, actor=None, dry_run=dry_run) as operator:
+        wanted = users or [row["book_id"] for row in operator.rows(_EVERYBODY)]
+        watched = track(wanted, "Refreshing", console=stderr, disable=len(wanted) < 100)
+        done = [_refresh(operator, user) for user in watched]
     refused = [row for row in done if "refused" in row]
     if json:
         print_json({"dry_run": dry_run, "users": done})
@@ -83,24 +75,11 @@ def refresh_cache(
         raise typer.Exit(REFUSED)
 
 
-def _refresh(connection: psycopg.Connection[Any], user: UUID, dry_run: bool) -> dict[str, Any]:
-    (before,) = connection.execute(_POINTS, ([user],)).fetchall()
+def _refresh(operator: Operator, user: UUID) -> dict[str, Any]:
+    (before,) = operator.rows(_POINTS, ([user],))
     row = {"user_id": user, "cached_points": before["cached_points"]}
-    if dry_run:
-        return row | {"available_points": before["available_points"]}
     try:
-        (after,) = connection.execute(
-            "select public.refresh_user_points_cache(%s) as points", (user,)
-        ).fetchall()
-    except psycopg.Error as error:
-        if not (error.sqlstate or "").startswith("PT"):
-            raise
-        return row | {"refused": error.diag.message_primary}
-    return row | {"available_points": after["points"]}
-
-
-def _operator(url: str) -> psycopg.Connection[dict[str, Any]]:
-    """A session as the operator, each statement its own transaction."""
-    connection = psycopg.connect(url, autocommit=True, row_factory=dict_row)
-    connection.execute("set role tallybook_operator")
-    return connection
+        points = operator.value("refresh_user_points_cache", user_id=user)
+    except Refusal as refusal:
+        return row | {"refused": refusal.code}
+    return row | {"available_points": points}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from tallybook.cli.connection import (
     unreachable,
 )
 from tallybook.refusal import Refusal
+from tallybook.settings import ConfigurationError, Settings
 from tallybook.worker import SET_SIZE, VERDICTS, Worker
 
 
@@ -36,12 +36,12 @@ def worker(
     SIGTERM and SIGINT let it finish the set it is in; it ends with code 0. Run as many as you like.
     """
     url = database_url(database, role="tallybook_worker")
-    logs.configure(level=_log_level())
     try:
+        logs.configure(level=Settings.from_environment().log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             decided = runner.run(_work(url, set_size, once))
-    except Refusal as refused:
-        fail(str(refused), UNUSABLE)
+    except (ConfigurationError, Refusal) as error:
+        fail(str(error), UNUSABLE)
     except psycopg.Error as error:
         unreachable(error)
     counts = {verdict: decided[verdict] for verdict in VERDICTS}
@@ -64,8 +64,3 @@ async def _work(url: str, set_size: int, once: bool) -> dict[str, int]:
     finally:
         await worker.close()
     return worker.decided
-
-
-def _log_level() -> logs.Level:
-    level = os.environ.get("TALLYBOOK_LOG_LEVEL", "info")
-    return level if level in ("debug", "info", "warning", "error") else "info"  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The demo world: what is on offer, somebody who can afford it, and some history to look at."""
+"""The demo world: what is on offer, who can afford it, who takes it and who administers it all."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ from tallybook.schema import ROOT
 
 USER: Final = UUID("d0000000-0000-4000-8000-000000000001")
 """The user whose token `tallybook dev` prints."""
+
+ADMIN: Final = UUID("d0000000-0000-4000-8000-0000000000ad")
+ADMIN_EMAIL: Final = "admin@example.com"
+"""The administrator, and what the audit log knows them by."""
+
+PARTNER: Final = UUID("d0000000-0000-4000-8000-0000000000ba")
+PARTNER_ID: Final = "starbucks"
+"""Who stands behind the partner's counter, and may look at coupons by their codes."""
 
 POINTS: Final = 5000
 POINTS_MIN: Final = 1000
@@ -35,6 +43,7 @@ class Template(NamedTuple):
     value_type: str
     value: str
     partner: str
+    partner_id: str
     terms: str
     limit: int | None
 
@@ -44,7 +53,15 @@ STARBUCKS: Final = UUID("c0000000-0000-4000-8000-000000000001")
 TEMPLATES: Final = (
     # Without a limit, because the printed command is there to be pasted again.
     Template(
-        STARBUCKS, "$5 Starbucks Gift Card", 500, "fixed_amount", "5.00", "Starbucks", "", None
+        STARBUCKS,
+        "$5 Starbucks Gift Card",
+        500,
+        "fixed_amount",
+        "5.00",
+        "Starbucks",
+        PARTNER_ID,
+        "",
+        None,
     ),
     Template(
         UUID("c0000000-0000-4000-8000-000000000002"),
@@ -53,6 +70,7 @@ TEMPLATES: Final = (
         "percentage",
         "10",
         "Amazon",
+        "amazon",
         "At most $50 off.",
         1,
     ),
@@ -63,6 +81,7 @@ TEMPLATES: Final = (
         "percentage",
         "20",
         "Gym",
+        "gym",
         "",
         1,
     ),
@@ -73,6 +92,7 @@ TEMPLATES: Final = (
         "product",
         "premium",
         "Meditation",
+        "meditation",
         "",
         1,
     ),
@@ -96,10 +116,21 @@ def load(dsn: str, root: Path = ROOT) -> Demo:
 
 
 def _fill(connection: psycopg.Connection[Any]) -> int:
+    # So that the audit log says whose doing the demo's people are.
+    connection.execute("select set_config('tallybook.actor', 'demo', true)")
+    connection.execute(
+        "insert into public.system_admins (id, email) values (%s, %s) on conflict do nothing",
+        (ADMIN, ADMIN_EMAIL),
+    )
+    connection.execute(
+        "insert into public.partner_members (partner_id, user_id) values (%s, %s)"
+        " on conflict do nothing",
+        (PARTNER_ID, PARTNER),
+    )
     connection.cursor().executemany(
         "insert into public.coupon_templates (template_id, template_name, points_cost,"
-        " coupon_value_type, coupon_value, partner_name, terms_and_conditions,"
-        " max_redemptions_per_user) values (%s, %s, %s, %s, %s, %s, nullif(%s, ''), %s)"
+        " coupon_value_type, coupon_value, partner_name, partner_id, terms_and_conditions,"
+        " max_redemptions_per_user) values (%s, %s, %s, %s, %s, %s, %s, nullif(%s, ''), %s)"
         " on conflict (template_id) do nothing",
         TEMPLATES,
     )

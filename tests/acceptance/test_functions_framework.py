@@ -23,7 +23,8 @@ from tests.stack import Stack
 # Differs from run to run, and nothing else may.
 UNLIKE = {"id", "created_at", "request_id", "instance"}
 
-TARGETS = ["submit_points_event", "redeem_coupon", "validate_points_event"]
+# A folder that holds several functions is named before the target.
+TARGETS = ["submit_points_event", "redeem_coupon", "validate_points_event", "coupons/verify"]
 
 
 @pytest.fixture
@@ -31,10 +32,11 @@ def served(stack: Stack, tmp_path: Path) -> Iterator[Callable[[str], str]]:
     """Starts a function by its name, as its documentation says, and returns its URL."""
     with ExitStack() as running:
 
-        def start(target: str) -> str:
+        def start(name: str) -> str:
+            folder, _, target = name.rpartition("/")
             port = free_port()
             program = Path(sys.executable).with_name("functions-framework")
-            source = ROOT / "functions" / target / "main.py"
+            source = ROOT / "functions" / (folder or target) / "main.py"
             command = [program, "--target", target, "--source", source, "--asgi"]
             log = running.enter_context((tmp_path / f"{target}.log").open("wb"))
             process = subprocess.Popen(
@@ -124,3 +126,9 @@ def test_every_function_runs_by_itself(
     if target == "validate_points_event":
         answer = httpx.post(url, json={}, headers={"apikey": stack.keys.secret_key}, timeout=20)
         assert answer.json()["validated"] == 0
+    if target == "coupons/verify":
+        body, token = {"code": "hello"}, stack.keys.token(uuid4())
+        answer = httpx.post(
+            url, json=body, headers={"authorization": f"Bearer {token}"}, timeout=20
+        )
+        assert (answer.status_code, answer.json()["code"]) == (404, "coupon_not_valid")

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from tallybook.cli import app
 from tests.conftest import Database
 
 PROGRAM = Path(sys.executable).with_name("tallybook")
 SECONDS_MAX = 60
+COUPON_SECRET = "a-secret-for-coupons-in-tests-only"
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,20 @@ def run(environment: dict[str, str]) -> Run:
 
 
 @pytest.fixture
-def operate(run: Run, database: Database) -> Run:
-    """Run a command on the test's database, through the environment."""
+def operate(environment: dict[str, str], database: Database) -> Run:
+    """Run a command on the test's database, in this process: there are many of them."""
+    own = {
+        "DATABASE_URL": database.dsn(),
+        "TALLYBOOK_ACTOR": "op@example.org",
+        "COUPON_SECRET": COUPON_SECRET,
+    }
+    foreign = {name: None for name in os.environ if name not in environment}
 
-    def operate(*arguments: str) -> Done:
-        return run(*arguments, env={"DATABASE_URL": database.dsn()})
+    def operate(*arguments: str, env: Mapping[str, str] | None = None, input: str = "") -> Done:
+        told = foreign | environment | own | dict(env or {})
+        done = CliRunner().invoke(app, list(arguments), env=told, input=input)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Done(done.exit_code, done.stdout, done.stderr)
 
     return operate

@@ -220,6 +220,16 @@ async def test_a_caller_cannot_be_changed():
         caller.role = "service_role"  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("user_id", "role"),
+    [(None, "authenticated"), (UUID(USER), "service_role"), (UUID(USER), "anon")],
+)
+def test_a_user_and_nobody_else_has_a_user_id(user_id, role):
+    """To a procedure nobody is a program with the secret key, which may do more."""
+    with pytest.raises(ValueError):
+        Caller(user_id, role, MappingProxyType({}))
+
+
 # Forgeries
 
 PEM = RSA_KEY.public_key().public_bytes(

@@ -158,6 +158,24 @@ def test_a_hash_is_stable_across_releases(keys):
     )
 
 
+def test_a_code_of_any_age_is_looked_for_as_it_was_typed():
+    before, after = CouponKeys(OLDER), CouponKeys(SECRET, [OLDER])
+    code = new_code()
+    typed = after.hashes_of_typed(code.lower().replace("-", " "))
+    assert typed == [after.hash_code(code), before.hash_code(code)]
+
+
+@pytest.mark.parametrize("typed", ["", "hello", "0" * 16 + "1", "0" * 200, "\u0131" * 17])
+def test_what_cannot_be_a_code_is_looked_for_all_the_same_and_is_nobody_s(typed):
+    keys = CouponKeys(SECRET, [OLDER])
+    found = keys.hashes_of_typed(typed)
+    assert len(set(found)) == len(found) == 2
+    assert all(re.fullmatch(r"[0-9a-f]{64}", each) for each in found)
+    assert found != keys.hashes_of_typed(typed + "x")
+    # Not even a code that is made of the same characters has such a hash.
+    assert keys.hash_code("0" * 17) not in keys.hashes_of_typed("0" * 18)
+
+
 def test_a_sealed_copy_opens_in_its_own_context_only(keys):
     code = new_code()
     sealed = keys.seal(code, "user:key")

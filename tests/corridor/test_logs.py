@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from uuid import UUID
 
 import pytest
 
-from tallybook import logs
+from tallybook import library_logs, logs
+from tallybook.database import PsycopgDatabase
 from tallybook.redaction import REDACTED, is_secret_name
+from tallybook.refusal import Refusal
 
 CANARY = "canary9f2e71"
 
@@ -229,6 +232,40 @@ def test_a_closed_stream_costs_nothing():
     assert logs.flush()
     logs.configure()
     assert json.loads(stream.getvalue())["event"] == "found"
+
+
+def test_what_a_library_says_is_a_line_of_ours(lines, capfd):
+    library_logs.adopt("some.library")
+    library_logs.adopt("some.library")
+    theirs = logging.getLogger("some.library.pool")
+    theirs.warning("no connection to %s", f"postgresql://user:{CANARY}@host/db")
+    theirs.info("as quiet as ever")
+    theirs.error("it takes %d", "no number")
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        theirs.exception("it failed")
+    found = [(line["event"], line["level"], line["message"]) for line in lines()]
+    assert found[0] == (
+        "some.library.pool",
+        "warning",
+        f"no connection to postgresql://{REDACTED}host/db",
+    )
+    assert found[1] == ("some.library.pool", "error", "it takes %d")
+    assert found[2][2].startswith("it failed\nTraceback") and "inside" in found[2][2]
+    assert len(found) == 3
+    assert capfd.readouterr().err == ""
+
+
+async def test_the_pool_speaks_in_our_lines(lines, monkeypatch):
+    monkeypatch.setattr("tallybook.database.CONNECT_SECONDS_MAX", 0.3)
+    database = PsycopgDatabase(f"postgresql://user:{CANARY}@127.0.0.1:1/nothing")
+    with pytest.raises(Refusal):
+        await database.call("anything", {})
+    await database.close()
+    said = [line for line in lines() if line["event"] == "psycopg.pool"]
+    assert said and said[0]["level"] == "warning"
+    assert CANARY not in json.dumps(said)
 
 
 def run(script: str) -> list[str]:

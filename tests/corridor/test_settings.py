@@ -124,6 +124,9 @@ def test_a_project_s_key_set_is_found_from_its_url():
         ("TALLYBOOK_CORS_ORIGINS", "*,https://a.example"),
         ("TALLYBOOK_CORS_ORIGINS", "https://a.example/path"),
         ("TALLYBOOK_LOG_LEVEL", "loud"),
+        ("TALLYBOOK_CLIENT_ADDRESS", "x-forwarded-for, x-real-ip"),
+        ("TALLYBOOK_TRUSTED_HOPS", "00"),
+        ("TALLYBOOK_TRUSTED_HOPS", "all of them"),
         ("CREDIT_SYSTEM_ENABLED", "perhaps"),
         ("CREDIT_CACHE_TTL", "-1"),
         ("CREDIT_CACHE_TTL", "soon"),
@@ -166,6 +169,13 @@ def test_origins_are_a_list():
     assert read(TALLYBOOK_CORS_ORIGINS="*").cors_origins == ("*",)
 
 
+def test_an_address_is_known_by_the_peer_or_by_a_header():
+    assert (read().client_address, read().trusted_hops) == (None, 1)
+    assert read(TALLYBOOK_CLIENT_ADDRESS="peer").client_address == "peer"
+    settings = read(TALLYBOOK_CLIENT_ADDRESS="X-Forwarded-For", TALLYBOOK_TRUSTED_HOPS="2")
+    assert (settings.client_address, settings.trusted_hops) == ("x-forwarded-for", 2)
+
+
 def test_secrets_do_not_show():
     settings = read(
         COUPON_SECRET=CANARY,
@@ -195,6 +205,7 @@ def test_secrets_do_not_show():
             "SUPABASE_SECRET_KEY",
         ),
         ({"COUPON_SECRETS_PREVIOUS": "s" * 32}, "COUPON_SECRET"),
+        ({"TALLYBOOK_TRUSTED_HOPS": "2"}, "TALLYBOOK_CLIENT_ADDRESS"),
         ({"SUPABASE_JWT_ISSUER": "https://a/auth/v1"}, "SUPABASE_JWKS_URL"),
     ],
 )

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from tests.stack import Stack
+from tests.world import World
 
 _minutes = count(1)
 
@@ -50,6 +51,26 @@ class Client:
 def service(stack: Stack) -> Client:
     """A program that holds the secret key."""
     return Client(stack, credentials={"apikey": stack.keys.secret_key})
+
+
+def administrator(stack: Stack, world: World, *, active: bool = True) -> Client:
+    """Somebody whom an operator has made an administrator, or who was one."""
+    somebody = Client(stack)
+    world.operator.execute(
+        "insert into system_admins (id, email, is_active) values (%s, %s, %s)",
+        (somebody.user, f"{somebody.user}@example.com", active),
+    )
+    return somebody
+
+
+def member(stack: Stack, world: World, partner: str) -> Client:
+    """Somebody who stands behind a partner's counter."""
+    somebody = Client(stack)
+    world.operator.execute(
+        "insert into partner_members (partner_id, user_id) values (%s, %s)",
+        (partner, somebody.user),
+    )
+    return somebody
 
 
 def event(**fields: Any) -> dict[str, Any]:

@@ -19,8 +19,9 @@ import msgspec
 import psycopg
 
 from tallybook.local.signing import LocalKeys
+from tallybook.route import FUNCTIONS_PATH
 from tallybook.schema import ROOT
-from tallybook.server import FUNCTIONS_PATH
+from tallybook.server import find_functions
 from tests.conftest import Database
 from tests.gateway.client import event
 from tests.stack import running
@@ -131,9 +132,9 @@ async def test_a_lost_database_is_a_503_and_not_a_hang(database: Database, tmp_p
 
 
 def test_every_function_is_served(database: Database, tmp_path: Path) -> None:
-    slugs = {folder.parent.name.replace("_", "-") for folder in ROOT.glob("functions/*/main.py")}
+    served = {handler.route.path for handler in find_functions(ROOT)}  # type: ignore[attr-defined]
     with running(database, tmp_path, with_postgrest=False) as stack:
         paths = httpx.get(f"{stack.url}/openapi.json").json()["paths"]
-        assert {FUNCTIONS_PATH + slug for slug in slugs} <= set(paths)
+        assert served and served <= set(paths)
         for path in ("/health", "/livez", "/readyz", "/version", "/metrics"):
             assert httpx.get(stack.url + path).status_code == 200, path

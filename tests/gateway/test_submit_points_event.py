@@ -12,8 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from tallybook.runtime import Runtime
+from tallybook.schema import ROOT
+from tallybook.server import Application
+from tallybook.settings import Settings
 from tests.conftest import Database
-from tests.gateway.client import Client, event, service
+from tests.gateway.client import Client, administrator, event, service
 from tests.stack import Stack, running
 from tests.world import World
 
@@ -197,6 +201,54 @@ def test_what_earns_points_is_the_servers_list(user: Client) -> None:
     assert_problem(award, 403, "event_type_not_submittable", "$.event_type")
 
 
+def test_a_limit_is_told_before_and_when_it_is_reached(user: Client, world: World) -> None:
+    world.operator.execute("update points_programs set events_per_hour_max = 2")
+    submissions = [event() for _ in range(3)]
+    first, second, third = (user.submit(submission) for submission in submissions)
+    assert [answer.status_code for answer in (first, second, third)] == [202, 202, 429]
+    for answer, left in ((first, 1), (second, 0)):
+        assert answer.headers["ratelimit-policy"] == '"events_per_hour";q=2;w=3600'
+        assert answer.headers["ratelimit"].startswith(f'"events_per_hour";r={left};t=')
+        assert "retry-after" not in answer.headers and "rate_limit" not in answer.json()
+    assert_problem(third, 429, "rate_limited")
+    assert third.json()["retryable"]
+    seconds = int(third.headers["retry-after"])
+    assert 3500 < seconds <= 3600
+    assert third.headers["ratelimit-policy"] == '"events_per_hour";q=2;w=3600'
+    assert third.headers["ratelimit"] == f'"events_per_hour";r=0;t={seconds}'
+    # A replay costs nothing and says nothing of it.
+    again = user.submit(submissions[0])
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert "ratelimit" not in again.headers
+
+
+def test_a_proof_is_of_a_kind_that_counts(user: Client, world: World) -> None:
+    answer = user.submit(event(proof_type="apple_health"))
+    assert answer.status_code == 202
+    assert world.count("points_events", "proof_type = 'apple_health'") == 1
+    refused = user.submit(event(proof_type="manual_admin"))
+    assert_problem(refused, 400, "proof_type_not_accepted", "$.proof_type")
+
+
+@pytest.mark.parametrize(
+    ("known_by", "address"),
+    [(None, None), ("peer", "203.0.113.7"), ("x-forwarded-for", "198.51.100.9")],
+)
+async def test_the_address_is_kept_as_the_environment_says_that_it_is_known(
+    stack: Stack, world: World, known_by: str | None, address: str | None
+) -> None:
+    told = {"TALLYBOOK_CLIENT_ADDRESS": known_by} if known_by else {}
+    runtime = Runtime.from_settings(Settings.from_environment(stack.environment | told))
+    transport = httpx.ASGITransport(Application(runtime, ROOT), client=("203.0.113.7", 4711))
+    headers = {**(Client(stack).credentials or {}), "x-forwarded-for": "10.0.0.1, 198.51.100.9"}
+    async with httpx.AsyncClient(transport=transport, base_url=stack.url) as client:
+        path = "/functions/v1/submit-points-event"
+        answer = await client.post(path, json=event(), headers=headers)
+    await runtime.database.close()
+    assert answer.status_code == 202
+    assert world.value("select host(ip_address) from points_events") == address
+
+
 def test_only_users_submit(stack: Stack) -> None:
     def status(**credentials: str) -> tuple[int, str | None]:
         answer = Client(stack, credentials=credentials).submit()
@@ -211,17 +263,22 @@ def test_only_users_submit(stack: Stack) -> None:
     assert status(authorization=f"Bearer {keys.token(None, role='service_role')}") == (403, None)
 
 
-def test_only_the_service_validates(stack: Stack, user: Client, world: World) -> None:
+def test_only_the_service_and_administrators_validate(
+    stack: Stack, user: Client, world: World
+) -> None:
     path = "/functions/v1/validate-points-event"
     user.submit()
-    assert user.post(path, {}).status_code == 403
+    assert_problem(user.post(path, {}), 403, "forbidden")
+    assert world.cache(user.user) == (0, 20, 0, 0)
     answer = service(stack).post(path, {})
     assert (answer.status_code, answer.json()["validated"]) == (200, 1)
     named = user.submit()
     body = {"event_id": named.json()["id"]}
     assert service(stack).post(path, body).json()["validated"] == 1
     assert_problem(service(stack).post(path, body), 404, "event_not_found", "$.event_id")
-    assert world.cache(user.user) == (40, 0, 40, 0)
+    user.submit()
+    assert administrator(stack, world).post(path, {}).json()["validated"] == 1
+    assert world.cache(user.user) == (60, 0, 60, 0)
 
 
 def test_paths_and_methods_that_are_not_there(user: Client) -> None:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tallybook.caller import Caller
-from tallybook.endpoint import Route
+from tallybook.http import Handler
+from tallybook.route import USERS, Route
 from tallybook.runtime import Runtime
 from tallybook.schema import ROOT
 from tallybook.server import find_functions
 from tallybook.settings import Settings
 from tests.conftest import Database
 
-ROUTES: list[Route] = [handler.route for handler in find_functions(ROOT)]  # type: ignore[attr-defined]
+HANDLERS = list(find_functions(ROOT))
+ROUTES: list[Route] = [handler.route for handler in HANDLERS]  # type: ignore[attr-defined]
 
-# Made by the corridor from the token and the request.
+# Made by the corridor from the token and the request, and never a field of a body.
 CORRIDOR = {"user_id", "request_id", "ip_address"}
-# The worker's to say, never a client's; they have defaults.
+# Said by the worker or on a command line, and never by a client; they have defaults.
 WORKERS = {"validate_points_events": {"limit"}}
+OPERATORS = {"actor"}
+
+
+def added(route: Route) -> set[str]:
+    """What of CORRIDOR this route's requests carry."""
+    asked = {
+        "user_id": not USERS.isdisjoint(route.callers),
+        "request_id": route.writes,
+        "ip_address": route.address,
+    }
+    return {name for name, wanted in asked.items() if wanted}
 
 
 def arguments_of(database: Database, procedure: str) -> dict[str, bool]:
@@ -56,21 +70,28 @@ def prepared(route: Route) -> set[str]:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.slug)
 def test_body_and_procedure_agree(database: Database, route: Route) -> None:
     arguments = arguments_of(database, route.procedure)
-    fields = set(route.body.__struct_fields__)
+    fields = set(route.body.__struct_fields__) - route.consumed
     made = prepared(route)
-    assert fields <= set(arguments), "a field that the procedure does not take"
-    assert made <= set(arguments), "an argument that the procedure does not take"
-    assert not fields & (CORRIDOR | made), "a client says what is not theirs to say"
-    workers = WORKERS.get(route.procedure, set())
-    assert set(arguments) - fields - made - CORRIDOR == workers
-    assert all(arguments[name] for name in workers)
+    sent = fields | made | added(route)
+    assert sent <= set(arguments), "something that the procedure does not take"
+    assert not fields & (CORRIDOR | OPERATORS | made), "a client says what is not theirs to say"
+    left = set(arguments) - sent
+    assert left <= WORKERS.get(route.procedure, set()) | OPERATORS, "an argument nobody gives"
+    assert all(arguments[name] for name in left)
+    assert not route.address or arguments["ip_address"], "the address may be unknown"
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.slug)
+def test_a_consumed_field_is_one_that_prepare_turns_into_arguments(route: Route) -> None:
+    assert route.consumed <= set(route.body.__struct_fields__)
+    assert not route.consumed or prepared(route) - route.consumed
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.slug)
 def test_a_field_that_may_be_left_out_has_a_default_below(database: Database, route: Route) -> None:
     arguments = arguments_of(database, route.procedure)
     required = set(route.body.__struct_fields__[: _required(route)])
-    optional = set(route.body.__struct_fields__) - required - {route.key}
+    optional = set(route.body.__struct_fields__) - required - {route.key} - route.consumed
     assert {name for name in optional if not arguments[name]} == set()
 
 
@@ -79,10 +100,23 @@ def _required(route: Route) -> int:
 
 
 def test_there_are_functions() -> None:
-    assert {"submit-points-event", "redeem-coupon"} <= {route.slug for route in ROUTES}
+    assert {"submit-points-event", "coupons/verify"} <= {route.slug for route in ROUTES}
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.slug)
-def test_one_stem_in_every_folder(route: Route) -> None:
-    """functions/<stem>/main.py is served at <stem> with hyphens."""
-    assert (ROOT / "functions" / route.slug.replace("-", "_") / "main.py").is_file()
+def test_every_function_has_its_own_paths_and_its_own_name() -> None:
+    paths = [path for route in ROUTES for path in (route.path, *route.paths)]
+    names = [route.name for route in ROUTES]
+    assert (len(set(paths)), len(set(names))) == (len(paths), len(names))
+
+
+@pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: handler.route.slug)
+def test_one_stem_in_every_folder(handler: Handler) -> None:
+    """functions/<stem>/main.py is served at <stem> with hyphens, by what bears the stem's name.
+
+    Where a folder holds several, each is served below the stem, by what bears the rest's name.
+    That is also the target to give to functions-framework.
+    """
+    slug = handler.route.slug  # type: ignore[attr-defined]
+    stem, _, rest = slug.replace("-", "_").partition("/")
+    assert (ROOT / "functions" / stem / "main.py").is_file()
+    assert getattr(import_module(f"functions.{stem}.main"), rest or stem) is handler

@@ -7,9 +7,10 @@ them; row-level security offers the planner all rows of the subjects, and that i
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from tests.coupons.till import Till, code_of_any_key
+from tests.trust.court import review
 from tests.world import Connection, World
 
 GROWING = [
@@ -20,6 +21,12 @@ GROWING = [
     "user_points_cache",
     "transfers",
     "accounts",
+    "trust_assessments",
+    "device_users",
+    "fraud_insights",
+    "points_reviews",
+    "points_review_notes",
+    "entity_owners",
 ]
 EVENTS = 3000
 AT = datetime.now(UTC) - timedelta(days=1)
@@ -38,10 +45,17 @@ def walked(world: World) -> dict[str, tuple[int, int]]:
 
 
 def a_day(world: World, user: UUID, template: UUID, worker: Connection) -> None:
-    event = world.submit(user, event_type="goal_achieved")
-    world.submit_batch(*(world.event(world.user()) for _ in range(5)))
+    known = {"device_id": "phone", "related_entity_type": "goal", "related_entity_id": uuid4()}
+    event = world.submit(user, event_type="goal_achieved", **known)
+    soon = datetime.fromisoformat(event["event_time"]) + timedelta(seconds=5)
+    doubted = world.submit(user, at=soon, **known)
+    others = [world.event(world.user(), device_id="phone") for _ in range(5)]
+    world.submit_batch(*others)
     world.validate(event["id"], through=worker)
     world.validate(limit=10, through=worker)
+    review(world, doubted["id"], None, through=world.functions, actor="op")
+    said = {"user_id": None, "event_id": event["id"], "label": "false_positive"}
+    world.call("public.label_points_event", said, world.functions)
     world.redeem(user, template, key="bought again and again")
     world.redeem(user, template)
     world.submit(user, nonce="again and again", at=AT)
@@ -50,6 +64,8 @@ def a_day(world: World, user: UUID, template: UUID, worker: Connection) -> None:
 
 def test_no_procedure_walks_through_what_grows(world: World) -> None:
     user, template = world.user(points=1000), world.template(cost=10, limit=None)
+    # Many share the device here, and are believed all the same.
+    world.operator.execute("update trust_rules set mode = 'shadow' where weight <> -20")
     for _ in range(8):
         a_day(world, user, template, world.worker)
     world.admin.execute(
@@ -64,6 +80,24 @@ def test_no_procedure_walks_through_what_grows(world: World) -> None:
         "insert into used_nonces (user_id, nonce, event_type, payload_hash)"
         " select %s, g::text, 'workout', md5(g::text) from generate_series(1, %s) as g",
         (user, EVENTS),
+    )
+    world.admin.execute(
+        "insert into device_users select 'phone', gen_random_uuid(), now()"
+        " from generate_series(1, %(n)s)"
+        " union all select g::text, %(user)s, now() from generate_series(1, %(n)s) as g",
+        {"n": EVENTS, "user": user},
+    )
+    world.admin.execute(
+        "insert into trust_assessments (user_id, event_id, policy_id, policy_version, trust_score,"
+        " verdict, features, hits) select %(user)s, gen_random_uuid(), 'default', 1, 70,"
+        " 'validated', '{}', '[]' from generate_series(1, %(n)s)",
+        {"n": EVENTS, "user": user},
+    )
+    world.admin.execute(
+        "insert into fraud_insights (user_id, insight_type, severity, created_at)"
+        " select %(user)s, 'manual_flag', 'high', now() - g * interval '1 day'"
+        " from generate_series(1, %(n)s) as g",
+        {"n": EVENTS, "user": user},
     )
     world.admin.execute("analyze")
     before = walked(world)

@@ -61,12 +61,17 @@ def test_no_definer_is_executable_by_clients(database: Database) -> None:
     assert open_to_all == []
 
 
+# A hosted auth.users has row-level security without policies: only whoever migrates reads it, so
+# the one function that does stays theirs. It tells ids and times, to the judge alone.
+MIGRATORS = "internal.account_created_at(uuid[])"
+
+
 def test_every_definer_belongs_to_a_role_that_nobody_logs_in_as(database: Database) -> None:
     owners = names(
         database,
         "select distinct p.proowner::regrole::text from pg_proc as p"
         f" join pg_namespace as n on n.oid = p.pronamespace where n.nspname in {ROOMS}"
-        " and p.prosecdef",
+        f" and p.prosecdef and p.oid <> '{MIGRATORS}'::regprocedure",
     )
     assert set(owners) <= {"tallybook_procedures", "tallybook_upkeep"}
     powerful = names(

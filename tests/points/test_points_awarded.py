@@ -23,10 +23,11 @@ def kept(
 ) -> None:
     """A habit validated on each of the last `days` days before `until`, as history has it."""
     world.admin.execute(
-        "insert into points_events (user_id, event_type, event_time, points_delta, nonce,"
-        " related_entity_id, payload_hash, validation_status)"
-        " select %s, 'habit_completion', %s - d * interval '1 day', 0, g.text, %s, md5(g.text),"
-        " 'validated' from generate_series(1, %s) as d,"
+        "insert into points_events (user_id, id, event_type, event_time, points_delta, nonce,"
+        " related_entity_id, payload_hash, validation_status, created_at)"
+        " select %s, internal.uuidv7_floor(now() - d * interval '1 day'), 'habit_completion',"
+        " %s - d * interval '1 day', 0, g.text, %s, md5(g.text),"
+        " 'validated', internal.clock() - d * interval '1 day' from generate_series(1, %s) as d,"
         " lateral (select gen_random_uuid()::text || d) as g(text)",
         (user, until, entity, days),
     )

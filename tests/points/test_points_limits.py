@@ -222,3 +222,12 @@ def test_another_kind_of_proof_is_another_payload(world: World) -> None:
     world.submit(user, at=NOW - HOUR, nonce="n-1", proof_type="google_fit")
     with refused("nonce_reused", 409):
         world.submit(user, at=NOW - HOUR, nonce="n-1", proof_type="apple_health")
+
+
+def test_the_bait_is_in_no_list_that_a_user_can_read(world: World) -> None:
+    assert world.count("points_rules", "is_honeypot") == 1
+    with world.admin.transaction():
+        world.admin.execute("set local role authenticated")
+        seen = world.rows("select event_type from points_rules")
+    assert {"workout", "habit_completion"} < {row["event_type"] for row in seen}
+    assert "bonus_claim" not in {row["event_type"] for row in seen}

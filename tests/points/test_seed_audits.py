@@ -87,6 +87,25 @@ def test_all_tables_are_there(world: World) -> None:
     }
 
 
+def test_the_checklists_shorter_lists_of_tables(world: World) -> None:
+    tables = ask(
+        world,
+        """
+        SELECT table_name FROM information_schema.tables
+        WHERE table_schema = 'public' AND (
+          table_name LIKE '%points%' OR table_name LIKE '%coupon%'
+        );
+        """,
+    )
+    assert ("points_events",) in tables and ("coupons",) in tables
+    counted = """
+        SELECT COUNT(*) FROM information_schema.tables
+        WHERE table_name LIKE '%points%';
+    """
+    # Nothing is left after a full rollback, which is a restore into a new database.
+    assert ask(world, counted)[0][0] > 0  # type: ignore[operator]
+
+
 def test_row_security_is_on(world: World) -> None:
     rows = ask(
         world,
@@ -357,19 +376,29 @@ def test_why_a_redemption_fails(world: World, day: Day) -> None:
 
 
 def test_damage_since_a_deployment(world: World, day: Day) -> None:
-    # The seed's COUNT(*) counts events; the checklist's counts users, as the name says.
-    rows = ask(
-        world,
-        """
+    since = "2020-01-01"
+    # The guide's COUNT(*) counts events, whatever it calls them; the checklist's counts users,
+    # and what still waits as well.
+    guide = f"""
+        SELECT
+          COUNT(*) as affected_users,
+          SUM(points_delta) as total_points_affected
+        FROM points_events
+        WHERE created_at >= '{since}'
+        AND validation_status IN ('validated', 'rejected');
+    """
+    checklist = f"""
         SELECT
           COUNT(DISTINCT user_id) as affected_users,
           SUM(points_delta) as total_points_affected
         FROM points_events
-        WHERE created_at >= '2020-01-01'
-        AND validation_status IN ('validated', 'rejected');
-        """,
-    )
-    assert rows == [(2, 500 + 20 + 10 + 10 - 200)]
+        WHERE created_at >= '{since}';
+    """
+    assert ask(world, guide) == [(5, 500 + 20 + 10 + 10 - 200)]
+    assert ask(world, checklist) == [(3, 500 + 20 + 10 + 10 - 200 + 10)]
+    # Ours takes of each what its name says.
+    (row,) = world.rows(f"select * from report_damage('{since}')", through=world.operator)
+    assert (row["affected_users"], row["events"], row["total_points_affected"]) == (2, 5, 340)
 
 
 def test_partial_rollback_keeps_the_data_and_stops_the_features(world: World, day: Day) -> None:
@@ -386,6 +415,23 @@ def test_partial_rollback_keeps_the_data_and_stops_the_features(world: World, da
     assert world.validate()["events"] == []
     assert world.cache(day.carol) == (0, 10, 0, 0)
     assert world.count("coupon_templates", "is_active") == 0
+
+
+def test_points_are_awarded_by_hand(world: World, day: Day) -> None:
+    world.operator.execute(
+        f"""
+        INSERT INTO points_events (
+          user_id, event_type, event_time, points_delta,
+          proof_type, validation_status, validated_by
+        ) VALUES (
+          '{day.carol}', 'admin_award', now(), 100,
+          'manual_admin', 'validated', 'ops@example.org'
+        );
+        """
+    )
+    assert ask(world, f"SELECT refresh_user_points_cache('{day.carol}');") == [(100,)]
+    assert world.cache(day.carol) == (100, 10, 100, 0)
+    assert ask(world, BALANCE_AUDIT) == []
 
 
 def test_a_coupon_is_revoked_and_its_points_are_given_back(world: World, day: Day) -> None:

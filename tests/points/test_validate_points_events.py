@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from tests.trust.court import administrator, review
 from tests.world import NOW, Connection, World, refused
 
 HOUR_AGO = NOW - timedelta(hours=1)
@@ -38,6 +39,7 @@ def test_a_believed_event_earns_its_points(world: World) -> None:
         "validated": 1,
         "pending_review": 0,
         "rejected": 0,
+        "flagged": 0,
         "events": [
             {
                 "event_id": event_id,
@@ -84,8 +86,9 @@ def test_a_second_run_finds_nothing(world: World) -> None:
     user = world.user()
     world.submit(user)
     assert world.validate()["validated"] == 1
-    nothing = {"validated": 0, "pending_review": 0, "rejected": 0, "events": [], "insights": []}
-    assert world.validate() == nothing
+    nothing = world.validate()
+    assert nothing.pop("events") == nothing.pop("insights") == []
+    assert nothing == {"validated": 0, "pending_review": 0, "rejected": 0, "flagged": 0}
     assert world.cache(user) == (10, 0, 10, 0)
 
 
@@ -123,6 +126,7 @@ def test_events_less_than_a_second_apart_are_rejected_and_noted(world: World) ->
         "rules": [
             {
                 "rule": "spacing_under_one_second",
+                "version": 1,
                 "mode": "enforce",
                 "weight": -25,
                 "below": 1,
@@ -130,6 +134,7 @@ def test_events_less_than_a_second_apart_are_rejected_and_noted(world: World) ->
             },
             {
                 "rule": "spacing_under_ten_seconds",
+                "version": 1,
                 "mode": "enforce",
                 "weight": -20,
                 "below": 10,
@@ -283,10 +288,12 @@ def test_what_a_worker_took_and_lost_is_pending_again(world: World) -> None:
     assert world.points(user) == 10
 
 
-def test_two_workers_never_decide_an_event_twice(world: World) -> None:
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_never_decide_an_event_twice(world: World, workers: int) -> None:
     users = [world.user() for _ in range(40)]
     for _ in range(10):
-        world.submit_batch(*(world.event(user) for user in users))
+        # Everybody has a device of their own, which every worker meets.
+        world.submit_batch(*(world.event(user, device_id=str(user)) for user in users))
 
     def work(session: Connection) -> list[str]:
         taken: list[str] = []
@@ -294,11 +301,12 @@ def test_two_workers_never_decide_an_event_twice(world: World) -> None:
             taken += found
         return taken
 
-    shares = world.at_once([work, work], user="tallybook_worker")
+    shares = world.at_once([work] * workers, user="tallybook_worker")
     assert not [share for share in shares if isinstance(share, psycopg.Error)]
     taken = Counter(event for share in shares for event in share)  # type: ignore[union-attr]
     assert (len(taken), max(taken.values())) == (400, 1)
-    assert world.count("ledger.transfers") == 400
+    assert world.count("ledger.transfers") == world.count("trust_assessments") == 400
+    assert world.count("device_users") == 40
     assert {world.cache(user) for user in users} == {(100, 0, 100, 0)}
 
 
@@ -338,3 +346,114 @@ def test_without_an_active_policy_nothing_is_decided(world: World) -> None:
     with refused("unavailable", 503):
         world.validate()
     assert world.status(event) == "pending"
+
+
+def test_an_administrator_may_ask_and_nobody_else(world: World) -> None:
+    event = world.submit(world.user())["id"]
+    admin = administrator(world)
+    asked = {"event_id": event, "user_id": uuid4()}
+    with refused("forbidden", 403):
+        world.call("public.validate_points_events", asked, world.functions)
+    assert world.status(event) == "pending"
+    asked["user_id"] = admin
+    assert world.call("public.validate_points_events", asked, world.functions)["validated"] == 1
+
+
+def test_what_an_event_is_worth_is_settled_when_it_is_validated(world: World) -> None:
+    """What waited is what it was worth when it was sent; what is earned is what it is worth now."""
+    user = world.user()
+    believed, doubted = spaced(world, user, 5)
+    assert world.cache(user) == (0, 20, 0, 0)
+    world.admin.execute(WORTH_DOUBLE)
+    answer = world.validate()
+    assert [e["points_awarded"] for e in answer["events"]] == [20, 0]
+    assert world.cache(user) == (20, 10, 20, 0)
+    rows = world.rows("select id, points_delta, streak_days from points_events order by id")
+    assert [tuple(row.values()) for row in rows] == [
+        (UUID(believed), 20, 14),
+        (UUID(doubted), 10, None),
+    ]
+
+
+def test_what_is_worth_nothing_any_more_moves_nothing(world: World) -> None:
+    user = world.user()
+    event_id = world.submit(user)["id"]
+    world.admin.execute(WORTH_DOUBLE.replace("points_delta * 2", "points_delta * 0"))
+    assert world.validate()["validated"] == 1
+    assert world.cache(user) == (0, 0, 0, 0)
+    assert world.rows(
+        "select points_delta, transfer_id from points_events where id = %s", (event_id,)
+    ) == [{"points_delta": 0, "transfer_id": None}]
+
+
+# An event that cannot be decided
+
+
+def test_an_event_that_cannot_be_decided_holds_nobody_up(world: World) -> None:
+    users = [world.user() for _ in range(3)]
+    events = [
+        world.submit(user, event_type=kind)["id"]
+        for user, kind in zip(users, ("workout", "goal_achieved", "workout"), strict=True)
+    ]
+    world.admin.execute(RAISES_FOR_GOALS.format("numeric_value_out_of_range"))
+    answer = world.validate()
+    assert (answer["validated"], answer["flagged"]) == (2, 1)
+    assert {e["event_id"]: e["validation_status"] for e in answer["events"]} == dict(
+        zip(events, ("validated", "flagged", "validated"), strict=True)
+    )
+    assert [world.cache(user) for user in users] == [(20, 0, 20, 0), (0, 50, 0, 0), (20, 0, 20, 0)]
+    (event,) = world.rows("select * from points_events where id = %s", (events[1],))
+    assert event["validation_notes"] == "It could not be decided: 22003"
+    assert (event["trust_score"], event["transfer_id"]) == (None, None)
+    (line,) = world.rows("select * from audit_log where action = 'points_event.flagged'")
+    assert (line["actor"], line["subject_id"]) == ("system", events[1])
+    assert line["reason"] == "a goal is beyond me"
+    assert world.validate()["events"] == []
+
+
+def test_such_an_event_alone_is_taken_out_too_and_a_person_decides_it(world: World) -> None:
+    user = world.user()
+    event_id = world.submit(user, event_type="goal_achieved")["id"]
+    world.admin.execute(RAISES_FOR_GOALS.format("check_violation"))
+    assert world.validate(event_id)["flagged"] == 1
+    world.admin.execute(WORTH_DOUBLE)
+    assert review(world, event_id, administrator(world))["points_awarded"] == 100
+    assert world.cache(user) == (100, 0, 100, 0)
+
+
+def test_when_all_of_several_fail_none_is_to_blame(world: World) -> None:
+    events = [world.submit(world.user(), event_type="goal_achieved")["id"] for _ in range(2)]
+    world.admin.execute(RAISES_FOR_GOALS.format("division_by_zero"))
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        world.validate()
+    assert {world.status(event) for event in events} == {"pending"}
+    assert world.count("audit_log", "action = 'points_event.flagged'") == 0
+
+
+def test_a_defect_of_ours_is_no_events_fault(world: World) -> None:
+    event = world.submit(world.user(), event_type="goal_achieved")["id"]
+    world.admin.execute(RAISES_FOR_GOALS.format("undefined_column"))
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        world.validate()
+    assert world.status(event) == "pending"
+
+
+WORTH_DOUBLE = """
+create or replace function internal.points_awarded(p_events public.points_events[])
+returns table (event_id uuid, streak_days int, points int)
+language plpgsql stable set search_path = '' as $$
+begin
+  return query select e.id, 14, e.points_delta * 2 from unnest(p_events) as e;
+end $$
+"""
+RAISES_FOR_GOALS = """
+create or replace function internal.points_awarded(p_events public.points_events[])
+returns table (event_id uuid, streak_days int, points int)
+language plpgsql stable set search_path = '' as $$
+begin
+  if exists (select from unnest(p_events) as e where e.event_type = 'goal_achieved') then
+    raise exception using errcode = '{}', message = 'a goal is beyond me';
+  end if;
+  return query select e.id, null::int, e.points_delta from unnest(p_events) as e;
+end $$
+"""

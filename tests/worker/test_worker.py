@@ -177,12 +177,12 @@ async def test_a_defect_is_logged_and_waited_out(
 ) -> None:
     world.submit(world.user())
     world.admin.execute(
-        "alter function internal.score_points_events(points_events[]) rename to broken"
+        "alter function internal.points_event_features(points_events[]) rename to broken"
     )
     async with working(database) as worker:
         await until(lambda: "points.error" in capfd.readouterr().err)
         world.admin.execute(
-            "alter function internal.broken(points_events[]) rename to score_points_events"
+            "alter function internal.broken(points_events[]) rename to points_event_features"
         )
         await until(lambda: worker.decided["validated"])
 
@@ -220,7 +220,8 @@ def test_once_decides_what_is_pending_and_ends(world: World, start_worker: Start
     process = start_worker("--once", "--json", "--set-size", "2")
     output, _ = process.communicate(timeout=SECONDS_MAX)
     assert process.returncode == 0
-    assert json.loads(output) == {"validated": 4, "pending_review": 0, "rejected": 1}
+    decided = {"validated": 4, "pending_review": 0, "rejected": 1, "flagged": 0}
+    assert json.loads(output) == decided
 
 
 @pytest.mark.parametrize("place", ["away", "empty"])

@@ -1,0 +1,168 @@
+"""Row 1: every process of the database dies at once, again and again, under load.
+
+Clients ask a real server through a proxy that loses answers, a real worker validates, and each
+round a SIGKILL takes the whole Postgres, somewhere in the middle. It starts again, everybody goes
+on, and what the clients were told is compared with what the books hold. SIGKILL does not test
+fsync: the system's page cache survives it.
+
+    TALLYBOOK_RELIABILITY_KILLS=100 TALLYBOOK_RELIABILITY_OPERATIONS=1000000 \
+        pytest -s tests/reliability/test_kills.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tallybook.local.postgres import DURABLE
+from tallybook.local.signing import LocalKeys
+from tallybook.worker import Worker
+from tests.conftest import Database
+from tests.reliability.checker import Checker
+from tests.reliability.conftest import size, templates
+from tests.reliability.load import Load, summary
+from tests.reliability.machine import durable, errors, kill, serving, working
+from tests.reliability.model import Life
+from tests.reliability.operations import KINDS
+from tests.reliability.proxy import DroppingProxy
+from tests.world import World
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/cwd").exists(), reason="finds the server's processes in /proc"
+)
+
+KILLS = size("KILLS", 10)
+OPERATIONS = size("OPERATIONS", 20_000)
+DROPPED = 0.02
+REVISITED = 3
+PROCESSES_MIN = 5  # the postmaster, its own helpers, and those who serve
+SECONDS_DRAIN_MAX = 30
+
+# Commits are acknowledged at once and written after ten seconds: the kill comes before.
+FORGETFUL = {
+    "synchronous_commit": "off",
+    "wal_writer_delay": "10s",
+    "wal_writer_flush_after": "1GB",
+}
+FORGETFUL_OPERATIONS = 1000
+ROUND_SECONDS_MAX = 120 + OPERATIONS / KILLS / 50
+
+
+@dataclass
+class Ordeal:
+    """Rounds of load with a kill in each."""
+
+    database: Database
+    load: Load
+    checker: Checker
+    random: Random
+    seconds_down: list[float] = field(default_factory=list)
+    unknown: list[Life] = field(default_factory=list)
+    settled: list[Life] = field(default_factory=list)
+
+    async def round(self, number: int, operations: int) -> None:
+        """New users live, the database dies under them, and everything comes right."""
+        lives = self.load.lives(f"round {number}", operations)
+        old = self.random.sample(self.settled, min(REVISITED, len(self.settled)))
+        begun = self.load.counts["operations"]
+        middle = begun + int(operations * self.random.uniform(0.2, 0.7))
+        async with asyncio.timeout(ROUND_SECONDS_MAX), asyncio.TaskGroup() as group:
+            living = group.create_task(self.load.run(lives, old))
+            await self.load.reached(middle)
+            # Every other time it stays away until somebody was refused, which a quick restart
+            # spares everybody: the server itself tries again for a second.
+            await self.kill(away=number % 2 == 0)
+            # Under load as well: the view reads one snapshot.
+            await asyncio.to_thread(self.checker.discrepancies, f"after kill {number}")
+            await living
+        await self.drained()
+        self.checker.discrepancies(f"after round {number}")
+        self.checker.check([*lives, *old])
+        known = [life for life in lives if life.known]
+        self.checker.settle(known)
+        self.unknown += [life for life in lives if not life.known]
+        # A few are kept, to look back in later rounds; a long run has no room for all.
+        self.settled += self.random.sample(known, min(REVISITED, len(known)))
+
+    async def kill(self, *, away: bool) -> None:
+        """Kill the database and start it again, at once or when it was missed."""
+        self.load.up.clear()
+        began = time.monotonic()
+        assert await asyncio.to_thread(kill, self.database.server) >= PROCESSES_MIN
+        if away:
+            await self.load.refused()
+        await asyncio.to_thread(self.database.server.start)
+        self.seconds_down.append(time.monotonic() - began)
+        self.load.up.set()
+
+    async def drained(self) -> None:
+        """Return when the worker has decided everything."""
+        deadline = time.monotonic() + SECONDS_DRAIN_MAX
+        while pending := await asyncio.to_thread(self.checker.pending):
+            assert time.monotonic() < deadline, f"{pending} events are left pending"
+            await asyncio.sleep(0.02)
+
+
+async def ordeal(
+    seed: str, folder: Path, kills: int, operations: int, settings: Mapping[str, str] = DURABLE
+) -> Ordeal:
+    """So many kills, spread over so many operations."""
+    keys = LocalKeys.new()
+    logs = [folder / "serve.log", folder / "worker.log"]
+    with durable(settings) as database:
+        world = World(database)
+        offered = templates(world)
+        # What is there to begin with survives, also where what comes is forgotten.
+        world.admin.execute("checkpoint")
+        database.close()
+        checker = Checker(database.dsn("tallybook_operator"), keys.coupon_secret)
+        with serving(database, keys, logs[0]) as port, working(database, logs[1]):
+            async with DroppingProxy(port, seed, DROPPED).listening() as proxy:
+                load = Load(seed, proxy.port, keys, offered)
+                it = Ordeal(database, load, checker, Random(seed))
+                for number in range(1, kills + 1):
+                    await it.round(number, operations // kills)
+        # Nothing is under way any more, also of what nobody waited for.
+        worker = Worker(database.dsn("tallybook_worker"))
+        await worker.drain()
+        await worker.close()
+        checker.discrepancies("in the end")
+        checker.check([*it.unknown, *it.settled])
+        checker.settle(it.unknown)
+        checker.nothing_else()
+    checker.faults += [
+        f"{event} was decided {n} times" for event, n in load.decided.items() if n > 1
+    ]
+    checker.faults += [f"logged: {line}" for log in logs for line in errors(log)]
+    load.counts["dropped by the proxy"] = proxy.dropped
+    return it
+
+
+async def test_nothing_acknowledged_is_lost_and_nothing_happens_twice(
+    seed: str, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    it = await ordeal(seed, tmp_path, KILLS, OPERATIONS)
+    counts = it.load.counts
+    print(f"{KILLS} kills in {time.monotonic() - began:.0f} s:", summary(counts))
+    print("seconds without a database:", [round(seconds, 2) for seconds in it.seconds_down])
+    assert not it.checker.faults, it.checker.report()
+    # Otherwise nothing was put to the test.
+    assert counts["replayed after a doubt"] > 0
+    assert counts["in doubt"] > 0
+    assert counts["503"] > 0
+    assert counts["unknown"] > 0
+    for kind in KINDS:
+        assert counts[f"{kind.name} ok"] > 0
+
+
+async def test_a_database_that_forgets_is_found_out(seed: str, tmp_path: Path) -> None:
+    """The same test on a server that acknowledges before it writes: it must not pass."""
+    it = await ordeal(seed, tmp_path, 1, FORGETFUL_OPERATIONS, FORGETFUL)
+    assert any("ok): the book has it 0 times" in fault for fault in it.checker.faults)
