@@ -58,6 +58,14 @@ def test_the_oldest_come_first_and_no_more_than_asked(world: World, till: Till) 
     assert mark(world, 2) == {"expired": 1, "released": 0}
 
 
+def test_what_is_past_its_day_is_not_let_go_but_expires(world: World, till: Till) -> None:
+    for days in (1, 2):
+        till.hold(None, till.coupon(days=days), hold_seconds=60)
+    world.pass_time(timedelta(days=2))
+    assert mark(world, 1) == {"expired": 1, "released": 0}
+    assert mark(world, 1) == {"expired": 1, "released": 0}
+
+
 def test_workers_share_the_coupons(world: World, till: Till) -> None:
     template = world.template(days=1)
     for _ in range(40):

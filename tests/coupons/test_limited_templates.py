@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -245,6 +245,39 @@ def test_a_limit_on_what_was_sold_counts_what_was_sold(world: World) -> None:
     world.redeem(world.user(points=10), template)
     with refused("template_exhausted", 409):
         world.redeem(world.user(points=10), template)
+
+
+def test_a_limit_does_not_count_what_was_refunded(world: World) -> None:
+    template = world.template(cost=10)
+    coupons = [world.redeem(world.user(points=10), template)["coupon_id"] for _ in range(3)]
+    world.call(
+        "public.refund_coupon",
+        {"user_id": None, "coupon_id": coupons[0], "reason": "goodwill"},
+        world.operator,
+    )
+    world.operator.execute("update coupon_templates set max_redemptions = 3")
+    assert stock(world, template) == (2, 20)
+    world.redeem(world.user(points=10), template)
+    with refused("template_exhausted", 409):
+        world.redeem(world.user(points=10), template)
+
+
+def test_an_offer_that_came_while_somebody_waited_is_not_there_for_them(world: World) -> None:
+    """They have looked for its stock before there was one."""
+    user, other, template = world.user(points=20), world.template(cost=10), uuid4()
+    first = world.session("tallybook_functions", autocommit=False)
+    world.redeem(user, other, through=first)
+    with world.in_background(
+        lambda session: world.redeem(user, template, through=session),
+        world.session("tallybook_functions"),
+    ) as second:
+        world.template(cost=10, template_id=template, max_redemptions=1)
+        first.commit()
+    with refused("template_not_found", 404):
+        second.result()
+    assert stock(world, template) == (0, 0)
+    world.redeem(user, template)
+    assert stock(world, template) == (1, 10)
 
 
 def test_a_limit_that_was_taken_away_goes_on_counting(world: World) -> None:

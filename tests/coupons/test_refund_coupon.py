@@ -234,6 +234,19 @@ def test_a_refund_by_hand_and_by_an_administrator_at_once_is_one(
     assert world.points(coupon.owner) == 500
 
 
+def test_two_hands_at_once_refund_once(world: World, till: Till) -> None:
+    coupon, hand = till.coupon(max_redemptions=1), world.session("tallybook_operator", False)
+    by_hand(coupon, hand)
+    with world.in_background(
+        lambda session: by_hand(coupon, session), world.session("tallybook_operator")
+    ) as second:
+        hand.commit()
+    with refused("coupon_refunded", 409):
+        second.result()
+    by_hand(coupon, world.operator, RUNBOOK_REFRESH)
+    assert world.points(coupon.owner) == 500
+
+
 @pytest.mark.parametrize("points", [499, 501, -500, 0])
 def test_a_refund_is_what_the_coupon_cost(world: World, till: Till, points: int) -> None:
     coupon = till.coupon()
