@@ -3607,7 +3607,7 @@ begin
                 or exists (select from public.partner_members as m where m.user_id = p_user_id and m.partner_id = t.partner_id) then 'partner'
               else 'stranger' end,
          coalesce(p_user_id::text, 'service'),
-         case when c.held_until <= v_now then null else c.held_by end, case when c.held_until <= v_now then null else c.hold_key end,
+         case when c.held_until <= v_now then null else c.held_by end, c.hold_key,
          c.held_until, c.redeemed_at, c.redeemed_by, c.redemption_key, c.redemption_terms,
          t.template_name, t.coupon_value_type, t.coupon_value, t.partner_name, c.expires_at
     into v_coupon
