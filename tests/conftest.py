@@ -6,7 +6,7 @@ import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -103,9 +103,9 @@ def template(postgres: EmbeddedPostgres) -> str:
     return TEMPLATE
 
 
-@pytest.fixture
-def database(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
-    """A fresh clone, whose ledger must agree with itself after the test."""
+@contextmanager
+def cloned(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
+    """A fresh clone, whose ledger must agree with itself after the block."""
     clone = Database(postgres, f"t_{next(_numbers)}")
     name = sql.Identifier(clone.name)
     with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
@@ -121,6 +121,13 @@ def database(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
         finally:
             clone.close()
             connection.execute(sql.SQL("drop database {} with (force)").format(name))
+
+
+@pytest.fixture
+def database(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
+    """A fresh clone for one test."""
+    with cloned(postgres, template) as clone:
+        yield clone
 
 
 @pytest.fixture

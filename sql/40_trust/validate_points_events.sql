@@ -47,7 +47,8 @@ begin
   end;
 
   v_events := internal.pending_points_events(p_event_id, p_limit);
-  foreach v_event in array coalesce(v_events, '{}') loop
+  -- By users, because each event locks its own account here.
+  for v_event in select e.* from unnest(v_events) as e order by e.user_id, e.id loop
     begin
       v_one := internal.decide_points_events(array[v_event]);
     exception when others then

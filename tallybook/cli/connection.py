@@ -19,6 +19,9 @@ REFUSED = 1
 UNUSABLE = 2
 """Exit code: wrong usage or configuration, or the database cannot be reached."""
 
+DATABASE_URLS = ("DATABASE_URL", "SUPABASE_DB_URL")
+"""The variables that name the database, the first that is set."""
+
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
@@ -41,7 +44,7 @@ def database_url(option: str | None = None, *, role: str = "postgres") -> str:
 
     `role` is whom to log in as locally. Exits with code 2, saying so, when there is none.
     """
-    chosen = option or os.environ.get("DATABASE_URL") or os.environ.get("SUPABASE_DB_URL")
+    chosen = next(filter(None, (option, *map(os.environ.get, DATABASE_URLS))), None)
     return chosen or local_database_url(role)
 
 

@@ -98,7 +98,7 @@ def show_coupon(coupon: CodeArgument, database: DatabaseUrl = None, json: Json =
         wanted: dict[str, Any] = {"id": identity, "hashes": []}
         missing: Missing = ("coupon_not_found", f"coupon_id: {identity}")
         if identity is None:
-            wanted["hashes"] = hashes_of(coupon)
+            wanted["hashes"] = hashes_of(coupon, database)
             missing = ("coupon_not_found", "No coupon has this code.")
         found = operator.row(_ONE, wanted, missing=missing)
     if json:

@@ -28,7 +28,7 @@ def verify(code: CodeArgument, database: DatabaseUrl = None, json: Json = False)
     """
     # A wrong code is counted against whoever guesses, so it writes; this is nobody's guess.
     with writing(database, json=json, actor=None, dry_run=True) as operator:
-        answer = operator.call("verify_coupon", user_id=None, code_hashes=hashes_of(code))
+        answer = operator.call("verify_coupon", user_id=None, code_hashes=hashes_of(code, database))
     if json:
         print_json(answer)
     else:
@@ -52,7 +52,7 @@ def consume(
         answer = operator.call(
             "consume_coupon",
             user_id=None,
-            code_hashes=hashes_of(code),
+            code_hashes=hashes_of(code, database),
             idempotency_key=key,
             # The procedure knows the service only; who it was stands in the proof.
             redemption_proof={"operator": operator.actor, **(proof or {})},

@@ -14,7 +14,6 @@ _LINE: Final = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<va
 _COMMENT: Final = re.compile(r"\s#.*")
 _ESCAPED: Final = re.compile(r'\\(["\\$`])')
 _PLAIN: Final = re.compile(r"[\w./:,@%+=-]*", re.ASCII)
-_MODE: Final = 0o600
 
 
 def read(path: Path) -> dict[str, str]:
@@ -33,10 +32,10 @@ def write(path: Path, values: Mapping[str, str]) -> None:
     """
     real = path.resolve()
     text = _with(real.read_text(), values)
+    # mkstemp makes what only its owner can read.
     descriptor, draft = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:
-            os.fchmod(file.fileno(), _MODE)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -163,7 +163,7 @@ def _session(database: str | None, json: bool) -> Iterator[psycopg.Connection[Di
             connection.execute("set role tallybook_operator")
             connection.execute("set timezone = 'UTC'")
             connection.execute(
-                sql.SQL("set lock_timeout = {}").format(sql.Literal(f"{LOCK_SECONDS}s"))
+                sql.SQL("set lock_timeout = {}").format(sql.Literal(f"{LOCK_SECONDS * 1000:.0f}ms"))
             )
             yield connection
     except Refusal as refusal:

@@ -9,7 +9,7 @@ import typer
 from tallybook.cli.connection import DatabaseUrl, DryRun, Json, print_json
 from tallybook.cli.operator import Actor, Reason, reading, told, writing
 from tallybook.cli.setting import Limit, change_row, changes
-from tallybook.cli.tables import print_fields, print_line, show
+from tallybook.cli.tables import print_fields, print_line, show, written
 
 
 def rules(database: DatabaseUrl = None, json: Json = False) -> None:
@@ -38,7 +38,7 @@ def rules(database: DatabaseUrl = None, json: Json = False) -> None:
         },
     )
     streaks = ", ".join(
-        f"{row['days_min']} days x{row['multiplier']}" for row in found["multipliers"]
+        f"{row['days_min']} days x{written(row['multiplier'])}" for row in found["multipliers"]
     )
     print_line(f"\nStreaks: {streaks or 'none'}")
     for program in found["programs"]:

@@ -133,6 +133,6 @@ def _print_hits(hits: list[dict[str, Any]]) -> None:
         ]
         shadow = " (in the shadow: not counted)" if hit["mode"] == "shadow" else ""
         print_line(
-            f"  {hit['weight']:+4d}  {hit['rule']}: saw {hit['observed']},"
+            f"  {hit['weight']:+4d}  {hit['rule']}: saw {written(hit['observed'])},"
             f" hits {' and '.join(bounds)}{shadow}"
         )

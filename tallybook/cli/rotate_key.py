@@ -177,3 +177,5 @@ def _tell(
     if file and not dry_run:
         print_line(f"{file} is rewritten.")
     show(keys, {"key_id": "key", "state": "state", "live_coupons": "live coupons"})
+    if any(key["state"] == "missing" for key in keys):
+        stderr.print("Nobody finds a coupon whose key is missing here.", style="yellow")

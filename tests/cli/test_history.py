@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 from tests.cli.conftest import Run
@@ -9,8 +10,11 @@ from tests.world import World
 
 
 def test_the_latest_comes_first_and_pages_leave_nothing_out(operate: Run, world: World) -> None:
-    user = world.user()
-    events = [world.submit(user)["id"] for _ in range(5)]  # Each a minute before the last.
+    user, at = world.user(), world.now() - timedelta(hours=1)
+    # Nearer to one another than a table shows.
+    events = [
+        world.submit(user, at=at - number * timedelta(milliseconds=10))["id"] for number in range(5)
+    ]
     seen: list[str] = []
     page = operate("history", str(user), "--limit", "2", "--json").json
     while True:

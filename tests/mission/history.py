@@ -35,16 +35,34 @@ class Walk(NamedTuple):
     milliseconds: float
 
 
+# What a table's indexes are called, and how each is taken away and made again as it was.
+INDEXES = """
+    select coalesce('alter table points_events drop constraint ' || c.conname,
+                    'drop index ' || i.indexrelid::regclass) as drop,
+           coalesce('alter table points_events add ' || pg_get_constraintdef(c.oid),
+                    pg_get_indexdef(i.indexrelid)) as make
+      from pg_index as i
+      left join pg_constraint as c on c.conindid = i.indexrelid and c.contype in ('p', 'u')
+     where i.indrelid = 'points_events'::regclass
+"""
+
+
 def fill(world: World) -> tuple[UUID, UUID]:
-    """A million events; one user who has 20,000 of them, and one of the others."""
-    users = [
+    """A million events; one user who has 20,000 of them, and one of the others.
+
+    The indexes are made after the rows, which takes a third of the time.
+    """
+    heavy, *others = [
         row["id"]
         for row in world.rows(f"select gen_random_uuid() as id from generate_series(1, {USERS})")
     ]
-    heavy, *others = users
-    with world.admin.transaction():
-        world.admin.execute("set local statement_timeout = 0")
-        world.admin.execute(
+    session = world.admin
+    session.execute("set statement_timeout = 0")
+    with session.transaction():
+        indexes = world.rows(INDEXES)
+        for index in indexes:
+            session.execute(index["drop"])
+        session.execute(
             LOAD,
             {
                 "events": EVENTS,
@@ -54,8 +72,9 @@ def fill(world: World) -> tuple[UUID, UUID]:
                 "others": len(others),
             },
         )
-    world.admin.execute("set statement_timeout = 0")
-    world.admin.execute("vacuum (analyze) points_events")
+        for index in indexes:
+            session.execute(index["make"])
+    session.execute("vacuum (analyze) points_events")
     return heavy, others[0]
 
 

@@ -192,7 +192,10 @@ def test_everybody_signed_in_sees_what_is_on_offer_and_what_earns_points(
 
 
 def test_nothing_else_is_for_a_users_eyes(world: World, people: People) -> None:
-    readable = {("public", name) for name in (*OWNED, "coupon_templates", "points_rules")}
+    readable = {
+        ("public", name)
+        for name in (*OWNED, "coupon_templates", "points_rules", "streak_multipliers")
+    }
     others = relations(world).keys() - readable
     assert len(others) > 10
     claim = CLAIMS["PostgREST's"].format(people.alice)
