@@ -9,6 +9,7 @@ language plpgsql stable
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_days_max int := (select max(m.days_min) from public.streak_multipliers as m);

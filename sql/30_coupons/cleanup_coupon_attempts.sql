@@ -9,6 +9,7 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_over timestamptz := internal.clock() - make_interval(secs => coalesce((select max(t.window_seconds) from public.coupon_throttles as t), 0));

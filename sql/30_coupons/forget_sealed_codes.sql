@@ -10,6 +10,7 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_forgotten int;

@@ -18,6 +18,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
