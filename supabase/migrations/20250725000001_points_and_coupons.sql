@@ -832,6 +832,7 @@ language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   return query
@@ -861,6 +862,7 @@ language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -980,6 +982,7 @@ language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -1495,6 +1498,7 @@ language plpgsql stable
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 begin
   return query
@@ -1823,6 +1827,7 @@ language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -1949,6 +1954,7 @@ language plpgsql stable
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_days_max int := (select max(m.days_min) from public.streak_multipliers as m);
@@ -2105,6 +2111,7 @@ language plpgsql stable
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -2302,6 +2309,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -2700,6 +2708,7 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_over timestamptz := internal.clock() - make_interval(secs => coalesce((select max(t.window_seconds) from public.coupon_throttles as t), 0));
@@ -2746,6 +2755,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -2976,6 +2986,7 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_forgotten int;
@@ -3067,6 +3078,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -3117,6 +3129,7 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -3212,6 +3225,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -3477,6 +3491,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
@@ -3712,6 +3727,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_refusal jsonb := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
@@ -4176,6 +4192,7 @@ language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -4386,6 +4403,7 @@ language plpgsql volatile security definer
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_actor text := internal.actor(p_user_id, p_actor);
@@ -4444,6 +4462,7 @@ language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_events public.points_events[];
@@ -4484,6 +4503,7 @@ language plpgsql stable
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -4600,6 +4620,7 @@ language plpgsql volatile security definer
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_actor text := internal.actor(p_user_id, p_actor);
@@ -4662,6 +4683,7 @@ language plpgsql volatile security definer
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -4790,6 +4812,7 @@ language plpgsql stable
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_user_id uuid;

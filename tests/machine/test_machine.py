@@ -54,13 +54,13 @@ REACHED: Final = {
     "redeem": {"done", "insufficient_points", "template_not_found"},
     "redeem again": {"replayed", "shown", "not shown"},
     "redeem otherwise": {"nonce_reused"},
-    "verify": {"issued", "expired", "redeemed", "revoked", "coupon_not_valid"},
+    "verify": {"issued", "redeemed", "revoked", "coupon_not_valid"},
     "consume": {"done", "forbidden", "coupon_not_valid"},
     "consume again": {"replayed", "coupon_not_valid"},
     "hold": {"done", "coupon_not_valid"},
     "revoke": {"done", "refunded", "forbidden", "coupon_used", "coupon_revoked"},
     "refund": {"done", "forbidden", "coupon_used", "coupon_refunded"},
-    "upkeep": {"expired", "forgotten", "failures"},
+    "upkeep": {"forgotten", "failures"},
     "look": {"balance", "schedule"},
 }
 """What the examples of CI must have come to; the model knows more, which a long run meets."""
