@@ -54,17 +54,20 @@ create policy "a user reads their own coupons" on public.coupons for select to a
   using (issued_to = (select internal.caller_id()));
 drop policy if exists "the service reads every coupon" on public.coupons;
 create policy "the service reads every coupon" on public.coupons for select to service_role using (true);
-drop policy if exists "a procedure touches the coupons of its subjects" on public.coupons;
-create policy "a procedure touches the coupons of its subjects" on public.coupons to tallybook_procedures
-  using (issued_to = any ((select internal.subjects())::uuid[]));
+-- One policy for each command: of two permissive ones Postgres would evaluate both for every row.
+drop policy if exists "a procedure sees its subjects' coupons and those shown" on public.coupons;
+create policy "a procedure sees its subjects' coupons and those shown" on public.coupons for select
+  to tallybook_procedures
+  using (issued_to = any ((select internal.subjects())::uuid[]) or code_hash = any ((select internal.shown_codes())::text[]));
+drop policy if exists "a procedure uses its subjects' coupons and those shown" on public.coupons;
+create policy "a procedure uses its subjects' coupons and those shown" on public.coupons for update
+  to tallybook_procedures
+  using (issued_to = any ((select internal.subjects())::uuid[]) or code_hash = any ((select internal.shown_codes())::text[]));
+drop policy if exists "a procedure issues coupons to its subjects" on public.coupons;
+create policy "a procedure issues coupons to its subjects" on public.coupons for insert to tallybook_procedures
+  with check (issued_to = any ((select internal.subjects())::uuid[]));
 drop policy if exists "upkeep and operators see every coupon" on public.coupons;
 create policy "upkeep and operators see every coupon" on public.coupons to tallybook_upkeep, tallybook_operator using (true);
-drop policy if exists "whoever shows a code lets the procedure see its coupon" on public.coupons;
-create policy "whoever shows a code lets the procedure see its coupon" on public.coupons for select to tallybook_procedures
-  using (code_hash = any ((select internal.shown_codes())::text[]));
-drop policy if exists "whoever shows a code lets the procedure use its coupon" on public.coupons;
-create policy "whoever shows a code lets the procedure use its coupon" on public.coupons for update to tallybook_procedures
-  using (code_hash = any ((select internal.shown_codes())::text[]));
 
 drop policy if exists "a procedure sees where its subjects are members" on public.partner_members;
 create policy "a procedure sees where its subjects are members" on public.partner_members for select to tallybook_procedures

@@ -120,6 +120,20 @@ def test_who_is_asking_is_evaluated_once_a_statement(database: Database) -> None
     assert any(asked_once.search(text) for _, text in rows)
 
 
+def test_one_permissive_policy_decides_for_a_role_and_a_command(database: Database) -> None:
+    """Of two, Postgres evaluates both for every row, and the Supabase advisor complains."""
+    doubled = names(
+        database,
+        "select p.tablename || ' ' || role || ' ' || command from pg_policies as p"
+        " cross join unnest(p.roles) as role"
+        " cross join unnest(case p.cmd when 'ALL' then"
+        "   '{SELECT,INSERT,UPDATE,DELETE}' else array[p.cmd] end) as command"
+        " where p.permissive = 'PERMISSIVE'"
+        " group by p.schemaname, p.tablename, role, command having count(*) > 1",
+    )
+    assert doubled == []
+
+
 def test_no_table_is_writable_without_a_policy_that_lets_it(database: Database) -> None:
     """A granted UPDATE without a policy would change nothing and say nothing."""
     rows = (
