@@ -1,4 +1,4 @@
-"""What comes of looking at a device's evidence. A status is not a score: the trust rules weigh it."""
+"""What comes of looking at a device's evidence. A status is no score: the trust rules weigh it."""
 
 from __future__ import annotations
 
