@@ -1,5 +1,8 @@
 -- Trust: clients never learn how they are judged. Operators set the rules and the lists; what was decided, only the
--- procedures write.
+-- procedures write. The types of insights are the schema's own: foreign keys read them, and people.
+
+revoke all on internal.fraud_insight_types from public, anon, authenticated, service_role;
+grant select on internal.fraud_insight_types to service_role, tallybook_operator;
 
 revoke all on public.trust_policies, public.trust_rules, public.trust_lists, public.device_users, public.entity_owners,
   public.trust_assessments, public.fraud_insights, public.points_reviews, public.points_review_notes, public.attestation_cache,

@@ -18,7 +18,7 @@ revoke all on function
   public.report_events_by_status(interval), public.report_rejections_by_type(interval), public.report_coupons_by_status(interval),
   public.report_templates(interval), public.report_totals(), public.report_balance_audit(), public.report_coupon_codes(),
   public.report_queue(), public.report_stuck_events(interval, int), public.report_balance(uuid),
-  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz),
+  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz, uuid),
   public.suspend_points(uuid, text, text, text), public.resume_points(uuid, text, text, text), public.schedule_upkeep(text),
   public.record_migration(text, text, text, boolean, text, text, text)
 from public, anon, authenticated, service_role;
@@ -27,7 +27,7 @@ grant execute on function
   public.report_events_by_status(interval), public.report_rejections_by_type(interval), public.report_coupons_by_status(interval),
   public.report_templates(interval), public.report_totals(), public.report_balance_audit(), public.report_coupon_codes(),
   public.report_queue(), public.report_stuck_events(interval, int), public.report_balance(uuid),
-  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz)
+  public.report_insights_by_type(interval), public.report_damage(timestamptz), public.report_history(uuid, int, timestamptz, uuid)
 to tallybook_operator;
 grant execute on function public.schedule_upkeep(text), public.record_migration(text, text, text, boolean, text, text, text)
 to tallybook_operator;

@@ -47,7 +47,13 @@ def endpoint(route: Route) -> Handler:
             runtime = runtime_of(scope)
         except ConfigurationError as error:
             # A deployed function reads its environment with its first request.
-            logs.log(logs.POINTS_ERROR, "error", operation="start", error_message=str(error))
+            logs.log(
+                logs.POINTS_ERROR,
+                level="error",
+                operation="start",
+                error_message=str(error),
+                stack_trace=traceback.format_exc(),
+            )
             return problem(refusal.unavailable("It is not configured."), scope["path"], "", {})
         headers = headers_of(scope)
         request_id, extra = preface(headers, runtime)
@@ -92,7 +98,8 @@ async def _answer(
     arguments = _arguments(route, caller, body)
     if route.writes:
         arguments["request_id"] = request_id
-    if route.address:
+    # A program speaks for many people from one address, which says nothing of any of them.
+    if route.address and caller.role in USERS:
         address = client_address(request.scope, runtime.settings)
         if address is not None:
             arguments["ip_address"] = address

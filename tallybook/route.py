@@ -29,7 +29,7 @@ class Route:
     which is null for a program: the procedure knows by it who asks.
     `key` is the body field that Idempotency-Key may stand in for. A request that `writes`, as every
     one with a key does, carries the `request_id` to be stored with what it caused.
-    `address` adds the client's `ip_address`, when it is known.
+    `address` adds a user's `ip_address`, when it is known.
     `prepare` adds arguments that must be made in Python, and those it makes from the body's
     `consumed` fields stand in for them; `finish` turns the procedure's answer into the client's,
     `log` names what happened for the logs.

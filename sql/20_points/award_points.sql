@@ -46,10 +46,11 @@ begin
 
   insert into public.points_events as e (
          user_id, id, event_type, event_time, points_delta, proof_type, validation_status, validated_at, validated_by,
-         validation_notes, nonce, payload_hash, request_id, created_at, updated_at)
-  values (p_to_user_id, v_id, v_type, v_now, p_points, 'manual_admin', 'pending_review', null, v_actor, p_reason,
-          p_idempotency_key,
-          internal.points_event_hash(p_to_user_id, 'award', null, coalesce(p_idempotency_key, v_id::text)), p_request_id, v_now, v_now)
+         validation_notes, nonce, payload_hash, request_id, transfer_id, created_at, updated_at)
+  values (p_to_user_id, v_id, v_type, v_now, p_points, 'manual_admin', v_status, case when v_status = 'validated' then v_now end,
+          v_actor, p_reason, p_idempotency_key,
+          internal.points_event_hash(p_to_user_id, 'award', null, coalesce(p_idempotency_key, v_id::text)), p_request_id,
+          case when v_status = 'validated' then v_id end, v_now, v_now)
   on conflict (user_id, payload_hash) do nothing;
   if not found then
     select e.* into v_event from public.points_events as e
@@ -66,13 +67,6 @@ begin
     if v_outcome = 'insufficient_funds' then
       perform internal.refuse('insufficient_funds', format('points: the user has fewer than %s', -p_points));
     end if;
-    if v_status = 'validated' then
-      update public.points_events as e
-         set validation_status = v_status, validated_at = v_now, transfer_id = v_id
-       where e.user_id = p_to_user_id and e.id = v_id;
-    end if;
-    perform internal.audit(v_actor, 'points.award', 'points_event', v_id::text, p_reason, null,
-      jsonb_build_object('user_id', p_to_user_id, 'points', p_points, 'status', v_status), p_request_id);
   end if;
 
   return jsonb_build_object(

@@ -1,6 +1,6 @@
 -- Gives back the points of a coupon that was not used, and ends it when it has not ended yet. Administrators only.
 --
--- Replay:  none: the second call is refused, and the refusal says that the first has done it.
+-- Replay:  the same actor and reason again get the first answer; anybody else's refund is refused.
 -- Locks:   the coupon, its template's stock, the user's account.
 -- Refuses: forbidden, reason_required, coupon_not_found, coupon_refunded, coupon_used.
 
@@ -19,7 +19,7 @@ as $$
 declare
   v_actor text := internal.actor(p_user_id, p_actor);
   v_coupon public.coupons;
-  v_refund jsonb;
+  v_replayed boolean;
 begin
   if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
@@ -30,12 +30,18 @@ begin
     perform internal.refuse('coupon_not_found', format('coupon_id: %s', p_coupon_id));
   end if;
 
-  v_refund := internal.refund_coupon_points(v_coupon, p_reason, v_actor, p_request_id);
+  v_replayed := exists (
+    select from public.points_events as e
+     where e.user_id = v_coupon.issued_to and e.id = v_coupon.refund_points_event_id
+       and e.validated_by = v_actor and e.validation_notes = p_reason);
+  if not v_replayed then
+    perform internal.refund_coupon_points(v_coupon, p_reason, v_actor, p_request_id);
+  end if;
 
   return (
     select jsonb_build_object(
-             'coupon_id', c.coupon_id, 'user_id', c.issued_to, 'status', c.status, 'refunded_at', c.refunded_at, 'refunded_by', v_actor)
-           || v_refund
+             'coupon_id', c.coupon_id, 'user_id', c.issued_to, 'status', c.status, 'refunded_at', c.refunded_at, 'refunded_by', v_actor,
+             'points_refunded', c.issued_points_cost, 'refund_points_event_id', c.refund_points_event_id, 'replayed', v_replayed)
       from public.coupons as c
      where c.coupon_id = p_coupon_id);
 end

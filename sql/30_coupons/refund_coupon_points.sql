@@ -5,14 +5,13 @@
 -- Refuses: coupon_refunded, coupon_used.
 
 create or replace function internal.refund_coupon_points(p_coupon public.coupons, p_reason text, p_actor text, p_request_id text)
-returns jsonb
+returns void
 language plpgsql volatile
 set search_path = ''
 as $$
 declare
   v_now timestamptz := internal.clock();
   v_event_id uuid := internal.uuidv7();
-  v_available bigint;
 begin
   insert into public.points_events (
          user_id, id, event_type, event_time, points_delta, proof_type, validation_status, validated_by, validation_notes,
@@ -20,11 +19,7 @@ begin
   values (p_coupon.issued_to, v_event_id, 'coupon_refund', v_now, p_coupon.issued_points_cost, 'manual_admin', 'validated', p_actor,
           p_reason, 'coupon', p_coupon.coupon_id, p_request_id, v_event_id);
 
-  select o.to_available into v_available
-    from internal.move_points(array[
-           row(p_coupon.issued_to, v_event_id, p_coupon.issued_points_cost, 0, 'coupon_refund', v_now)::internal.points_move]) as o;
-
-  return jsonb_build_object(
-    'points_refunded', p_coupon.issued_points_cost, 'refund_points_event_id', v_event_id, 'points_available', v_available);
+  perform internal.move_points(array[
+    row(p_coupon.issued_to, v_event_id, p_coupon.issued_points_cost, 0, 'coupon_refund', v_now)::internal.points_move]);
 end
 $$;

@@ -25,7 +25,8 @@ declare
   v_state text;
   v_message text;
   v_one jsonb;
-  v_answer jsonb := '{"validated": 0, "pending_review": 0, "rejected": 0, "flagged": 0, "events": [], "insights": []}';
+  v_answer jsonb := jsonb_build_object(
+    'validated', 0, 'pending_review', 0, 'rejected', 0, 'flagged', 0, 'events', '[]'::jsonb, 'insights', '[]'::jsonb);
 begin
   if p_user_id is not null then
     perform internal.actor(p_user_id);

@@ -31,20 +31,29 @@ def history(
         datetime | None,
         typer.Option(parser=parsed_time, metavar="TIME", help="Where the last page ended."),
     ] = None,
+    before_id: Annotated[
+        UUID | None,
+        typer.Option(help="And with which event: several may have one time."),
+    ] = None,
     database: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
     """Show what a user submitted, was given and spent."""
     with reading(database, json=json) as operator:
         events = operator.rows(
-            "select * from public.report_history(%s, %s, coalesce(%s, 'infinity'::timestamptz))",
-            (user, limit, before),
+            "select * from public.report_history("
+            "%s, %s, coalesce(%s, 'infinity'::timestamptz), %s)",
+            (user, limit, before, before_id),
         )
-    # The exact time: a shortened one would leave events out.
-    onward = events[-1]["event_time"].isoformat() if len(events) == limit else None
+    last = events[-1] if len(events) == limit else None
     if json:
-        print_json({"user_id": user, "events": events, "next_before": onward})
+        onward = {
+            "next_before": last and last["event_time"],
+            "next_before_id": last and last["id"],
+        }
+        print_json({"user_id": user, "events": events, **onward})
         return
     show(events, _COLUMNS, empty="No events.")
-    if onward:
-        print_line(f"Go on with --before {onward}")
+    if last:
+        # The exact time: a shortened one would leave events out.
+        print_line(f"Go on with --before {last['event_time'].isoformat()} --before-id {last['id']}")

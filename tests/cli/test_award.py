@@ -44,10 +44,11 @@ def test_a_refusal_is_code_1_and_tells_its_code(operate: Run, world: World) -> N
 
 def test_a_dry_run_changes_nothing_and_is_refused_as_well(operate: Run, world: World) -> None:
     user = world.user(points=10)
+    written = world.count("audit_log")
     tried = operate("award", str(user), "90", "--reason", "Perhaps", "--dry-run", "--json").json
     assert (tried["points_available"], tried["dry_run"]) == (100, True)
     assert world.points(user) == 10
-    assert world.count("audit_log", "action = 'points.award'") == 0
+    assert world.count("audit_log") == written
     assert operate("award", str(user), "-90", "--reason", "No", "--dry-run").code == 1
 
 

@@ -21,9 +21,8 @@ def test_the_latest_comes_first_and_pages_leave_nothing_out(operate: Run, world:
         seen += [event["id"] for event in page["events"]]
         if not page["next_before"]:
             break
-        page = operate(
-            "history", str(user), "--limit", "2", "--before", page["next_before"], "--json"
-        ).json
+        onward = ("--before", page["next_before"], "--before-id", page["next_before_id"])
+        page = operate("history", str(user), "--limit", "2", *onward, "--json").json
     assert seen == events
 
 

@@ -46,8 +46,10 @@ async def test_a_function_without_its_configuration_says_what_is_missing(
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert json.loads(answer.body)["code"] == "unavailable"
     logs.flush()
-    # The log names it, the client does not learn it.
-    assert "DATABASE_URL" in capfd.readouterr().err
+    # The log names it, and where it was missed; the client does not learn it.
+    (line,) = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert "DATABASE_URL" in line["error_message"]
+    assert "Traceback" in line["stack_trace"]
     assert b"DATABASE_URL" not in answer.body
 
 
@@ -98,6 +100,9 @@ async def test_the_address_is_for_who_asks_for_it() -> None:
     assert (await ask(handler(address=True), {}, **where)).arguments["ip_address"] == "203.0.113.7"
     assert "ip_address" not in (await ask(handler(), {}, **where)).arguments
     assert "ip_address" not in (await ask(handler(address=True), {})).arguments
+    # A shop's program asks for all of its customers from one address.
+    program = handler(address=True, callers=USERS | SERVICE)
+    assert "ip_address" not in (await ask(program, {}, caller=PROGRAM, **where)).arguments
 
 
 # What becomes of its answer

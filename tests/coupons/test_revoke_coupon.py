@@ -33,6 +33,7 @@ def test_a_coupon_is_revoked(world: World, till: Till, admin: UUID) -> None:
         "revoked_at": "2026-03-02T09:00:00+00:00",
         "revoked_by": "ops@example.org",
         "points_refunded": 0,
+        "replayed": False,
     }
     row = till.row(coupon)
     assert (row["status"], row["revoked_at"]) == ("revoked", NOW)
@@ -55,7 +56,7 @@ def test_it_is_written_down(world: World, till: Till, admin: UUID) -> None:
 def test_its_points_go_back_when_asked(world: World, till: Till, admin: UUID) -> None:
     coupon = till.coupon(max_redemptions=1)
     answer = revoke(world, admin, coupon, refund=True, request_id="r-1")
-    assert (answer["points_refunded"], answer["points_available"]) == (500, 500)
+    assert (answer["points_refunded"], answer["replayed"]) == (500, False)
     (event,) = world.rows("select * from points_events where event_type = 'coupon_refund'")
     assert (str(event["id"]), event["points_delta"]) == (answer["refund_points_event_id"], 500)
     assert (event["user_id"], event["related_entity_id"]) == (coupon.owner, coupon.id)
@@ -72,11 +73,28 @@ def test_its_points_go_back_when_asked(world: World, till: Till, admin: UUID) ->
     world.redeem(world.user(points=500), coupon.template)
 
 
+@pytest.mark.parametrize("given_back", [False, True])
+def test_the_same_again_is_the_same_answer(
+    world: World, till: Till, admin: UUID, given_back: bool
+) -> None:
+    """Whoever lost the reply asks once more."""
+    coupon = till.coupon()
+    first = revoke(world, admin, coupon, refund=given_back)
+    world.pass_time(timedelta(hours=1))
+    assert revoke(world, admin, coupon, refund=given_back) == {**first, "replayed": True}
+    assert world.points(coupon.owner) == (500 if given_back else 0)
+    assert world.count("audit_log", "action = 'coupon.revoked'") == 1
+
+
 def test_a_second_time_is_refused(world: World, till: Till, admin: UUID) -> None:
     coupon = till.coupon()
     revoke(world, admin, coupon)
+    others: list[dict[str, Any]] = [{"refund": True}, {"reason": "stolen"}]
+    for other in others:
+        with refused("coupon_revoked", 409, "coupon_id: "):
+            revoke(world, admin, coupon, **other)
     with refused("coupon_revoked", 409, "coupon_id: "):
-        revoke(world, admin, coupon, refund=True)
+        revoke(world, None, coupon, actor="somebody else")
     assert world.points(coupon.owner) == 0
 
 
@@ -118,7 +136,8 @@ def test_what_expired_is_revoked_too(world: World, till: Till, admin: UUID) -> N
     coupon = till.coupon(days=1)
     world.pass_time(timedelta(days=2))
     world.call("public.mark_expired_coupons", {}, world.worker)
-    assert revoke(world, admin, coupon, refund=True)["points_available"] == 500
+    assert revoke(world, admin, coupon, refund=True)["points_refunded"] == 500
+    assert world.points(coupon.owner) == 500
 
 
 def test_what_was_refunded_is_not_refunded_again(world: World, till: Till, admin: UUID) -> None:
@@ -140,7 +159,7 @@ def test_eight_at_once_revoke_once(world: World, till: Till, admin: UUID) -> Non
     coupon = till.coupon(max_redemptions=1)
     results = world.at_once([lambda s: revoke(world, admin, coupon, s, refund=True)] * 8)
     assert Counter(
-        "revoked" if isinstance(result, dict) else code_of(result) for result in results
-    ) == {"revoked": 1, "coupon_revoked": 7}
+        result["replayed"] if isinstance(result, dict) else code_of(result) for result in results
+    ) == {False: 1, True: 7}
     assert world.points(coupon.owner) == 500
     assert world.count("audit_log", "action = 'coupon.revoked'") == 1

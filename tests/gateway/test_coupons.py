@@ -207,8 +207,11 @@ def test_a_revoked_coupon_is_worth_nothing_and_its_points_come_back(
     assert (answer.status_code, answer.json()["status"]) == (200, "revoked")
     assert world.points(bought.owner.user) == 500
     assert outcome(consume(till, bought.code)) == NOT_VALID
+    again = by_hand(admin, "revoke", bought.coupon_id, refund=True)
+    assert (again.json(), again.headers["idempotent-replayed"]) == (answer.json(), "true")
     assert outcome(by_hand(admin, "revoke", bought.coupon_id)) == (409, "coupon_revoked")
-    assert outcome(by_hand(admin, "refund", bought.coupon_id)) == (409, "coupon_refunded")
+    other = by_hand(admin, "refund", bought.coupon_id, reason="It was sold.")
+    assert outcome(other) == (409, "coupon_refunded")
     written = world.rows("select actor, reason from audit_log where request_id = 'req-7'")
     assert written
     assert {(row["actor"], row["reason"]) for row in written} == {

@@ -115,7 +115,12 @@ def test_one_users_balance_and_history(world: World, day: dict[str, UUID]) -> No
     assert set(moves[:2]) == {("redeem_coupon", -200), ("admin_award", 500)}
     assert moves[2:] == [("workout", 20)]
     assert report(world, "history", day["alice"], 1)[0] == history[0]
-    assert report(world, "history", day["alice"], 9, history[0]["event_time"]) == history[2:]
+    # The first two have one time.
+    first = history[0]
+    assert report(world, "history", day["alice"], 9, first["event_time"]) == history[2:]
+    assert (
+        report(world, "history", day["alice"], 9, first["event_time"], first["id"]) == history[1:]
+    )
 
 
 def test_insights_by_type(world: World, day: dict[str, UUID]) -> None:

@@ -432,6 +432,9 @@ def test_points_are_awarded_by_hand(world: World, day: Day) -> None:
     assert ask(world, f"SELECT refresh_user_points_cache('{day.carol}');") == [(100,)]
     assert world.cache(day.carol) == (100, 10, 100, 0)
     assert ask(world, BALANCE_AUDIT) == []
+    (written,) = world.rows("select * from audit_log where actor = 'ops@example.org'")
+    assert (written["action"], written["after"]["points"]) == ("points.award", 100)
+    assert written["after"]["user_id"] == str(day.carol)
 
 
 def test_a_coupon_is_revoked_and_its_points_are_given_back(world: World, day: Day) -> None:

@@ -160,9 +160,6 @@ class Load:
             operation.state, operation.answer = OK, answer.body
             for event in answer.body.get("events", ()):
                 self.decided[event["event_id"]] += 1
-        elif answer.body.get("code") in operation.kind.already:
-            # Nobody but this client does it, so it was done when the answer was lost.
-            operation.state = OK
         else:
             operation.state, operation.answer = FAIL, answer.body
             if answer.body.get("code") not in operation.kind.refusals:

@@ -103,7 +103,6 @@ class Kind:
     traced = True  # it leaves something in the books
     at_once = False  # the same request twice at the same moment is answered alike
     refusals: frozenset[str] = frozenset()  # what a user may be told at the wrong moment
-    already: frozenset[str] = frozenset()  # what says that an earlier try has done it
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
         """A request; None when there is nothing to ask for now."""

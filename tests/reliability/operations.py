@@ -171,14 +171,12 @@ class Consume(Kind):
 
 
 class Refund(Kind):
-    """An administrator's program gives points back. It has no key: a second time is refused."""
+    """An administrator's program gives points back. The same reason again is the same refund."""
 
     name = "refund"
     slug = "coupons/refund"
     weight = 4
     by_service = True
-    keyed = False
-    already = frozenset({"coupon_refunded"})
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
         bought = _whole(life)
@@ -187,8 +185,7 @@ class Refund(Kind):
     def play(self, book: Book, operation: Operation) -> Iterator[str]:
         if operation.state == OK:
             book.returned += book.costs.get(operation.body["coupon_id"], 0)
-            if operation.answer:
-                yield from book.look(operation.answer["points_available"])
+        yield from ()
 
     def caused(self, operation: Operation, rows: Rows) -> list[dict[str, Any]]:
         return [
