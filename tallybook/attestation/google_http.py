@@ -49,26 +49,29 @@ def new_client(transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
 
 
 async def post(
-    client: httpx.AsyncClient, url: str, content: bytes, headers: dict[str, str]
+    client: httpx.AsyncClient,
+    url: str,
+    content: bytes,
+    headers: dict[str, str],
+    share: float = 1.0,
 ) -> Answer:
-    """Google's answer.
+    """Google's answer, within this share of TRY_SECONDS_MAX.
 
     Raises Fleeting `google_timeout`, `google_unreachable` or `google_error` (5xx), and Unavailable
     `google_rate_limited` (429) or `google_answer` (too large, or not HTTP).
     """
     import httpx
 
-    # Uncompressed, so that the limit on what is read is one on what is held.
     asked = {**headers, "Accept": "application/json", "Accept-Encoding": "identity"}
     body = bytearray()
     # Nothing is chained: what httpx raises holds the request, and the request holds secrets.
     try:
         async with (
-            asyncio.timeout(TRY_SECONDS_MAX),
+            asyncio.timeout(TRY_SECONDS_MAX * share),
             client.stream("POST", url, content=content, headers=asked) as response,
         ):
-            _check_status(response.status_code)
-            async for piece in response.aiter_raw():
+            _check(response)
+            async for piece in response.aiter_bytes():
                 body += piece
                 if len(body) > ANSWER_BYTES_MAX:
                     raise Unavailable("google_answer")
@@ -81,8 +84,11 @@ async def post(
         raise Unavailable("google_answer") from None
 
 
-def _check_status(status: int) -> None:
-    if status == 429:
+def _check(response: httpx.Response) -> None:
+    if response.status_code == 429:
         raise Unavailable("google_rate_limited")
-    if status >= 500:
+    if response.status_code >= 500:
         raise Fleeting("google_error")
+    # A small compressed answer could be a large one, and none was asked for.
+    if "content-encoding" in response.headers:
+        raise Unavailable("google_answer")

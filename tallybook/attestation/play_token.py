@@ -31,6 +31,8 @@ _OUTER: Final = {"alg": "A256KW", "enc": "A256GCM"}
 _INNER: Final = {"alg": "ES256"}
 _LABELS: Final = frozenset({"kid", "typ", "cty"})  # they name things, and change nothing
 _json: Final = msgspec.json.Decoder(dict[str, Any])
+# A ValueError is what it raises for a text that is not UTF-8.
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def _verified(signed: bytes, key: ec.EllipticCurvePublicKey) -> dict[str, Any]:
         raise Rejected("malformed_token", "what was sealed is not a JWS") from None
     try:
         return _json.decode(payload)
-    except (msgspec.MsgspecError, RecursionError):
+    except _UNREADABLE:
         raise Rejected("malformed_payload", "not a JSON object") from None
 
 
@@ -114,7 +116,7 @@ def _check_header(header: bytes, expected: dict[str, str]) -> None:
     """Exactly the expected members, but for labels: zip and crit would ask for something more."""
     try:
         stated = _json.decode(header)
-    except (msgspec.MsgspecError, RecursionError):
+    except _UNREADABLE:
         raise Rejected("malformed_token", "a header is not a JSON object") from None
     if {name: value for name, value in stated.items() if name not in _LABELS} != expected:
         raise Rejected("token_algorithm", "a header that Google does not write")

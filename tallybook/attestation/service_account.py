@@ -30,6 +30,8 @@ GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ASSERTION_SECONDS: Final = 3600
 RENEW_SECONDS_BEFORE: Final = 60.0
 RSA_BITS_MIN: Final = 2048
+# Of a try's time: an exchange that hangs has ended before those who wait for it try again.
+TRY_SHARE: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class AccessTokens:
         # Signing takes a millisecond or two, once an hour.
         form = {"grant_type": GRANT_TYPE, "assertion": self._account.assertion(asked_at)}
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        answer = await post(client, TOKEN_URL, urlencode(form).encode(), headers)
+        answer = await post(client, TOKEN_URL, urlencode(form).encode(), headers, TRY_SHARE)
         if 400 <= answer.status < 500:
             # Also the 400 that Google has for a key it does not know and for a clock that is off.
             raise Unavailable("credentials_refused", ours=True)
