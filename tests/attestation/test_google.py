@@ -173,16 +173,17 @@ async def test_a_server_that_never_answers_is_given_up_within_the_time_of_two_tr
 async def test_a_try_is_limited_as_a_whole(google, endpoints, monkeypatch):
     """Each of its two requests stays below the limit, and together they pass it."""
     monkeypatch.setattr("tallybook.attestation.google_http.TRY_SECONDS_MAX", 0.2)
-    answer = endpoints.handle_async_request
+    answer, asked = endpoints.handle_async_request, []
 
     async def slowly(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
         await asyncio.sleep(0.12)
         return await answer(request)
 
     monkeypatch.setattr(endpoints, "handle_async_request", slowly)
     # The first try gets no further than signing in; the second has that behind it.
     assert await google.decode(TOKEN) == SAID
-    assert (endpoints.exchanges, endpoints.decodes) == (1, 1)
+    assert asked == ["/token", *[httpx.URL(DECODE).path] * 2]
 
 
 async def test_an_access_token_is_kept_until_a_minute_before_it_ends(google, endpoints, clock):
@@ -325,14 +326,15 @@ def answering(
     [
         httpx.Response(200, content=b"not JSON"),
         httpx.Response(200, content=b'{"tokenPayloadExternal": {"a": "\xff"}}'),
-        httpx.Response(200, content=b"[" * 60_000),
+        httpx.Response(200, content=b'{"tokenPayloadExternal": {"a":' + b"[" * 60_000),
         httpx.Response(200, json={}),
         httpx.Response(200, json={"tokenPayloadExternal": []}),
         httpx.Response(204),
+        httpx.Response(202, json={"tokenPayloadExternal": SAID}),
         httpx.Response(200, content=b" " * (ANSWER_BYTES_MAX + 1)),
         httpx.Response(200, headers={"content-encoding": "gzip"}, content=PACKED),
     ],
-    ids=["text", "latin-1", "deep", "empty", "list", "nothing", "large", "gzip"],
+    ids=["text", "latin-1", "deep", "empty", "list", "nothing", "accepted", "large", "gzip"],
 )
 async def test_an_answer_that_cannot_be_read_is_unavailable(answer, clock):
     with unavailable("google_answer"):

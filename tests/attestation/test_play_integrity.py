@@ -222,6 +222,13 @@ def test_a_field_of_another_type_is_malformed():
         refuses("malformed_payload", **wrong)
 
 
+def test_a_name_that_is_no_text_is_malformed():
+    """Python's own JSON reader lets half a character through."""
+    for said in ({"\ud800": 1}, {"requestDetails": {"\ud800": 1}}, {b"requestDetails": {}}, {1: 2}):
+        with rejected("malformed_payload"):
+            judged(said)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

@@ -129,7 +129,14 @@ def test_what_is_no_token_is_malformed(token):
     refuses("malformed_token", token)
 
 
-@pytest.mark.parametrize("signed", [b"", b"\xff", b"a", b"..", b"e30", b"\xff.e30.AA"])
+GOOD_START = base64url(b'{"alg":"ES256"}').encode()
+
+
+@pytest.mark.parametrize(
+    "signed",
+    [b"", b"\xff", b"a", b"..", b"e30", b"\xff.e30.AA"]
+    + [GOOD_START + rest for rest in (b"", b".", b".e30", b".e30.A", b".e30.AA.AA", b".\xff.AA")],
+)
 def test_what_is_sealed_and_no_signed_thing_is_malformed(signed):
     with pytest.raises(Rejected) as caught:
         open_token(seal(signed, OUTER, GOOGLE.decryption_key), KEYS)
@@ -137,7 +144,7 @@ def test_what_is_sealed_and_no_signed_thing_is_malformed(signed):
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"[]", b'"text"', b"{", b'{"a": "\xff"}', b'{"\xff": 1}', b"[" * 9_000]
+    "said", [b"", b"[]", b'"text"', b"{", b'{"a": "\xff"}', b'{"\xff": 1}', b'{"a":' + b"[" * 9_000]
 )
 def test_what_is_signed_and_no_object_is_malformed(said):
     refuses("malformed_payload", GOOGLE.classic_token(said))
