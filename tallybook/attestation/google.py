@@ -45,8 +45,8 @@ class PlayIntegrity:
         self._url = DECODE_URL.format(package=package_name)
         self._tokens = AccessTokens(ServiceAccount.read(service_account), clock, monotonic)
         self._breaker = CircuitBreaker(monotonic)
-        self._transport = transport
-        self._client: httpx.AsyncClient | None = None
+        # Here and not at the first request, which would have to wait for certificates to load.
+        self._client = new_client(transport)
 
     async def decode(self, token: str) -> dict[str, Any]:
         """What Google says of a standard or classic token; `judge` judges it.
@@ -67,10 +67,8 @@ class PlayIntegrity:
             return await self._try(token)
 
     async def aclose(self) -> None:
-        """Close the connections; a later `decode` opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        """Close the connections, for good."""
+        await self._client.aclose()
 
     async def _try(self, token: str) -> dict[str, Any]:
         try:
@@ -80,8 +78,6 @@ class PlayIntegrity:
             raise Fleeting("google_timeout") from None
 
     async def _ask(self, token: str) -> dict[str, Any]:
-        if self._client is None:
-            self._client = new_client(self._transport)
         access_token = await self._tokens.get(self._client)
         headers = {"Authorization": f"Bearer {access_token}", "Content-Type": "application/json"}
         body = msgspec.json.encode({"integrity_token": token})
