@@ -33,3 +33,18 @@ def request_hash(method: str, path: str, challenge: bytes, body: bytes) -> str:
 def base64url(data: bytes) -> str:
     """URL-safe base64 without padding, as every token and header here has it."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def base64url_decode(text: str) -> bytes:
+    """The bytes of a text that `base64url` made; ValueError for every other text.
+
+    Each sequence of bytes has exactly one text: otherwise a token could be changed into another
+    that says the same, and would pass for one that was not seen before.
+    """
+    try:
+        data = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except ValueError:
+        raise ValueError("not base64url") from None
+    if base64url(data) != text:
+        raise ValueError("not base64url in its one form")
+    return data
