@@ -83,7 +83,7 @@ create policy "upkeep and operators see every nonce" on public.used_nonces
 
 revoke all on function
   internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb, text), internal.move_points(internal.points_move[]),
-  internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(), internal.audit_points_award(),
+  internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(), internal.audit_points_award(), public.recheck_points_event(uuid, uuid, text, text),
   public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, text, inet, text),
   public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
@@ -136,3 +136,6 @@ grant execute on function public.expire_points(int) to service_role, tallybook_w
 alter function public.award_points(uuid, uuid, int, text, text, text, text) owner to tallybook_upkeep;
 grant execute on function public.award_points(uuid, uuid, int, text, text, text, text)
 to tallybook_functions, service_role, tallybook_operator;
+
+alter function public.recheck_points_event(uuid, uuid, text, text) owner to tallybook_upkeep;
+grant execute on function public.recheck_points_event(uuid, uuid, text, text) to tallybook_worker, service_role;

@@ -5,7 +5,7 @@ revoke all on internal.fraud_insight_types from public, anon, authenticated, ser
 grant select on internal.fraud_insight_types to service_role, tallybook_operator;
 
 revoke all on public.trust_policies, public.trust_rules, public.trust_lists, public.device_users, public.entity_owners,
-  public.trust_assessments, public.fraud_insights, public.points_reviews, public.points_review_notes, public.attestation_cache,
+  public.trust_assessments, public.fraud_insights, public.points_reviews, public.points_review_notes,
   public.trust_rule_precision
 from public, anon, authenticated, service_role;
 
@@ -15,10 +15,8 @@ to service_role, tallybook_upkeep, tallybook_operator;
 grant select on public.trust_rule_precision to service_role, tallybook_operator;
 grant insert on public.device_users, public.points_reviews, public.points_review_notes to tallybook_upkeep;
 grant insert, update on public.trust_assessments, public.fraud_insights to tallybook_upkeep;
-grant select, update, delete on public.attestation_cache to tallybook_upkeep;
 grant insert, update on public.trust_policies, public.trust_rules, public.fraud_insights to tallybook_operator;
 grant insert, update, delete on public.trust_lists, public.entity_owners to tallybook_operator;
-grant select on public.attestation_cache to tallybook_operator;
 
 alter table public.trust_policies      enable row level security;
 alter table public.trust_rules         enable row level security;
@@ -29,7 +27,6 @@ alter table public.trust_assessments   enable row level security;
 alter table public.fraud_insights      enable row level security;
 alter table public.points_reviews      enable row level security;
 alter table public.points_review_notes enable row level security;
-alter table public.attestation_cache   enable row level security;
 alter table public.trust_policies      force row level security;
 alter table public.trust_rules         force row level security;
 alter table public.trust_lists         force row level security;
@@ -39,7 +36,6 @@ alter table public.trust_assessments   force row level security;
 alter table public.fraud_insights      force row level security;
 alter table public.points_reviews      force row level security;
 alter table public.points_review_notes force row level security;
-alter table public.attestation_cache   force row level security;
 
 drop policy if exists "the service and upkeep read the trust policies" on public.trust_policies;
 create policy "the service and upkeep read the trust policies" on public.trust_policies for select
@@ -95,12 +91,6 @@ create policy "the service and operators read every note" on public.points_revie
 drop policy if exists "upkeep writes down every note" on public.points_review_notes;
 create policy "upkeep writes down every note" on public.points_review_notes to tallybook_upkeep using (true);
 
-drop policy if exists "operators read what is known of attestations" on public.attestation_cache;
-create policy "operators read what is known of attestations" on public.attestation_cache for select
-  to tallybook_operator using (true);
-drop policy if exists "upkeep forgets what is known of attestations" on public.attestation_cache;
-create policy "upkeep forgets what is known of attestations" on public.attestation_cache to tallybook_upkeep using (true);
-
 revoke all on function
   internal.account_created_at(uuid[]), internal.points_event_features(public.points_events[]),
   internal.judge_points_events(internal.points_assessed[], public.trust_policies, public.trust_rules[]),
@@ -112,7 +102,7 @@ revoke all on function
   public.review_points_event(uuid, uuid, text, text, text, text, text),
   public.label_points_event(uuid, uuid, text, text, text, text),
   public.resolve_fraud_insight(uuid, uuid, text, text, text),
-  public.backtest_trust(int, int, jsonb, timestamptz, timestamptz), public.cleanup_expired_attestations(int)
+  public.backtest_trust(int, int, jsonb, timestamptz, timestamptz), internal.suspect_failed_attestation()
 from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -140,5 +130,4 @@ to tallybook_functions, service_role, tallybook_operator;
 alter function public.backtest_trust(int, int, jsonb, timestamptz, timestamptz) owner to tallybook_upkeep;
 grant execute on function public.backtest_trust(int, int, jsonb, timestamptz, timestamptz) to service_role, tallybook_operator;
 
-alter function public.cleanup_expired_attestations(int) owner to tallybook_upkeep;
-grant execute on function public.cleanup_expired_attestations(int) to service_role, tallybook_worker, tallybook_operator;
+alter function internal.suspect_failed_attestation() owner to tallybook_upkeep;

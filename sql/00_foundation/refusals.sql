@@ -13,6 +13,9 @@ with entry (code, status, title, hint) as (
     ('internal_error',        500, 'Something went wrong on our side', 'Report the request id.'),
     ('rate_limited',          429, 'There were too many requests', 'Try again after the time given in Retry-After.'),
     ('reason_required',       400, 'This must be given a reason', 'Say why: it is kept in the audit log.'),
+    -- device attestation
+    ('attestation_failed',    403, 'The device''s attestation is not valid', 'Ask for a new challenge and attest the request again.'),
+    ('device_key_taken',      409, 'This device key was registered already', 'Make a new key on the device.'),
     -- the ledger
     ('insufficient_funds',    400, 'The account does not hold enough', null),
     ('invalid_amount',        400, 'The amount must be greater than zero', null),

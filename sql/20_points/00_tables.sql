@@ -99,6 +99,9 @@ create table public.points_events (
   device_id           text,
   device_info         jsonb,
   ip_address          inet,
+  attestation         text  -- what its device's evidence was worth; null where no device was asked
+                      check (attestation in ('verified', 'failed', 'missing', 'unsupported', 'unavailable', 'not_configured')),
+  device_key          text,  -- the registered key that signed it
   request_id          text,
   transfer_id         uuid,  -- the transfer that moved these points; null until then
   created_at          timestamptz not null default internal.clock(),

@@ -2,7 +2,7 @@
 --
 -- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
 -- Locks:   the user against other submissions of theirs, then the rows it writes.
--- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
+-- Refuses: attestation_failed, returned as {"refusal": …} because it is written down; nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
 --          event_too_old, rate_limited.
 
 create or replace function public.submit_points_event(
@@ -35,6 +35,9 @@ begin
            'proof_payload', p_proof_payload, 'attestation', p_attestation, 'device_id', p_device_id,
            'device_info', p_device_info, 'proof_type', p_proof_type, 'ip_address', p_ip_address,
            'request_id', p_request_id))) as o;
+  if v_outcome.refusal ->> 'code' = 'attestation_failed' then
+    return jsonb_build_object('refusal', v_outcome.refusal);
+  end if;
   return internal.single(v_outcome);
 end
 $$;

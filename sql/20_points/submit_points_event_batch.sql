@@ -2,8 +2,9 @@
 -- Each request is an internal.points_event_request.
 --
 -- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
--- Locks:   each user against other submissions of theirs, in order; then the rows it writes: nonce, event, cache rows.
--- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
+-- Locks:   each user against other submissions of theirs, in order; challenges and device keys; then the rows it writes:
+--          nonce, event, cache rows.
+-- Refuses: attestation_failed, nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
 --          event_too_old, rate_limited.
 --
 -- What is new is written without a look-up: the unique keys say whether it was. Only what was not written is looked at
@@ -29,10 +30,28 @@ declare
   v_outcome internal.outcome;
   v_left int[] := array[]::int[];
   v_exceeded text[] := array[]::text[];
+  v_failed int[] := array[]::int[];     -- whose device's evidence is refused, and why
+  v_reasons text[] := array[]::text[];
+  v_waiting uuid[] := array[]::uuid[];  -- whose evidence is checked again later
 begin
   perform internal.act_for(array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r));
   perform pg_advisory_xact_lock(l.key)
      from (select hashtextextended(r ->> 'user_id', 20) as key from jsonb_array_elements(p_requests) as r order by 1) as l;
+
+  -- Most requests bring no evidence of a device. A replay has used its own up already.
+  if jsonb_path_exists(p_requests, '$[*].attestation.platform') then
+    select coalesce(array_agg(s."position"), v_failed), coalesce(array_agg(s.reason), v_reasons) into v_failed, v_reasons
+      from internal.settle_attestations(array(
+             select row(r.ordinality, r.user_id, 'submit', r.request_id,
+                        jsonb_populate_record(null::internal.attestation_evidence, r.attestation))::internal.attestation_claim
+               from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
+              cross join lateral (
+                    select internal.points_event_hash(
+                             r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
+                             r.proof_payload, r.device_id, r.device_info, r.proof_type) as payload_hash offset 0) as h
+              where r.attestation ? 'platform'
+                and not exists (select from public.points_events as e where e.user_id = r.user_id and e.payload_hash = h.payload_hash))) as s;
+  end if;
 
   for v_outcome in
     with kin as materialized (
@@ -44,7 +63,8 @@ begin
              g.events_per_hour_max, u.events_hour, u.hour_since,
              p.client_submittable
                and coalesce(r.proof_type, 'internal') = any (p.proof_types)
-               and r.event_time between v_now - interval '7 days' and v_now + interval '10 minutes' as acceptable,
+               and r.event_time between v_now - interval '7 days' and v_now + interval '10 minutes'
+               and r.ordinality <> all (v_failed) as acceptable,
              case
                when u.events_hour >= g.events_per_hour_max then 'events_per_hour'
                when u.events_day >= g.events_per_day_max then 'events_per_day'
@@ -75,10 +95,11 @@ begin
     ), stored as (
       insert into public.points_events as e (
              user_id, id, event_type, event_time, points_delta, proof_type, proof_payload, related_entity_type, related_entity_id,
-             nonce, payload_hash, device_id, device_info, ip_address, request_id, created_at, updated_at)
+             nonce, payload_hash, device_id, device_info, ip_address, attestation, device_key, request_id, created_at,
+             updated_at)
       select r.user_id, r.id, r.event_type, r.event_time, r.points, coalesce(r.proof_type, 'internal'), r.proof_payload,
              r.related_entity_type, r.related_entity_id, r.nonce, r.payload_hash, r.device_id, r.device_info, r.ip_address,
-             r.request_id, v_now, v_now
+             r.attestation ->> 'status', r.attestation ->> 'key_id', r.request_id, v_now, v_now
         from request as r
         join claimed as c on c.user_id = r.user_id
       on conflict (user_id, payload_hash) do nothing
@@ -106,8 +127,21 @@ begin
     else
       v_outcome.refusal := null;
       return next v_outcome;
+      if p_requests -> (v_outcome.position - 1) -> 'attestation' ? 'token' then
+        v_waiting := v_waiting || (v_outcome.answer ->> 'id')::uuid;
+      end if;
     end if;
   end loop;
+
+  if cardinality(v_waiting) > 0 then
+    insert into public.attestation_rechecks (user_id, event_id, token, request_hash, received_at, due_at)
+    select e.user_id, e.id, r.attestation ->> 'token', r.attestation ->> 'request_hash', v_now, v_now + interval '10 seconds'
+      from jsonb_populate_recordset(null::internal.points_event_request, p_requests) as r
+     cross join lateral (
+           select x.user_id, x.id from public.points_events as x
+            where x.user_id = r.user_id and x.id = any (v_waiting)) as e
+     where r.attestation ? 'token';
+  end if;
 
   if cardinality(v_left) > 0 then
     return query
@@ -119,6 +153,8 @@ begin
                when e.id is not null then null
                when n.nonce is not null then
                  internal.refusal('nonce_reused', format('nonce: %s came with another payload before', r.nonce))
+               when r.ordinality = any (v_failed) then
+                 internal.refusal('attestation_failed', format('reason: %s', v_reasons[array_position(v_failed, r.ordinality::int)]))
                when p.event_type is null then
                  internal.refusal('unknown_event_type', format('event_type: %s', r.event_type))
                when not p.client_submittable then

@@ -78,6 +78,12 @@ insert into public.trust_rules (rule_id, feature, parameters, weight, insight_ty
    'It speaks of something that is registered, and not to this user. Unregistered things say nothing.'),
   ('open_insights', 'open_insights', '{"at_least": 1}', -30, 'low_trust_score', null, 'enforce',
    'Something grave was found about this user within a day and nobody has looked yet: until then a person decides.'),
+  ('device_attested', 'attestation', '{"at_least": 1}', 15, 'low_trust_score', null, 'enforce',
+   'The platform vouches for the app, the device and this very request.'),
+  ('attestation_missing', 'attestation', '{"at_least": 0, "below": 1}', -10, 'attestation_failure', null, 'shadow',
+   'The app attests and this request is not attested. In the shadow until the last old version of the app is gone.'),
+  ('attestation_failed', 'attestation', '{"below": 0}', -100, 'attestation_failure', 'high', 'enforce',
+   'What could not be checked when it came was checked later, and is forged.'),
   ('bait_taken', 'honeypot', '{"at_least": 1}', -100, 'honeypot_triggered', 'critical', 'enforce',
    'No honest app sends this event type; whoever does has read what is not theirs and tries it out.'),
   ('identical_timing', 'timing_spread_seconds', '{"below": 1}', -15, 'suspicious_pattern', null, 'shadow',
@@ -200,18 +206,6 @@ create index points_review_notes_of_event on public.points_review_notes (event_i
 create trigger points_review_notes_are_append_only
 before update or delete or truncate on public.points_review_notes
 for each statement execute function internal.append_only();
-
--- What is known of an attestation token, by its hash: a door for device attestation, through which nothing comes yet.
-create table public.attestation_cache (
-  attestation_token_hash text primary key check (attestation_token_hash ~ '^[0-9a-f]{64}$'),
-  platform               text    not null check (platform in ('android', 'ios', 'web')),
-  is_valid               boolean not null,
-  integrity_verdict      jsonb,
-  created_at             timestamptz not null default internal.clock(),
-  expires_at             timestamptz not null default internal.clock() + interval '1 hour'
-);
-
-create index attestation_cache_to_expire on public.attestation_cache (expires_at);
 
 -- What is known of an event when it is judged.
 create type internal.points_assessed as (

@@ -1,5 +1,6 @@
 -- The events that wait to be decided, locked: the oldest p_limit that nobody else has, or the one that is named, for which
--- it waits. Null when there are none.
+-- it waits. Null when there are none. An event whose device's evidence could not be checked waits a quarter of an hour for
+-- that.
 --
 -- Locks:   the events, skipping those another worker has.
 -- Refuses: event_not_found, when one is named and is not pending.
@@ -20,6 +21,7 @@ begin
       from (select e as event
               from public.points_events as e
              where e.validation_status = 'pending' and e.transfer_id is null
+               and (e.attestation is distinct from 'unavailable' or e.created_at <= internal.clock() - interval '15 minutes')
              order by e.id
              limit p_limit
                for update skip locked) as c;

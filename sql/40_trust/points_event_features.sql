@@ -32,11 +32,14 @@ begin
            'seconds_ahead', greatest(extract(epoch from e.event_time - e.created_at), 0),
            'hours_late', trunc(greatest(extract(epoch from e.created_at - e.event_time) / 3600, 0), 2),
            'account_age_days', trunc(extract(epoch from e.created_at - u.created_at) / 86400, 2),
-           'device_accounts', case when e.device_id is not null then (
+           'device_accounts', case when e.device_id is not null or e.device_key is not null then greatest((
              select count(*) from (
                select from public.device_users as d
                 where d.device_id = e.device_id and (d.first_seen_at <= e.created_at or d.user_id = e.user_id)
-                limit 30) as d) end,  -- a farm of more is no worse, and every web browser may be called the same
+                limit 30) as d), (
+             select count(*) from (
+               select from public.device_key_users as d
+                where d.key_id = e.device_key and d.first_seen_at <= e.created_at limit 30) as d)) end,  -- a farm of more is no worse, and every web browser may be called the same
            'device_is_known', case
              when e.device_id is null then null
              when exists (select from public.device_users as d
@@ -55,7 +58,7 @@ begin
               where f.user_id = e.user_id and f.created_at >= e.created_at - interval '24 hours' and f.created_at < e.created_at
                 and f.severity in ('high', 'critical') and not f.resolved),
            'honeypot', (e.event_type = any (v_baits))::int,
-           'attestation', null,
+           'attestation', case e.attestation when 'verified' then 1 when 'missing' then 0 when 'unsupported' then 0 when 'failed' then -1 end,
            'list', l.list, 'list_subject', l.subject_type, 'list_reason', l.reason))
     from unnest(p_events) as e
     left join internal.account_created_at(array(select distinct x.user_id from unnest(p_events) as x)) as u
