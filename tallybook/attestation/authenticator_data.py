@@ -56,13 +56,10 @@ def read_asserted(data: bytes) -> AuthenticatorData:
 
 def read_attested(data: bytes) -> AttestedData:
     """An attestation's. Raises Rejected `malformed_authenticator_data` or `wrong_key_type`."""
-    if len(data) < _CREDENTIAL_ID:
-        raise _malformed("it ends before the credential id")
     length = int.from_bytes(data[_CREDENTIAL_ID_LENGTH:_CREDENTIAL_ID], "big")
     key_at = _CREDENTIAL_ID + length
-    if len(data) < key_at:
-        raise _malformed("it ends inside the credential id")
     try:
+        # Data that ends before it has no key here, which is malformed too.
         key, extensions = decode_first(data[key_at:])
     except Rejected as rejected:
         raise _malformed(f"the credential's key: {rejected.detail}") from rejected

@@ -46,6 +46,7 @@ class Wrong(TypedDict, total=False):
     certified: ec.EllipticCurvePrivateKey  # another key in the certificate, on any curve
     nonce: bytes | None  # the whole extension's value; None leaves it out
     leaf_is_ca: bool
+    leaf_signs_certificates: bool
     leaf_not_after: datetime
     leaf_extension: tuple[x509.UnrecognizedExtension, bool]  # one more, and whether critical
     issuer_is_ca: bool
@@ -155,6 +156,7 @@ def _leaf_plan(key: FakeAppleKey, nonce: bytes, at: datetime, wrong: Wrong) -> P
         not_before=at - timedelta(hours=1),
         not_after=wrong.get("leaf_not_after", at + timedelta(days=3)),
         authority=wrong.get("leaf_is_ca", False),
+        signs_certificates=wrong.get("leaf_signs_certificates", False),
         extensions=tuple(extensions),
     )
 

@@ -132,6 +132,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no COSE key": ({"cose_key": b""}, "malformed_authenticator_data"),
     "bytes behind the key": ({"extensions": b"\0"}, "malformed_authenticator_data"),
     "a leaf that is a CA": ({"leaf_is_ca": True}, "leaf_is_ca"),
+    "a leaf that may sign": ({"leaf_signs_certificates": True}, "leaf_is_ca"),
     "a critical extension": ({"leaf_extension": (UNKNOWN, True)}, "malformed_certificate"),
     "a leaf of yesterday": ({"leaf_not_after": NOW - SECOND}, "certificate_out_of_date"),
     "an issuer of yesterday": ({"issuer_not_after": NOW - SECOND}, "certificate_out_of_date"),
