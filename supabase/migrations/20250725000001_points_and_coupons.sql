@@ -253,6 +253,9 @@ with entry (code, status, title, hint) as (
     ('internal_error',        500, 'Something went wrong on our side', 'Report the request id.'),
     ('rate_limited',          429, 'There were too many requests', 'Try again after the time given in Retry-After.'),
     ('reason_required',       400, 'This must be given a reason', 'Say why: it is kept in the audit log.'),
+    -- device attestation
+    ('attestation_failed',    403, 'The device''s attestation is not valid', 'Ask for a new challenge and attest the request again.'),
+    ('device_key_taken',      409, 'This device key was registered already', 'Make a new key on the device.'),
     -- the ledger
     ('insufficient_funds',    400, 'The account does not hold enough', null),
     ('invalid_amount',        400, 'The amount must be greater than zero', null),
@@ -1150,6 +1153,507 @@ select e.book_id, e.account, e.asset, e.effective_at, e.recorded_at, e.kind, e.a
            (t.book_id, t.from_account, t.asset, t.effective_at, t.recorded_at, t.kind, -t.amount, t.source_type, t.source_id, t.transfer_id)
   ) as e(book_id, account, asset, effective_at, recorded_at, kind, amount, source_type, source_id, transfer_id);
 
+-- sql/15_attestation/00_tables.sql
+
+-- Device attestation: what devices were asked, which keys they have, what is known of their tokens. Runs once.
+
+-- A question that a device answers once. Only its hash is kept, so that nobody who reads this table can answer.
+create table public.attestation_challenges (
+  user_id        uuid not null,
+  challenge_hash text not null check (challenge_hash ~ '^[0-9a-f]{64}$'),
+  challenge_id   uuid not null default internal.uuidv7(),
+  purpose        text not null check (purpose in ('register', 'submit')),
+  platform       text not null check (platform in ('android', 'ios')),
+  request_hash   text check (request_hash ~ '^[0-9a-f]{64}$'),  -- the request that it was the answer of; null until then
+  created_at     timestamptz not null default internal.clock(),
+  expires_at     timestamptz not null default internal.clock() + interval '5 minutes',
+  primary key (user_id, challenge_hash)
+);
+
+create index attestation_challenges_to_expire on public.attestation_challenges (expires_at);
+
+-- A key that lives in a device's secure hardware, as App Attest vouched for it. It is the device's and not the user's:
+-- whoever signs in there may sign with it, and device_key_users says who did.
+create table public.device_keys (
+  key_id              text primary key check (key_id ~ '^[A-Za-z0-9+/]{43}=$'),           -- the public key's SHA-256
+  public_key          text not null check (public_key ~ '^[A-Za-z0-9+/]{87}=$'),          -- the point on P-256, uncompressed
+  user_id             uuid not null,                                                      -- who registered it
+  app_id              text not null,
+  environment         text not null check (environment in ('production', 'development')),
+  validation_category int,                                                                -- how the app came to the device
+  receipt             text not null,                                                      -- Apple's, which is bound to nothing
+  challenge_hash      text not null,                                                      -- what it was registered with
+  sign_count          bigint not null default 0 check (sign_count between 0 and 4294967295),
+  request_hash        text,                                                               -- the request that was counted last
+  registered_at       timestamptz not null default internal.clock(),
+  last_used_at        timestamptz,
+  revoked_at          timestamptz,                                                        -- an operator's word: it counts no more
+  request_id          text
+);
+
+create table public.device_key_users (
+  key_id        text not null,
+  user_id       uuid not null,
+  first_seen_at timestamptz not null default internal.clock(),
+  primary key (key_id, user_id)
+);
+
+-- What Google said of a token, by the token's hash: nothing is decoded twice, because a second look spoils what it says.
+create table public.attestation_cache (
+  attestation_token_hash text primary key check (attestation_token_hash ~ '^[0-9a-f]{64}$'),
+  platform               text not null check (platform in ('android', 'ios', 'web')),
+  is_valid               boolean,      -- null while somebody is asking, and when asking failed
+  integrity_verdict      jsonb,        -- as it came
+  claimed_until          timestamptz,  -- who asks has until then
+  created_at             timestamptz not null default internal.clock(),
+  expires_at             timestamptz not null default internal.clock() + interval '1 hour'
+);
+
+create index attestation_cache_to_expire on public.attestation_cache (expires_at);
+
+-- How many tokens were decoded on a day, of as many as Google allows.
+create table public.attestation_decodes (
+  day     date primary key,
+  decodes int  not null check (decodes >= 0)
+);
+
+-- What could not be checked when it came and is checked again. The token goes as soon as there is an answer.
+create table public.attestation_rechecks (
+  user_id      uuid not null,
+  event_id     uuid not null,
+  token        text not null,
+  request_hash text not null check (request_hash ~ '^[0-9a-f]{64}$'),
+  tries        int  not null default 0,
+  received_at  timestamptz not null default internal.clock(),
+  due_at       timestamptz not null default internal.clock() + interval '10 seconds',
+  primary key (user_id, event_id)
+);
+
+create index attestation_rechecks_due on public.attestation_rechecks (due_at);
+
+-- What was refused, once an hour and reason for a user, however often it came.
+create table public.attestation_failures (
+  user_id    uuid not null,
+  hour       timestamptz not null,
+  reason     text not null check (reason ~ '^[a-z][a-z0-9_]*$'),
+  purpose    text not null check (purpose in ('register', 'submit')),
+  platform   text not null check (platform in ('android', 'ios')),
+  key_id     text,
+  event_id   uuid,  -- what was accepted first and checked again later
+  failures   int not null default 1,
+  detail     text,
+  request_id text,
+  failed_at  timestamptz not null default internal.clock(),
+  primary key (user_id, hour, reason)
+);
+
+-- What the functions found out about one request's device. Only a verified one has the members behind its reason.
+create type internal.attestation_evidence as (
+  status         text,   -- 'verified' | 'failed' | 'missing' | 'unsupported' | 'unavailable' | 'not_configured'
+  reason         text,   -- why it is no better
+  detail         text,
+  platform       text,
+  challenge_hash text,
+  request_hash   text,   -- what the device signed: clientDataHash, requestHash
+  key_id         text,
+  sign_count     bigint,
+  token          text    -- only while it is 'unavailable'
+);
+
+-- A request's evidence, and where its answer goes.
+create type internal.attestation_claim as (
+  "position" int,
+  user_id    uuid,
+  purpose    text,
+  request_id text,
+  evidence   internal.attestation_evidence
+);
+
+-- sql/15_attestation/claim_attestation.sql
+
+-- Who may ask Google what a token says: one at a time, once a token, and no more often a day than p_budget. Answers the
+-- state: 'claimed' (ask, then record_attestation), 'known' (with the verdict), 'busy' (somebody asks just now), 'spent' (the
+-- day's budget). "decodes" counts the day's, and "alert" is true for the one that reaches 80 % of the budget.
+--
+-- Replay:  a known token is known for an hour, longer than any token is fresh.
+-- Locks:   the token's entry, then the day's count.
+-- Refuses: nothing.
+
+create or replace function public.claim_attestation(p_token_hash text, p_budget int)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_known public.attestation_cache;
+  v_decodes int;
+begin
+  select a.* into v_known from public.attestation_cache as a where a.attestation_token_hash = p_token_hash for update;
+  if v_known.is_valid is not null then
+    return jsonb_build_object('state', 'known', 'is_valid', v_known.is_valid, 'verdict', v_known.integrity_verdict);
+  elsif v_known.claimed_until > v_now then
+    return jsonb_build_object('state', 'busy');
+  end if;
+
+  insert into public.attestation_cache as a (attestation_token_hash, platform, claimed_until, created_at, expires_at)
+  values (p_token_hash, 'android', v_now + interval '10 seconds', v_now, v_now + interval '1 hour')
+  on conflict (attestation_token_hash) do update
+     set claimed_until = excluded.claimed_until
+   where a.is_valid is null and (a.claimed_until is null or a.claimed_until <= v_now);
+  if not found then
+    return jsonb_build_object('state', 'busy');  -- somebody was as fast
+  end if;
+
+  insert into public.attestation_decodes as d (day, decodes) values ((v_now at time zone 'UTC')::date, 1)
+  on conflict (day) do update set decodes = d.decodes + 1 where d.decodes < p_budget
+  returning d.decodes into v_decodes;
+  if v_decodes is null then
+    update public.attestation_cache as a set claimed_until = null where a.attestation_token_hash = p_token_hash;
+    return jsonb_build_object('state', 'spent');
+  end if;
+  return jsonb_build_object('state', 'claimed', 'decodes', v_decodes, 'alert', v_decodes = ceil(p_budget * 0.8));
+end
+$$;
+
+-- sql/15_attestation/cleanup_expired_attestations.sql
+
+-- Forgets what was known of attestation tokens, the challenges nobody can answer any more and old counts of decodes, oldest
+-- first, at most p_limit of each; returns {"removed": n}.
+--
+-- Replay:  what is gone is not there; a second run finds others or none.
+-- Locks:   the entries, skipping those that are taken: several workers share the work.
+-- Refuses: nothing.
+
+create or replace function public.cleanup_expired_attestations(p_limit int default 10000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_tokens int;
+  v_challenges int;
+begin
+  with due as materialized (
+    select a.attestation_token_hash
+      from public.attestation_cache as a
+     where a.expires_at <= v_now
+     order by a.expires_at
+     limit p_limit
+       for update skip locked
+  )
+  delete from public.attestation_cache as a
+   using due as d
+   where a.attestation_token_hash = d.attestation_token_hash;
+  get diagnostics v_tokens = row_count;
+
+  with due as materialized (
+    select c.user_id, c.challenge_hash
+      from public.attestation_challenges as c
+     where c.expires_at <= v_now
+     order by c.expires_at
+     limit p_limit
+       for update skip locked
+  )
+  delete from public.attestation_challenges as c
+   using due as d
+   where c.user_id = d.user_id and c.challenge_hash = d.challenge_hash;
+  get diagnostics v_challenges = row_count;
+
+  delete from public.attestation_decodes as d where d.day < (v_now at time zone 'UTC')::date - 90;
+  return jsonb_build_object('removed', greatest(v_tokens, v_challenges));
+end
+$$;
+
+-- sql/15_attestation/create_attestation_challenge.sql
+
+-- Asks a device something new. p_challenge_hash is the SHA-256 of 32 random bytes, which the caller gives to the device and
+-- keeps nowhere.
+--
+-- Replay:  none: a lost challenge is replaced by another one.
+-- Locks:   the user against other challenges of theirs.
+-- Refuses: rate_limited.
+
+create or replace function public.create_attestation_challenge(p_user_id uuid, p_purpose text, p_platform text, p_challenge_hash text)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_open int;
+  v_oldest timestamptz;
+  v_challenge public.attestation_challenges;
+begin
+  perform internal.act_for(array[p_user_id]);
+  perform pg_advisory_xact_lock(hashtextextended(p_user_id::text, 15));
+  select count(*), min(c.expires_at) into v_open, v_oldest
+    from public.attestation_challenges as c
+   where c.user_id = p_user_id and c.request_hash is null and c.expires_at > v_now;
+  if v_open >= 100 then
+    perform internal.refuse('rate_limited', format('open_challenges: 100 in 300 s; again in %s s', ceil(extract(epoch from v_oldest - v_now))));
+  end if;
+
+  insert into public.attestation_challenges as c (user_id, challenge_hash, purpose, platform, created_at, expires_at)
+  values (p_user_id, p_challenge_hash, p_purpose, p_platform, v_now, v_now + interval '5 minutes')
+  returning c.* into v_challenge;
+  return jsonb_build_object('challenge_id', v_challenge.challenge_id, 'expires_at', v_challenge.expires_at);
+end
+$$;
+
+-- sql/15_attestation/device_public_key.sql
+
+-- The public key that a registered device signs with, which never changes; null when there is none. Whether the key still
+-- counts is settled with the request that it signed.
+
+create or replace function public.device_public_key(p_user_id uuid, p_key_id text)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  return (
+    select jsonb_build_object('public_key', k.public_key) from public.device_keys as k where k.key_id = p_key_id and p_user_id is not null);
+end
+$$;
+
+-- sql/15_attestation/due_attestations.sql
+
+-- What is to be checked again now, with its token, at most p_limit of them; each waits twice as long as the last time
+-- before it is due again, so whoever dies over one loses nothing. After an hour nobody asks any more: no token is as old.
+--
+-- Replay:  what was handed out is not due until its time has come.
+-- Locks:   the entries, skipping those that are taken: several workers share the work.
+-- Refuses: nothing.
+
+create or replace function public.due_attestations(p_limit int default 100)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_due jsonb;
+  v_given_up int;
+begin
+  delete from public.attestation_rechecks as r where r.due_at <= v_now and r.received_at <= v_now - interval '1 hour';
+  get diagnostics v_given_up = row_count;
+
+  with due as materialized (
+    select r.user_id, r.event_id
+      from public.attestation_rechecks as r
+     where r.due_at <= v_now
+     order by r.due_at
+     limit p_limit
+       for update skip locked
+  ), taken as (
+    update public.attestation_rechecks as r
+       set tries = r.tries + 1, due_at = v_now + least(interval '10 seconds' * 2 ^ least(r.tries + 1, 10), interval '5 minutes')
+      from due as d
+     where r.user_id = d.user_id and r.event_id = d.event_id
+    returning r.user_id, r.event_id, r.token, r.request_hash, r.received_at
+  )
+  select coalesce(jsonb_agg(to_jsonb(t) order by t.received_at), '[]') into v_due from taken as t;
+  return jsonb_build_object('due', v_due, 'given_up', v_given_up);
+end
+$$;
+
+-- sql/15_attestation/fail_attestation.sql
+
+-- Writes down that a device's evidence was refused. Nobody fills the table by trying again and again: it is counted.
+--
+-- Locks:   the failure's row.
+
+create or replace function internal.fail_attestation(p_claim internal.attestation_claim, p_reason text, p_event_id uuid default null)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  insert into public.attestation_failures as f (
+         user_id, hour, reason, purpose, platform, key_id, event_id, detail, request_id, failed_at)
+  values (p_claim.user_id, date_trunc('hour', internal.clock()), p_reason, p_claim.purpose, (p_claim.evidence).platform,
+          (p_claim.evidence).key_id, p_event_id, (p_claim.evidence).detail, p_claim.request_id, internal.clock())
+  on conflict (user_id, hour, reason) do update
+     set failures = f.failures + 1, failed_at = excluded.failed_at, detail = excluded.detail, key_id = excluded.key_id,
+         request_id = excluded.request_id, event_id = coalesce(excluded.event_id, f.event_id);
+end
+$$;
+
+-- sql/15_attestation/record_attestation.sql
+
+-- Keeps what Google said of a token: p_verdict as it came, and whether it is one; null for both when there was no answer.
+--
+-- Replay:  the first verdict stays.
+-- Locks:   the token's entry.
+-- Refuses: nothing.
+
+create or replace function public.record_attestation(p_token_hash text, p_is_valid boolean default null, p_verdict jsonb default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  update public.attestation_cache as a
+     set is_valid = p_is_valid, integrity_verdict = p_verdict, claimed_until = null
+   where a.attestation_token_hash = p_token_hash and a.is_valid is null;
+  return jsonb_build_object('recorded', found);
+end
+$$;
+
+-- sql/15_attestation/register_device_key.sql
+
+-- Keeps the key of a device that App Attest has vouched for. p_attestation is an internal.attestation_evidence; a verified
+-- one also has public_key, app_id, environment, validation_category and receipt.
+--
+-- Replay:  the same user with the same challenge is answered as the first time, with "replayed".
+-- Locks:   the challenge, then the key.
+-- Refuses: attestation_failed, device_key_taken; both are returned as {"refusal": …}, because they are written down.
+
+create or replace function public.register_device_key(p_user_id uuid, p_key_id text, p_attestation jsonb, p_request_id text default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_evidence internal.attestation_evidence := jsonb_populate_record(null::internal.attestation_evidence, p_attestation);
+  v_reason text := case when v_evidence.status <> 'verified' then coalesce(v_evidence.reason, v_evidence.status) end;
+  v_key public.device_keys;
+begin
+  perform internal.act_for(array[p_user_id]);
+
+  if v_reason is null then
+    select k.* into v_key from public.device_keys as k where k.key_id = p_key_id;
+    if v_key.user_id = p_user_id and v_key.challenge_hash = v_evidence.challenge_hash then
+      return jsonb_build_object(
+        'key_id', v_key.key_id, 'environment', v_key.environment, 'registered_at', v_key.registered_at, 'replayed', true);
+    end if;
+    update public.attestation_challenges as a
+       set request_hash = v_evidence.request_hash
+     where a.user_id = p_user_id and a.challenge_hash = v_evidence.challenge_hash and a.purpose = 'register'
+       and a.platform = 'ios' and a.request_hash is null and a.expires_at > v_now;
+    v_reason := case when not found then 'challenge_not_valid' end;
+  end if;
+  if v_reason is null then
+    insert into public.device_keys as k (
+           key_id, public_key, user_id, app_id, environment, validation_category, receipt, challenge_hash, registered_at, request_id)
+    values (p_key_id, p_attestation ->> 'public_key', p_user_id, p_attestation ->> 'app_id', p_attestation ->> 'environment',
+            (p_attestation ->> 'validation_category')::int, p_attestation ->> 'receipt', v_evidence.challenge_hash, v_now, p_request_id)
+    on conflict (key_id) do nothing;
+    v_reason := case when not found then 'key_taken' end;
+  end if;
+
+  if v_reason is not null then
+    perform internal.fail_attestation(row(1, p_user_id, 'register', p_request_id, v_evidence)::internal.attestation_claim, v_reason);
+    return jsonb_build_object('refusal', case v_reason
+      when 'key_taken' then internal.refusal('device_key_taken', format('key_id: %s', p_key_id))
+      else internal.refusal('attestation_failed', format('reason: %s', v_reason)) end);
+  end if;
+  insert into public.device_key_users (key_id, user_id, first_seen_at) values (p_key_id, p_user_id, v_now);
+  return jsonb_build_object(
+    'key_id', p_key_id, 'environment', p_attestation ->> 'environment', 'registered_at', v_now, 'replayed', false);
+end
+$$;
+
+-- sql/15_attestation/settle_attestations.sql
+
+-- Consumes what verified evidence may be used for once: its challenge, and the number its device counted for it. Answers
+-- the position and the reason of each claim that is refused; those are written down.
+--
+-- What is bound to one request is good for that request alone, so the very same bytes may come again: whatever they cause
+-- has its own key.
+--
+-- Locks:   challenges by user, then device keys by id, then new rows of both.
+-- Refuses: nothing: a refusal that is raised would take back what was consumed and what was written down.
+
+create or replace function internal.settle_attestations(p_claims internal.attestation_claim[])
+returns table ("position" int, reason text)
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_refused int[];
+  v_reasons text[];
+  v_number int;
+begin
+  with claim as materialized (
+    select c."position", c.user_id, c.purpose, (c.evidence).* from unnest(p_claims) as c
+  ), challenged as (
+    update public.attestation_challenges as a
+       set request_hash = c.request_hash
+      from (select x.* from claim as x where x.status in ('verified', 'unavailable') order by x.user_id) as c
+     where a.user_id = c.user_id and a.challenge_hash = c.challenge_hash and a.purpose = c.purpose and a.platform = c.platform
+       and (a.request_hash is null and a.expires_at > v_now or a.request_hash = c.request_hash)
+    returning a.user_id
+  ), held as materialized (
+    select k.key_id, k.sign_count, k.request_hash
+      from public.device_keys as k
+     where k.key_id in (select c.key_id from claim as c where c.key_id is not null) and k.revoked_at is null
+     order by k.key_id
+       for update
+  ), judged as materialized (
+    select c.*,
+           case
+             when c.status = 'failed' then c.reason
+             when h.user_id is null then 'challenge_not_valid'
+             when c.platform = 'ios' and k.key_id is null then 'unknown_key'
+             when c.platform = 'ios' and c.sign_count <= k.sign_count and c.request_hash is distinct from k.request_hash then 'counter_not_greater'
+             -- Of two with one number in one set, the first counts.
+             when c.platform = 'ios' and row_number() over (partition by c.key_id, c.sign_count order by c."position") > 1 then 'counter_not_greater'
+           end as refused
+      from claim as c
+      left join challenged as h on h.user_id = c.user_id
+      left join held as k on k.key_id = c.key_id
+     where c.status in ('verified', 'unavailable', 'failed')
+  ), counted as (
+    update public.device_keys as k
+       set sign_count = n.sign_count, request_hash = n.request_hash, last_used_at = v_now
+      from (select distinct on (j.key_id) j.key_id, j.sign_count, j.request_hash
+              from judged as j
+             where j.refused is null and j.platform = 'ios'
+             order by j.key_id, j.sign_count desc) as n
+     where k.key_id = n.key_id
+  ), shared as (
+    insert into public.device_key_users as u (key_id, user_id, first_seen_at)
+    select j.key_id, j.user_id, v_now from judged as j where j.refused is null and j.platform = 'ios' order by j.key_id, j.user_id
+    on conflict (key_id, user_id) do nothing
+  )
+  select array_agg(j."position" order by j."position"), array_agg(j.refused order by j."position") into v_refused, v_reasons
+    from judged as j
+   where j.refused is not null;
+
+  for v_number in 1 .. coalesce(cardinality(v_refused), 0) loop
+    perform internal.fail_attestation(c, v_reasons[v_number]) from unnest(p_claims) as c where c."position" = v_refused[v_number];
+    "position" := v_refused[v_number];
+    reason := v_reasons[v_number];
+    return next;
+  end loop;
+end
+$$;
+
 -- sql/20_points/00_tables.sql
 
 -- Points: what earns them, what was submitted, what each user has. Runs once.
@@ -1253,6 +1757,9 @@ create table public.points_events (
   device_id           text,
   device_info         jsonb,
   ip_address          inet,
+  attestation         text  -- what its device's evidence was worth; null where no device was asked
+                      check (attestation in ('verified', 'failed', 'missing', 'unsupported', 'unavailable', 'not_configured')),
+  device_key          text,  -- the registered key that signed it
   request_id          text,
   transfer_id         uuid,  -- the transfer that moved these points; null until then
   created_at          timestamptz not null default internal.clock(),
@@ -2196,6 +2703,41 @@ begin
 end
 $$;
 
+-- sql/20_points/recheck_points_event.sql
+
+-- Says of an event what its device's evidence is worth, now that it could be checked: p_status 'verified', 'failed' with a
+-- reason, or 'unsupported'. An event that was decided meanwhile stays as it was decided.
+--
+-- Replay:  what was checked again is not waiting for it any more: nothing changes.
+-- Locks:   the waiting check, then the event.
+-- Refuses: nothing.
+
+create or replace function public.recheck_points_event(p_user_id uuid, p_event_id uuid, p_status text, p_reason text default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_claim internal.attestation_claim;
+begin
+  delete from public.attestation_rechecks as r where r.user_id = p_user_id and r.event_id = p_event_id;
+  if not found then
+    return jsonb_build_object('rechecked', false);
+  end if;
+  update public.points_events as e
+     set attestation = p_status, updated_at = internal.clock()
+   where e.user_id = p_user_id and e.id = p_event_id and e.attestation = 'unavailable';
+  if p_status = 'failed' then
+    v_claim.user_id := p_user_id;
+    v_claim.purpose := 'submit';
+    v_claim.evidence := row('failed', p_reason, null, 'android', null, null, null, null, null)::internal.attestation_evidence;
+    perform internal.fail_attestation(v_claim, p_reason, p_event_id);
+  end if;
+  return jsonb_build_object('rechecked', true);
+end
+$$;
+
 -- sql/20_points/refresh_user_points_cache.sql
 
 -- Makes a user's cache row what the ledger says, and returns the points the user can spend.
@@ -2267,7 +2809,7 @@ $$;
 --
 -- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
 -- Locks:   the user against other submissions of theirs, then the rows it writes.
--- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
+-- Refuses: attestation_failed, returned as {"refusal": …} because it is written down; nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
 --          event_too_old, rate_limited.
 
 create or replace function public.submit_points_event(
@@ -2300,6 +2842,9 @@ begin
            'proof_payload', p_proof_payload, 'attestation', p_attestation, 'device_id', p_device_id,
            'device_info', p_device_info, 'proof_type', p_proof_type, 'ip_address', p_ip_address,
            'request_id', p_request_id))) as o;
+  if v_outcome.refusal ->> 'code' = 'attestation_failed' then
+    return jsonb_build_object('refusal', v_outcome.refusal);
+  end if;
   return internal.single(v_outcome);
 end
 $$;
@@ -2310,8 +2855,9 @@ $$;
 -- Each request is an internal.points_event_request.
 --
 -- Replay:  the same payload under the same nonce is answered as the first time, with "replayed", for ever.
--- Locks:   each user against other submissions of theirs, in order; then the rows it writes: nonce, event, cache rows.
--- Refuses: nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
+-- Locks:   each user against other submissions of theirs, in order; challenges and device keys; then the rows it writes:
+--          nonce, event, cache rows.
+-- Refuses: attestation_failed, nonce_reused, unknown_event_type, event_type_not_submittable, proof_type_not_accepted, event_in_future,
 --          event_too_old, rate_limited.
 --
 -- What is new is written without a look-up: the unique keys say whether it was. Only what was not written is looked at
@@ -2337,10 +2883,28 @@ declare
   v_outcome internal.outcome;
   v_left int[] := array[]::int[];
   v_exceeded text[] := array[]::text[];
+  v_failed int[] := array[]::int[];     -- whose device's evidence is refused, and why
+  v_reasons text[] := array[]::text[];
+  v_waiting uuid[] := array[]::uuid[];  -- whose evidence is checked again later
 begin
   perform internal.act_for(array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r));
   perform pg_advisory_xact_lock(l.key)
      from (select hashtextextended(r ->> 'user_id', 20) as key from jsonb_array_elements(p_requests) as r order by 1) as l;
+
+  -- Most requests bring no evidence of a device. A replay has used its own up already.
+  if jsonb_path_exists(p_requests, '$[*].attestation.platform') then
+    select coalesce(array_agg(s."position"), v_failed), coalesce(array_agg(s.reason), v_reasons) into v_failed, v_reasons
+      from internal.settle_attestations(array(
+             select row(r.ordinality, r.user_id, 'submit', r.request_id,
+                        jsonb_populate_record(null::internal.attestation_evidence, r.attestation))::internal.attestation_claim
+               from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
+              cross join lateral (
+                    select internal.points_event_hash(
+                             r.user_id, r.event_type, r.event_time, r.nonce, r.related_entity_type, r.related_entity_id,
+                             r.proof_payload, r.device_id, r.device_info, r.proof_type) as payload_hash offset 0) as h
+              where r.attestation ? 'platform'
+                and not exists (select from public.points_events as e where e.user_id = r.user_id and e.payload_hash = h.payload_hash))) as s;
+  end if;
 
   for v_outcome in
     with kin as materialized (
@@ -2352,7 +2916,8 @@ begin
              g.events_per_hour_max, u.events_hour, u.hour_since,
              p.client_submittable
                and coalesce(r.proof_type, 'internal') = any (p.proof_types)
-               and r.event_time between v_now - interval '7 days' and v_now + interval '10 minutes' as acceptable,
+               and r.event_time between v_now - interval '7 days' and v_now + interval '10 minutes'
+               and r.ordinality <> all (v_failed) as acceptable,
              case
                when u.events_hour >= g.events_per_hour_max then 'events_per_hour'
                when u.events_day >= g.events_per_day_max then 'events_per_day'
@@ -2383,10 +2948,11 @@ begin
     ), stored as (
       insert into public.points_events as e (
              user_id, id, event_type, event_time, points_delta, proof_type, proof_payload, related_entity_type, related_entity_id,
-             nonce, payload_hash, device_id, device_info, ip_address, request_id, created_at, updated_at)
+             nonce, payload_hash, device_id, device_info, ip_address, attestation, device_key, request_id, created_at,
+             updated_at)
       select r.user_id, r.id, r.event_type, r.event_time, r.points, coalesce(r.proof_type, 'internal'), r.proof_payload,
              r.related_entity_type, r.related_entity_id, r.nonce, r.payload_hash, r.device_id, r.device_info, r.ip_address,
-             r.request_id, v_now, v_now
+             r.attestation ->> 'status', r.attestation ->> 'key_id', r.request_id, v_now, v_now
         from request as r
         join claimed as c on c.user_id = r.user_id
       on conflict (user_id, payload_hash) do nothing
@@ -2414,8 +2980,21 @@ begin
     else
       v_outcome.refusal := null;
       return next v_outcome;
+      if p_requests -> (v_outcome.position - 1) -> 'attestation' ? 'token' then
+        v_waiting := v_waiting || (v_outcome.answer ->> 'id')::uuid;
+      end if;
     end if;
   end loop;
+
+  if cardinality(v_waiting) > 0 then
+    insert into public.attestation_rechecks (user_id, event_id, token, request_hash, received_at, due_at)
+    select e.user_id, e.id, r.attestation ->> 'token', r.attestation ->> 'request_hash', v_now, v_now + interval '10 seconds'
+      from jsonb_populate_recordset(null::internal.points_event_request, p_requests) as r
+     cross join lateral (
+           select x.user_id, x.id from public.points_events as x
+            where x.user_id = r.user_id and x.id = any (v_waiting)) as e
+     where r.attestation ? 'token';
+  end if;
 
   if cardinality(v_left) > 0 then
     return query
@@ -2427,6 +3006,8 @@ begin
                when e.id is not null then null
                when n.nonce is not null then
                  internal.refusal('nonce_reused', format('nonce: %s came with another payload before', r.nonce))
+               when r.ordinality = any (v_failed) then
+                 internal.refusal('attestation_failed', format('reason: %s', v_reasons[array_position(v_failed, r.ordinality::int)]))
                when p.event_type is null then
                  internal.refusal('unknown_event_type', format('event_type: %s', r.event_type))
                when not p.client_submittable then
@@ -3863,6 +4444,12 @@ insert into public.trust_rules (rule_id, feature, parameters, weight, insight_ty
    'It speaks of something that is registered, and not to this user. Unregistered things say nothing.'),
   ('open_insights', 'open_insights', '{"at_least": 1}', -30, 'low_trust_score', null, 'enforce',
    'Something grave was found about this user within a day and nobody has looked yet: until then a person decides.'),
+  ('device_attested', 'attestation', '{"at_least": 1}', 15, 'low_trust_score', null, 'enforce',
+   'The platform vouches for the app, the device and this very request.'),
+  ('attestation_missing', 'attestation', '{"at_least": 0, "below": 1}', -10, 'attestation_failure', null, 'shadow',
+   'The app attests and this request is not attested. In the shadow until the last old version of the app is gone.'),
+  ('attestation_failed', 'attestation', '{"below": 0}', -100, 'attestation_failure', 'high', 'enforce',
+   'What could not be checked when it came was checked later, and is forged.'),
   ('bait_taken', 'honeypot', '{"at_least": 1}', -100, 'honeypot_triggered', 'critical', 'enforce',
    'No honest app sends this event type; whoever does has read what is not theirs and tries it out.'),
   ('identical_timing', 'timing_spread_seconds', '{"below": 1}', -15, 'suspicious_pattern', null, 'shadow',
@@ -3985,18 +4572,6 @@ create index points_review_notes_of_event on public.points_review_notes (event_i
 create trigger points_review_notes_are_append_only
 before update or delete or truncate on public.points_review_notes
 for each statement execute function internal.append_only();
-
--- What is known of an attestation token, by its hash: a door for device attestation, through which nothing comes yet.
-create table public.attestation_cache (
-  attestation_token_hash text primary key check (attestation_token_hash ~ '^[0-9a-f]{64}$'),
-  platform               text    not null check (platform in ('android', 'ios', 'web')),
-  is_valid               boolean not null,
-  integrity_verdict      jsonb,
-  created_at             timestamptz not null default internal.clock(),
-  expires_at             timestamptz not null default internal.clock() + interval '1 hour'
-);
-
-create index attestation_cache_to_expire on public.attestation_cache (expires_at);
 
 -- What is known of an event when it is judged.
 create type internal.points_assessed as (
@@ -4181,38 +4756,6 @@ begin
     perform internal.refuse('invalid_body', format('rules: %s', sqlerrm));
   end;
   return v_rules;
-end
-$$;
-
--- sql/40_trust/cleanup_expired_attestations.sql
-
--- Forgets what was known of attestation tokens, oldest first, at most p_limit of them; returns {"removed": n}.
---
--- Replay:  what is gone is not there; a second run finds others or none.
--- Locks:   the entries, skipping those that are taken: several workers share the work.
--- Refuses: nothing.
-
-create or replace function public.cleanup_expired_attestations(p_limit int default 10000)
-returns jsonb
-language plpgsql volatile security definer
-set search_path = ''
-as $$
-declare
-  v_removed int;
-begin
-  with due as materialized (
-    select a.attestation_token_hash
-      from public.attestation_cache as a
-     where a.expires_at <= internal.clock()
-     order by a.expires_at
-     limit p_limit
-       for update skip locked
-  )
-  delete from public.attestation_cache as a
-   using due as d
-   where a.attestation_token_hash = d.attestation_token_hash;
-  get diagnostics v_removed = row_count;
-  return jsonb_build_object('removed', v_removed);
 end
 $$;
 
@@ -4490,7 +5033,8 @@ $$;
 -- sql/40_trust/pending_points_events.sql
 
 -- The events that wait to be decided, locked: the oldest p_limit that nobody else has, or the one that is named, for which
--- it waits. Null when there are none.
+-- it waits. Null when there are none. An event whose device's evidence could not be checked waits a quarter of an hour for
+-- that.
 --
 -- Locks:   the events, skipping those another worker has.
 -- Refuses: event_not_found, when one is named and is not pending.
@@ -4511,6 +5055,7 @@ begin
       from (select e as event
               from public.points_events as e
              where e.validation_status = 'pending' and e.transfer_id is null
+               and (e.attestation is distinct from 'unavailable' or e.created_at <= internal.clock() - interval '15 minutes')
              order by e.id
              limit p_limit
                for update skip locked) as c;
@@ -4564,11 +5109,14 @@ begin
            'seconds_ahead', greatest(extract(epoch from e.event_time - e.created_at), 0),
            'hours_late', trunc(greatest(extract(epoch from e.created_at - e.event_time) / 3600, 0), 2),
            'account_age_days', trunc(extract(epoch from e.created_at - u.created_at) / 86400, 2),
-           'device_accounts', case when e.device_id is not null then (
+           'device_accounts', case when e.device_id is not null or e.device_key is not null then greatest((
              select count(*) from (
                select from public.device_users as d
                 where d.device_id = e.device_id and (d.first_seen_at <= e.created_at or d.user_id = e.user_id)
-                limit 30) as d) end,  -- a farm of more is no worse, and every web browser may be called the same
+                limit 30) as d), (
+             select count(*) from (
+               select from public.device_key_users as d
+                where d.key_id = e.device_key and d.first_seen_at <= e.created_at limit 30) as d)) end,  -- a farm of more is no worse, and every web browser may be called the same
            'device_is_known', case
              when e.device_id is null then null
              when exists (select from public.device_users as d
@@ -4587,7 +5135,7 @@ begin
               where f.user_id = e.user_id and f.created_at >= e.created_at - interval '24 hours' and f.created_at < e.created_at
                 and f.severity in ('high', 'critical') and not f.resolved),
            'honeypot', (e.event_type = any (v_baits))::int,
-           'attestation', null,
+           'attestation', case e.attestation when 'verified' then 1 when 'missing' then 0 when 'unsupported' then 0 when 'failed' then -1 end,
            'list', l.list, 'list_subject', l.subject_type, 'list_reason', l.reason))
     from unnest(p_events) as e
     left join internal.account_created_at(array(select distinct x.user_id from unnest(p_events) as x)) as u
@@ -4816,6 +5364,33 @@ begin
   return internal.points_review_answer(v_event, v_review, false);
 end
 $$;
+
+-- sql/40_trust/suspect_failed_attestation.sql
+
+-- A device's evidence that was refused is a finding about its user, once an hour and reason.
+--
+-- Locks:   none.
+-- Refuses: nothing.
+
+create or replace function internal.suspect_failed_attestation()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  insert into public.fraud_insights (user_id, insight_type, severity, details, related_event_ids)
+  values (new.user_id, 'attestation_failure', 'high',
+          jsonb_strip_nulls(jsonb_build_object(
+            'reason', new.reason, 'detail', new.detail, 'purpose', new.purpose, 'platform', new.platform, 'key_id', new.key_id,
+            'request_id', new.request_id)),
+          array_remove(array[new.event_id], null));
+  return null;
+end
+$$;
+
+create or replace trigger failed_attestations_are_suspect
+after insert on public.attestation_failures
+for each row execute function internal.suspect_failed_attestation();
 
 -- sql/40_trust/trust_rule_precision.sql
 
@@ -5509,6 +6084,117 @@ revoke all on function public.expire_holds(int) from public, anon, authenticated
 alter function public.expire_holds(int) owner to tallybook_upkeep;
 grant execute on function public.expire_holds(int) to tallybook_worker, tallybook_operator;
 
+-- policies/15_attestation.sql
+
+-- Device attestation: the procedures keep what devices prove, operators read it and revoke keys.
+
+revoke all on public.attestation_challenges, public.device_keys, public.device_key_users, public.attestation_cache,
+  public.attestation_decodes, public.attestation_rechecks, public.attestation_failures
+from public, anon, authenticated, service_role;
+
+grant select, insert, update on public.attestation_challenges, public.device_keys to tallybook_procedures;
+grant select, insert on public.device_key_users to tallybook_procedures;
+grant insert on public.attestation_rechecks to tallybook_procedures;
+grant select, insert, update on public.attestation_failures to tallybook_procedures, tallybook_upkeep;
+grant select, insert, update, delete on public.attestation_cache, public.attestation_decodes to tallybook_upkeep;
+grant select, update, delete on public.attestation_challenges, public.attestation_rechecks to tallybook_upkeep;
+grant select on public.device_key_users to tallybook_upkeep;
+grant select on public.device_keys, public.device_key_users, public.attestation_cache, public.attestation_decodes,
+  public.attestation_failures
+to service_role, tallybook_operator;
+grant update (revoked_at) on public.device_keys to tallybook_operator;
+
+alter table public.attestation_challenges enable row level security;
+alter table public.device_keys            enable row level security;
+alter table public.device_key_users       enable row level security;
+alter table public.attestation_cache      enable row level security;
+alter table public.attestation_decodes    enable row level security;
+alter table public.attestation_rechecks   enable row level security;
+alter table public.attestation_failures   enable row level security;
+alter table public.attestation_challenges force row level security;
+alter table public.device_keys            force row level security;
+alter table public.device_key_users       force row level security;
+alter table public.attestation_cache      force row level security;
+alter table public.attestation_decodes    force row level security;
+alter table public.attestation_rechecks   force row level security;
+alter table public.attestation_failures   force row level security;
+
+drop policy if exists "a procedure asks the devices of its subjects" on public.attestation_challenges;
+create policy "a procedure asks the devices of its subjects" on public.attestation_challenges to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "upkeep forgets what nobody can answer" on public.attestation_challenges;
+create policy "upkeep forgets what nobody can answer" on public.attestation_challenges to tallybook_upkeep using (true);
+
+-- A key is its device's: whoever signs in there signs with it, so no subject owns it.
+drop policy if exists "the procedures keep the keys of devices" on public.device_keys;
+create policy "the procedures keep the keys of devices" on public.device_keys to tallybook_procedures using (true);
+drop policy if exists "operators revoke the keys of devices" on public.device_keys;
+create policy "operators revoke the keys of devices" on public.device_keys to tallybook_operator using (true);
+drop policy if exists "the service reads the keys of devices" on public.device_keys;
+create policy "the service reads the keys of devices" on public.device_keys for select to service_role using (true);
+
+drop policy if exists "a procedure notes which device its subjects use" on public.device_key_users;
+create policy "a procedure notes which device its subjects use" on public.device_key_users to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "trust and operators see who uses a device" on public.device_key_users;
+create policy "trust and operators see who uses a device" on public.device_key_users for select
+  to tallybook_upkeep, tallybook_operator, service_role using (true);
+
+drop policy if exists "upkeep keeps what is known of tokens" on public.attestation_cache;
+create policy "upkeep keeps what is known of tokens" on public.attestation_cache to tallybook_upkeep using (true);
+drop policy if exists "operators read what is known of tokens" on public.attestation_cache;
+create policy "operators read what is known of tokens" on public.attestation_cache for select
+  to tallybook_operator, service_role using (true);
+drop policy if exists "upkeep counts the tokens that were decoded" on public.attestation_decodes;
+create policy "upkeep counts the tokens that were decoded" on public.attestation_decodes to tallybook_upkeep using (true);
+drop policy if exists "operators see how many tokens were decoded" on public.attestation_decodes;
+create policy "operators see how many tokens were decoded" on public.attestation_decodes for select
+  to tallybook_operator, service_role using (true);
+
+drop policy if exists "a procedure leaves what is checked later" on public.attestation_rechecks;
+create policy "a procedure leaves what is checked later" on public.attestation_rechecks for insert to tallybook_procedures
+  with check (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "upkeep hands out what is checked later" on public.attestation_rechecks;
+create policy "upkeep hands out what is checked later" on public.attestation_rechecks to tallybook_upkeep using (true);
+
+drop policy if exists "a procedure writes down what its subjects failed" on public.attestation_failures;
+create policy "a procedure writes down what its subjects failed" on public.attestation_failures to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "upkeep writes down what failed later" on public.attestation_failures;
+create policy "upkeep writes down what failed later" on public.attestation_failures to tallybook_upkeep using (true);
+drop policy if exists "operators read what attestations failed" on public.attestation_failures;
+create policy "operators read what attestations failed" on public.attestation_failures for select
+  to tallybook_operator, service_role using (true);
+
+revoke all on function
+  internal.settle_attestations(internal.attestation_claim[]),
+  internal.fail_attestation(internal.attestation_claim, text, uuid),
+  public.create_attestation_challenge(uuid, text, text, text), public.register_device_key(uuid, text, jsonb, text),
+  public.device_public_key(uuid, text), public.claim_attestation(text, int), public.record_attestation(text, boolean, jsonb),
+  public.due_attestations(int), public.cleanup_expired_attestations(int)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.settle_attestations(internal.attestation_claim[]) to tallybook_procedures;
+grant execute on function internal.fail_attestation(internal.attestation_claim, text, uuid) to tallybook_procedures, tallybook_upkeep;
+
+alter function public.create_attestation_challenge(uuid, text, text, text) owner to tallybook_procedures;
+alter function public.register_device_key(uuid, text, jsonb, text) owner to tallybook_procedures;
+alter function public.device_public_key(uuid, text) owner to tallybook_procedures;
+grant execute on function
+  public.create_attestation_challenge(uuid, text, text, text), public.register_device_key(uuid, text, jsonb, text),
+  public.device_public_key(uuid, text)
+to tallybook_functions, service_role;
+
+alter function public.claim_attestation(text, int) owner to tallybook_upkeep;
+alter function public.record_attestation(text, boolean, jsonb) owner to tallybook_upkeep;
+grant execute on function public.claim_attestation(text, int), public.record_attestation(text, boolean, jsonb)
+to tallybook_functions, tallybook_worker, service_role;
+
+alter function public.due_attestations(int) owner to tallybook_upkeep;
+grant execute on function public.due_attestations(int) to tallybook_worker, service_role;
+alter function public.cleanup_expired_attestations(int) owner to tallybook_upkeep;
+grant execute on function public.cleanup_expired_attestations(int) to service_role, tallybook_worker, tallybook_operator;
+
 -- policies/20_points.sql
 
 -- Points: a user reads what is theirs, the procedures write, an operator mends by hand under the triggers' eyes.
@@ -5596,7 +6282,7 @@ create policy "upkeep and operators see every nonce" on public.used_nonces
 
 revoke all on function
   internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb, text), internal.move_points(internal.points_move[]),
-  internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(), internal.audit_points_award(),
+  internal.submit_points_event_batch(jsonb), internal.guard_points_event(), internal.complete_points_event(), internal.audit_points_award(), public.recheck_points_event(uuid, uuid, text, text),
   public.submit_points_event(uuid, text, timestamptz, text, text, uuid, jsonb, jsonb, text, jsonb, text, inet, text),
   public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
@@ -5649,6 +6335,9 @@ grant execute on function public.expire_points(int) to service_role, tallybook_w
 alter function public.award_points(uuid, uuid, int, text, text, text, text) owner to tallybook_upkeep;
 grant execute on function public.award_points(uuid, uuid, int, text, text, text, text)
 to tallybook_functions, service_role, tallybook_operator;
+
+alter function public.recheck_points_event(uuid, uuid, text, text) owner to tallybook_upkeep;
+grant execute on function public.recheck_points_event(uuid, uuid, text, text) to tallybook_worker, service_role;
 
 -- policies/30_coupons.sql
 
@@ -5809,7 +6498,7 @@ revoke all on internal.fraud_insight_types from public, anon, authenticated, ser
 grant select on internal.fraud_insight_types to service_role, tallybook_operator;
 
 revoke all on public.trust_policies, public.trust_rules, public.trust_lists, public.device_users, public.entity_owners,
-  public.trust_assessments, public.fraud_insights, public.points_reviews, public.points_review_notes, public.attestation_cache,
+  public.trust_assessments, public.fraud_insights, public.points_reviews, public.points_review_notes,
   public.trust_rule_precision
 from public, anon, authenticated, service_role;
 
@@ -5819,10 +6508,8 @@ to service_role, tallybook_upkeep, tallybook_operator;
 grant select on public.trust_rule_precision to service_role, tallybook_operator;
 grant insert on public.device_users, public.points_reviews, public.points_review_notes to tallybook_upkeep;
 grant insert, update on public.trust_assessments, public.fraud_insights to tallybook_upkeep;
-grant select, update, delete on public.attestation_cache to tallybook_upkeep;
 grant insert, update on public.trust_policies, public.trust_rules, public.fraud_insights to tallybook_operator;
 grant insert, update, delete on public.trust_lists, public.entity_owners to tallybook_operator;
-grant select on public.attestation_cache to tallybook_operator;
 
 alter table public.trust_policies      enable row level security;
 alter table public.trust_rules         enable row level security;
@@ -5833,7 +6520,6 @@ alter table public.trust_assessments   enable row level security;
 alter table public.fraud_insights      enable row level security;
 alter table public.points_reviews      enable row level security;
 alter table public.points_review_notes enable row level security;
-alter table public.attestation_cache   enable row level security;
 alter table public.trust_policies      force row level security;
 alter table public.trust_rules         force row level security;
 alter table public.trust_lists         force row level security;
@@ -5843,7 +6529,6 @@ alter table public.trust_assessments   force row level security;
 alter table public.fraud_insights      force row level security;
 alter table public.points_reviews      force row level security;
 alter table public.points_review_notes force row level security;
-alter table public.attestation_cache   force row level security;
 
 drop policy if exists "the service and upkeep read the trust policies" on public.trust_policies;
 create policy "the service and upkeep read the trust policies" on public.trust_policies for select
@@ -5899,12 +6584,6 @@ create policy "the service and operators read every note" on public.points_revie
 drop policy if exists "upkeep writes down every note" on public.points_review_notes;
 create policy "upkeep writes down every note" on public.points_review_notes to tallybook_upkeep using (true);
 
-drop policy if exists "operators read what is known of attestations" on public.attestation_cache;
-create policy "operators read what is known of attestations" on public.attestation_cache for select
-  to tallybook_operator using (true);
-drop policy if exists "upkeep forgets what is known of attestations" on public.attestation_cache;
-create policy "upkeep forgets what is known of attestations" on public.attestation_cache to tallybook_upkeep using (true);
-
 revoke all on function
   internal.account_created_at(uuid[]), internal.points_event_features(public.points_events[]),
   internal.judge_points_events(internal.points_assessed[], public.trust_policies, public.trust_rules[]),
@@ -5916,7 +6595,7 @@ revoke all on function
   public.review_points_event(uuid, uuid, text, text, text, text, text),
   public.label_points_event(uuid, uuid, text, text, text, text),
   public.resolve_fraud_insight(uuid, uuid, text, text, text),
-  public.backtest_trust(int, int, jsonb, timestamptz, timestamptz), public.cleanup_expired_attestations(int)
+  public.backtest_trust(int, int, jsonb, timestamptz, timestamptz), internal.suspect_failed_attestation()
 from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -5944,8 +6623,7 @@ to tallybook_functions, service_role, tallybook_operator;
 alter function public.backtest_trust(int, int, jsonb, timestamptz, timestamptz) owner to tallybook_upkeep;
 grant execute on function public.backtest_trust(int, int, jsonb, timestamptz, timestamptz) to service_role, tallybook_operator;
 
-alter function public.cleanup_expired_attestations(int) owner to tallybook_upkeep;
-grant execute on function public.cleanup_expired_attestations(int) to service_role, tallybook_worker, tallybook_operator;
+alter function internal.suspect_failed_attestation() owner to tallybook_upkeep;
 
 -- policies/80_operations.sql
 
