@@ -6,12 +6,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import uvicorn
 
+from tallybook.attestation.examiner import Examiner
 from tallybook.local import postgrest
 from tallybook.local.gateway import Gateway
 from tallybook.local.signing import LocalKeys
@@ -33,8 +34,18 @@ class Stack:
 
 
 @contextmanager
-def running(database: Database, folder: Path, *, with_postgrest: bool = True) -> Iterator[Stack]:
-    """Serve `database` until the block ends; logs and keys go to `folder`."""
+def running(
+    database: Database,
+    folder: Path,
+    *,
+    with_postgrest: bool = True,
+    examiner: Examiner | None = None,
+    **more: str,
+) -> Iterator[Stack]:
+    """Serve `database` until the block ends; logs and keys go to `folder`.
+
+    `examiner` stands in for the one that the environment describes, `more` adds to that.
+    """
     keys = LocalKeys.new()
     with ExitStack() as things:
         rest = None
@@ -56,8 +67,11 @@ def running(database: Database, folder: Path, *, with_postgrest: bool = True) ->
             "SUPABASE_SECRET_KEY": keys.secret_key,
             "COUPON_SECRET": keys.coupon_secret,
             "TALLYBOOK_CORS_ORIGINS": "https://app.example.com",
+            **more,
         }
         runtime = Runtime.from_settings(Settings.from_environment(environment))
+        if examiner is not None:
+            runtime = replace(runtime, examiner=examiner)
         gateway = Gateway(Application(runtime, ROOT), keys, rest.url if rest else None)
         things.enter_context(_serving(gateway, listener))
         yield Stack(url, keys, environment, rest)
