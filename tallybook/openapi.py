@@ -8,11 +8,19 @@ from typing import Any, Final
 import msgspec
 
 from tallybook import __version__
+from tallybook.attestation import examiner
 from tallybook.route import SERVICE, Route
 
 _SECURITY: Final[dict[str, Any]] = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     "apikey": {"type": "apiKey", "in": "header", "name": "apikey"},
+}
+# docs/attestation.md says what a device puts into them.
+_EVIDENCE: Final = {
+    examiner.CHALLENGE_HEADER: "What the server asked, from attestation/challenge",
+    examiner.KEY_HEADER: "iOS: the key's id",
+    examiner.TOKEN_HEADER: "iOS: the assertion; Android: the Play Integrity token",
+    examiner.UNSUPPORTED_HEADER: "That this device cannot attest",
 }
 
 
@@ -41,6 +49,7 @@ def _operation(route: Route, path: str, reference: dict[str, Any]) -> dict[str, 
     return {
         "operationId": route.name if path == route.path else path.strip("/").replace("/", "_"),
         "summary": route.body.__doc__,
+        "parameters": _parameters(route),
         "security": [{"bearer": []}, *([{"apikey": []}] if SERVICE & route.callers else [])],
         "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}},
         "responses": {
@@ -51,3 +60,14 @@ def _operation(route: Route, path: str, reference: dict[str, Any]) -> dict[str, 
             },
         },
     }
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    """The headers that this route listens to, beside the credentials."""
+    headers = dict(_EVIDENCE) if route.attested else {}
+    if route.key is not None:
+        headers["Idempotency-Key"] = f"May stand in for the body's `{route.key}`"
+    return [
+        {"name": name, "in": "header", "description": words, "schema": {"type": "string"}}
+        for name, words in headers.items()
+    ]

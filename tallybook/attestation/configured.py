@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +28,13 @@ def _app_attest(settings: Settings) -> AppAttestPolicy | None:
     team, bundle = settings.app_attest_team_id, settings.app_attest_bundle_id
     if team is None or bundle is None:
         return None
+    # A value that no App ID begins or ends with would refuse every telephone, and say why to none.
+    for name, value, pattern in (
+        ("APP_ATTEST_TEAM_ID", team, r"[A-Z0-9]{10}"),
+        ("APP_ATTEST_BUNDLE_ID", bundle, r"[A-Za-z0-9.-]+"),
+    ):
+        if not re.fullmatch(pattern, value):
+            raise ConfigurationError(name, "what the developer's account shows")
     return AppAttestPolicy(
         frozenset({f"{team}.{bundle}"}), frozenset(settings.app_attest_environments)
     )

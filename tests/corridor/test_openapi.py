@@ -30,3 +30,14 @@ def test_it_says_who_may_come_with_a_key() -> None:
 
     assert keys("coupons/consume") and keys("validate-points-event")
     assert not keys("redeem-coupon")
+
+
+def test_it_names_the_headers_that_a_route_listens_to() -> None:
+    def headers(path: str) -> set[str]:
+        described = PATHS[f"/functions/v1/{path}"]["post"]["parameters"]
+        assert {parameter["in"] for parameter in described} <= {"header"}
+        return {parameter["name"] for parameter in described}
+
+    assert headers("redeem-coupon") == {"Idempotency-Key"}
+    assert {"x-attestation-token", "Idempotency-Key"} <= headers("submit-points-event")
+    assert headers("attestation/challenge") == set()
