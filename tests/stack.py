@@ -46,7 +46,7 @@ def running(
 
     `examiner` stands in for the one that the environment describes, `more` adds to that.
     """
-    keys = LocalKeys.new()
+    keys = LocalKeys.load_or_create(folder)
     with ExitStack() as things:
         rest = None
         if with_postgrest:

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import typer
 
-from tallybook.cli import admin, config, coupon, migrate, partner, points, review, trust
+from tallybook.cli import (
+    admin,
+    attestation,
+    config,
+    coupon,
+    migrate,
+    partner,
+    points,
+    review,
+    trust,
+)
 from tallybook.cli.award import award
 from tallybook.cli.backtest import backtest
 from tallybook.cli.db_url import db_url
@@ -56,6 +66,7 @@ app.add_typer(coupon.app, name="coupon")
 app.add_typer(points.app, name="points")
 app.add_typer(review.app, name="review")
 app.add_typer(trust.app, name="trust")
+app.add_typer(attestation.app, name="attestation")
 app.add_typer(admin.app, name="admin")
 app.add_typer(partner.app, name="partner")
 app.add_typer(migrate.app, name="migrate")

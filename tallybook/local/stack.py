@@ -8,7 +8,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -17,9 +17,10 @@ import uvicorn
 
 from tallybook import migrate
 from tallybook.host import OPTIONS, Host
-from tallybook.local import demo, postgrest
+from tallybook.local import demo, fake_platforms, postgrest
 from tallybook.local.binaries import Binaries
 from tallybook.local.cluster import answering
+from tallybook.local.fake_platforms import FakePlatforms
 from tallybook.local.gateway import Gateway
 from tallybook.local.postgres import DURABLE, FAST, EmbeddedPostgres, enable_logins
 from tallybook.local.signing import ISSUER, LocalKeys
@@ -32,7 +33,7 @@ Say = Callable[[str], None]
 
 HOST: Final = "127.0.0.1"
 DATA: Final = "postgres"
-KEPT: Final = (f"{DATA}.*", "keys.json", "postgrest.log")
+KEPT: Final = (f"{DATA}.*", "keys.json", "postgrest.log", *fake_platforms.FILES)
 
 
 class PortBusy(Exception):
@@ -71,6 +72,7 @@ class Stack:
             self.port = self._socket.getsockname()[1]
             self.folder.mkdir(parents=True, exist_ok=True)
             self.keys = LocalKeys.load_or_create(self.folder)
+            self.platforms = FakePlatforms.load_or_create(self.folder)
             self.postgres = held.enter_context(self._start_postgres())
             self.say("Applying migrations")
             migrate.up(self.postgres.dsn(), root=self.root)
@@ -91,9 +93,11 @@ class Stack:
 
     async def serve(self, on_started: Callable[[], None]) -> None:
         """Run gateway and worker until SIGINT or SIGTERM; what is under way is finished."""
-        application = Application(Runtime.from_settings(self._settings()), self.root)
-        gateway = Gateway(application, self.keys, self.postgrest_url)
-        worker = Worker(self.postgres.dsn(user="tallybook_worker"))
+        runtime = Runtime.from_settings(self._settings())
+        # Instead of the one that the settings describe, which is told of no platform.
+        runtime = replace(runtime, examiner=self.platforms.examiner())
+        gateway = Gateway(Application(runtime, self.root), self.keys, self.postgrest_url)
+        worker = Worker(self.postgres.dsn(user="tallybook_worker"), play=runtime.examiner.play)
         working = asyncio.create_task(worker.run())
         try:
             await Host(uvicorn.Config(gateway, **OPTIONS), on_started).serve([self._socket])

@@ -19,6 +19,7 @@ import httpx
 import psycopg
 import pytest
 
+from tallybook.local.fake_platforms import FILES
 from tallybook.schema import ROOT
 from tests.cli.conftest import PROGRAM, SECONDS_MAX, Run
 
@@ -152,8 +153,9 @@ def test_without_postgrest_the_lines_work_as_well(
     assert running.stop(signal.SIGTERM) == 0
 
 
-def test_data_stay_until_they_are_reset(dev: Dev, bare_root: Path, run: Run) -> None:
+def test_data_stay_until_they_are_reset(dev: Dev, bare_root: Path, home: Path, run: Run) -> None:
     running = dev(cwd=bare_root)
+    roots = [(home / name).read_bytes() for name in FILES]
     assert run("dev", "--reset", env={"TALLYBOOK_PORT": "0"}).code == 2
     running.paste("redeem a coupon")
     points = running.said["user"]["points"]
@@ -161,10 +163,12 @@ def test_data_stay_until_they_are_reset(dev: Dev, bare_root: Path, run: Run) -> 
     again = dev(cwd=bare_root)
     assert again.said["user"]["points"] == points - 500
     assert again.said["secret_key"] == running.said["secret_key"]
+    assert [(home / name).read_bytes() for name in FILES] == roots
     again.stop()
     anew = dev("--reset", cwd=bare_root)
     assert anew.said["user"]["points"] == points
     assert anew.said["secret_key"] != running.said["secret_key"]
+    assert not set(roots) & {(home / name).read_bytes() for name in FILES}
     anew.stop()
 
 
@@ -194,6 +198,21 @@ def test_everybody_s_token_is_accepted_for_what_they_may_do(dev: Dev, bare_root:
     assert ask("admin", "coupons/verify", code=code).json()["code"] == "coupon_not_valid"
     used = ask("partner", "coupons/consume", code=code, idempotency_key="sale-1")
     assert (used.status_code, used.json()["status"]) == (200, "redeemed")
+    running.stop()
+
+
+def test_a_telephone_vouches_for_its_events(dev: Dev, bare_root: Path, run: Run) -> None:
+    running = dev(cwd=bare_root)
+    play = ("attestation", "fake-device", "--url", running.said["url"])
+    assert run(*play).code == 0
+    assert run(*play, "--platform", "android").code == 0
+    forged = run(*play, "--wrong", "body")
+    assert (forged.code, "wrong_signature" in forged.output) == (1, True)
+    with psycopg.connect(running.said["database_url"]) as connection:
+        statuses = connection.execute(
+            "select attestation from points_events where attestation is not null"
+        ).fetchall()
+    assert statuses == [("verified",), ("verified",)]
     running.stop()
 
 
