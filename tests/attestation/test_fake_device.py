@@ -25,6 +25,7 @@ from tallybook.local.fake_phone import WRONG
 from tallybook.local.fake_platforms import APP_ID, FILES, PACKAGE_NAME, FakePlatforms
 from tallybook.local.signing import LocalKeys
 from tallybook.schema import ROOT
+from tests.attestation import document
 from tests.conftest import Database
 from tests.stack import Stack, running
 from tests.world import World
@@ -128,6 +129,20 @@ def test_people_are_told_each_step(play: Play, stack: Stack) -> None:
     ]
     event_id = lines[-1].split()[2]
     assert lines[-1] == f"Accepted: event {UUID(event_id)} is pending."
+
+
+def test_the_documented_lines_do_what_they_say(play: Play, stack: Stack) -> None:
+    lines = re.findall(
+        r"^\.venv/bin/tallybook attestation fake-device(.*?)(?:#(.*))?$",
+        document.section("Try it without a telephone"),
+        re.MULTILINE,
+    )
+    assert len(lines) == 3
+    for options, said in lines:
+        done = play("--url", stack.url, *options.split())
+        reason = re.search(r"reason: (\w+)", said)
+        assert done.code == (1 if reason else 0)
+        assert not reason or reason[1] in done.output.splitlines()[-1]
 
 
 REASONS = {
