@@ -8,6 +8,7 @@ grant select, insert, update on public.attestation_challenges, public.device_key
 grant select, insert on public.device_key_users to tallybook_procedures;
 grant insert on public.attestation_rechecks to tallybook_procedures;
 grant select, insert, update on public.attestation_failures to tallybook_procedures, tallybook_upkeep;
+grant delete on public.attestation_failures to tallybook_upkeep;
 grant select, insert, update, delete on public.attestation_cache, public.attestation_decodes to tallybook_upkeep;
 grant select, update, delete on public.attestation_challenges, public.attestation_rechecks to tallybook_upkeep;
 grant select on public.device_key_users to tallybook_upkeep;

@@ -36,6 +36,11 @@ class Runtime:
         """Raises ConfigurationError when something it cannot do without is not set."""
         return cls(settings, Verifier(settings), connect(settings), examiner_of(settings))
 
+    async def close(self) -> None:
+        """Answer what is under way, then let go of the database and of Google."""
+        await self.database.close()
+        await self.examiner.close()
+
     @cached_property
     def coupon_keys(self) -> CouponKeys:
         """Raises ConfigurationError when COUPON_SECRET is not set."""

@@ -100,7 +100,7 @@ class Application:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             else:
-                await self.runtime.database.close()
+                await self.runtime.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

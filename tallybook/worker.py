@@ -130,6 +130,8 @@ class Worker:
         """Let go of every connection."""
         await self._doorbell.close()
         await self._database.close()
+        if self._play is not None:
+            await self._play.close()
 
     async def _round(self) -> None:
         """Look for work. Only who has said that it is asleep, and has looked since, sleeps."""

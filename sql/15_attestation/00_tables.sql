@@ -90,6 +90,8 @@ create table public.attestation_failures (
   primary key (user_id, hour, reason)
 );
 
+create index attestation_failures_by_hour on public.attestation_failures using brin (hour);
+
 -- What the functions found out about one request's device. Only a verified one has the members behind its reason.
 create type internal.attestation_evidence as (
   status         text,   -- 'verified' | 'failed' | 'missing' | 'unsupported' | 'unavailable' | 'not_configured'

@@ -1,5 +1,5 @@
--- Forgets what was known of attestation tokens, the challenges nobody can answer any more and old counts of decodes, oldest
--- first, at most p_limit of each; returns {"removed": n}.
+-- Forgets what was known of attestation tokens and the challenges nobody can answer any more, oldest first, at most p_limit
+-- of each, and after 90 days what failed and how often Google was asked; returns {"removed": n}.
 --
 -- Replay:  what is gone is not there; a second run finds others or none.
 -- Locks:   the entries, skipping those that are taken: several workers share the work.
@@ -42,6 +42,7 @@ begin
    where c.user_id = d.user_id and c.challenge_hash = d.challenge_hash;
   get diagnostics v_challenges = row_count;
 
+  delete from public.attestation_failures as f where f.hour < v_now - interval '90 days';
   delete from public.attestation_decodes as d where d.day < (v_now at time zone 'UTC')::date - 90;
   return jsonb_build_object('removed', greatest(v_tokens, v_challenges));
 end

@@ -1247,6 +1247,8 @@ create table public.attestation_failures (
   primary key (user_id, hour, reason)
 );
 
+create index attestation_failures_by_hour on public.attestation_failures using brin (hour);
+
 -- What the functions found out about one request's device. Only a verified one has the members behind its reason.
 create type internal.attestation_evidence as (
   status         text,   -- 'verified' | 'failed' | 'missing' | 'unsupported' | 'unavailable' | 'not_configured'
@@ -1322,8 +1324,8 @@ $$;
 
 -- sql/15_attestation/cleanup_expired_attestations.sql
 
--- Forgets what was known of attestation tokens, the challenges nobody can answer any more and old counts of decodes, oldest
--- first, at most p_limit of each; returns {"removed": n}.
+-- Forgets what was known of attestation tokens and the challenges nobody can answer any more, oldest first, at most p_limit
+-- of each, and after 90 days what failed and how often Google was asked; returns {"removed": n}.
 --
 -- Replay:  what is gone is not there; a second run finds others or none.
 -- Locks:   the entries, skipping those that are taken: several workers share the work.
@@ -1366,6 +1368,7 @@ begin
    where c.user_id = d.user_id and c.challenge_hash = d.challenge_hash;
   get diagnostics v_challenges = row_count;
 
+  delete from public.attestation_failures as f where f.hour < v_now - interval '90 days';
   delete from public.attestation_decodes as d where d.day < (v_now at time zone 'UTC')::date - 90;
   return jsonb_build_object('removed', greatest(v_tokens, v_challenges));
 end
@@ -5371,7 +5374,8 @@ $$;
 
 -- sql/40_trust/suspect_failed_attestation.sql
 
--- A device's evidence that was refused is a finding about its user, once an hour and reason.
+-- A device's evidence that was refused is a finding about its user, once an hour and reason. Some of it happens to honest
+-- people as well: a slow network, requests that overtake one another, an app installed anew. That is no grave finding.
 --
 -- Locks:   none.
 -- Refuses: nothing.
@@ -5383,7 +5387,8 @@ set search_path = ''
 as $$
 begin
   insert into public.fraud_insights (user_id, insight_type, severity, details, related_event_ids)
-  values (new.user_id, 'attestation_failure', 'high',
+  values (new.user_id, 'attestation_failure',
+          case when new.reason in ('challenge_not_valid', 'counter_not_greater', 'key_taken', 'unknown_key') then 'medium' else 'high' end,
           jsonb_strip_nulls(jsonb_build_object(
             'reason', new.reason, 'detail', new.detail, 'purpose', new.purpose, 'platform', new.platform, 'key_id', new.key_id,
             'request_id', new.request_id)),
@@ -6100,6 +6105,7 @@ grant select, insert, update on public.attestation_challenges, public.device_key
 grant select, insert on public.device_key_users to tallybook_procedures;
 grant insert on public.attestation_rechecks to tallybook_procedures;
 grant select, insert, update on public.attestation_failures to tallybook_procedures, tallybook_upkeep;
+grant delete on public.attestation_failures to tallybook_upkeep;
 grant select, insert, update, delete on public.attestation_cache, public.attestation_decodes to tallybook_upkeep;
 grant select, update, delete on public.attestation_challenges, public.attestation_rechecks to tallybook_upkeep;
 grant select on public.device_key_users to tallybook_upkeep;

@@ -73,6 +73,11 @@ class Examiner:
             )
         return evidence
 
+    async def close(self) -> None:
+        """Let go of Google."""
+        if self.play is not None:
+            await self.play.close()
+
     async def _examined(self, question: Question, database: Database) -> tuple[str, Evidence]:
         headers = question.headers
         if TOKEN_HEADER not in headers:

@@ -28,6 +28,11 @@ class Play:
     classic_keys: ClassicKeys | None = None
     daily_decodes: int = 10_000
 
+    async def close(self) -> None:
+        """Let go of Google, for good."""
+        if self.google is not None:
+            await self.google.aclose()
+
     async def judge(
         self, token: str, request_hash: bytes, at: datetime, database: Database
     ) -> PlayVerdict:
@@ -53,10 +58,11 @@ class Play:
                 raise Rejected("token_undecodable", "Google has said so before.")
             verdict: Mapping[str, Any] = claim["verdict"]
             return verdict
-        if claim["state"] != "claimed":
-            if claim["state"] == "spent":
-                self._alert("decodes_spent")
-            raise Unavailable(f"decode_{claim['state']}")
+        if claim["state"] == "busy":
+            raise Unavailable("decode_busy")
+        if claim["state"] == "spent":
+            self._alert("decodes_spent")
+            raise Unavailable("decode_spent")
         metrics.set_decodes(claim["decodes"])
         if claim["alert"]:
             self._alert("decodes_at_80_percent", decodes=claim["decodes"])

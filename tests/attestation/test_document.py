@@ -55,20 +55,11 @@ def reasons(path: Path) -> Iterator[tuple[str, str]]:
         match call.args[place]:
             case ast.Constant(value=str(reason)):
                 yield name, reason
-            case ast.JoinedStr(values=[ast.Constant(value=str(start)), _]):
-                for state in states():
-                    yield name, start + state
             case ast.Name(id=given):
                 assert name in RAISED, f"{path.name}: {name} is given no reason"
                 assert given in {"reason"}, f"{path.name}: {name} is given no reason"
             case other:
                 pytest.fail(f"{path.name}: {ast.unparse(other)} is no reason")
-
-
-def states() -> set[str]:
-    """What claim_attestation answers when Google is not to be asked."""
-    text = (ROOM / "claim_attestation.sql").read_text()
-    return set(re.findall(r"'state', '(\w+)'", text)) - {"claimed", "known"}
 
 
 def unavailable() -> set[str]:
