@@ -36,6 +36,19 @@ class Template:
         )
 
 
+@dataclass(slots=True)
+class Deed:
+    """Who ended a coupon or gave its points back, why and when."""
+
+    by: str
+    reason: str
+    at: datetime
+    event: Event | None = None
+
+    def is_of(self, by: Actor, reason: str) -> bool:
+        return (self.by, self.reason) == (by.signature, reason)
+
+
 @dataclass(slots=True, eq=False)
 class Coupon:
     """A coupon as it is stored; what it counts as goes by the time as well."""
@@ -51,9 +64,14 @@ class Coupon:
     used_at: datetime | None = None
     used_by: Actor | None = None
     used_key: str | None = None
-    refunded: bool = False
+    revoked: Deed | None = None
+    refund: Deed | None = None
     id: str | None = None  # the server's
     code: str = ""
+
+    @property
+    def refunded(self) -> bool:
+        return self.refund is not None
 
     @property
     def expires_at(self) -> datetime:
@@ -134,34 +152,49 @@ class Coupons:
         self._administered(by, reason)
         if coupon.status == "redeemed":
             raise Refused("coupon_used")
+        replayed = False
         if coupon.status == "revoked":
-            raise Refused("coupon_revoked")
-        if refund and coupon.refunded:
+            assert coupon.revoked is not None
+            together = coupon.refund is not None and coupon.refund.at == coupon.revoked.at
+            replayed = coupon.revoked.is_of(by, reason) and refund == together
+            if not replayed:
+                raise Refused("coupon_revoked")
+        elif refund and coupon.refunded:
             raise Refused("coupon_refunded")
-        coupon.move("revoked")
+        if not replayed:
+            coupon.move("revoked")
+            coupon.revoked = Deed(by.signature, reason, self.shared.now)
+            if refund:
+                self._give_back(by, coupon, reason)
+        assert coupon.revoked is not None
         body = {
             "coupon_id": coupon.id, "user_id": str(coupon.owner), "status": "revoked",
-            "revoked_at": self.shared.now, "revoked_by": by.signature, "points_refunded": 0,
+            "revoked_at": coupon.revoked.at, "revoked_by": by.signature,
+            "points_refunded": coupon.template.cost if refund else 0,
         }  # fmt: skip
-        event = self._give_back(coupon, body) if refund else None
-        return Said(body), event
+        return Said(body, replayed), coupon.refund.event if refund and coupon.refund else None
 
-    def refund(self, by: Actor, coupon: Coupon, reason: str) -> tuple[Said, Event]:
+    def refund(self, by: Actor, coupon: Coupon, reason: str) -> tuple[Said, Event | None]:
         """Its points are given back, once; what could still be used is ended."""
         self._administered(by, reason)
-        if coupon.refunded:
+        replayed = coupon.refund is not None and coupon.refund.is_of(by, reason)
+        if coupon.refund is None:
+            if coupon.status == "redeemed":
+                raise Refused("coupon_used")
+            if coupon.status in ("issued", "held"):
+                past = coupon.expires_at <= self.shared.now
+                coupon.move("expired" if past else "revoked")
+                coupon.revoked = Deed(by.signature, reason, self.shared.now)
+            self._give_back(by, coupon, reason)
+        elif not replayed:
             raise Refused("coupon_refunded")
-        if coupon.status == "redeemed":
-            raise Refused("coupon_used")
-        if coupon.status in ("issued", "held"):
-            past = coupon.expires_at <= self.shared.now
-            coupon.move("expired" if past else "revoked")
+        assert coupon.refund is not None
         body = {
             "coupon_id": coupon.id, "user_id": str(coupon.owner), "status": coupon.status,
-            "refunded_at": self.shared.now, "refunded_by": by.signature,
+            "refunded_at": coupon.refund.at, "refunded_by": by.signature,
+            "points_refunded": coupon.template.cost,
         }  # fmt: skip
-        event = self._give_back(coupon, body)
-        return Said(body), event
+        return Said(body, replayed), coupon.refund.event
 
     @staticmethod
     def _administered(by: Actor, reason: str) -> None:
@@ -170,15 +203,12 @@ class Coupons:
         if not reason.strip():
             raise Refused("reason_required")
 
-    def _give_back(self, coupon: Coupon, body: dict[str, Any]) -> Event:
+    def _give_back(self, by: Actor, coupon: Coupon, reason: str) -> None:
         cost = coupon.template.cost
         event = self.shared.record(coupon.owner, "coupon_refund", cost, "validated")
         self.shared.post(event)
-        coupon.refunded = True
+        coupon.refund = Deed(by.signature, reason, self.shared.now, event)
         coupon.template.issued -= 1
-        body["points_refunded"] = cost
-        body["points_available"] = self.shared.books[coupon.owner].available
-        return event
 
     # What time does
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from tests.machine.model import Actor, Event, Said
-from tests.machine.model_coupons import Template
+from tests.machine.model_coupons import Coupon, Template
 from tests.machine.stage import SERVICE, Answer
 from tests.machine.steps import anything, deciders, pick, reasons, recent, users
 from tests.machine.steps_decisions import DecisionSteps
@@ -23,6 +23,7 @@ class CouponSteps(PointsSteps, DecisionSteps):
     def __init__(self) -> None:
         super().__init__()
         self.bought: list[tuple[Actor, Template, str]] = []
+        self.undone: list[tuple[Actor, Coupon, str, bool | None]] = []
 
     @rule(who=users, template=offers, number=st.integers(1, 4))
     def redeem(self, who: str, template: int, number: int) -> None:
@@ -70,7 +71,18 @@ class CouponSteps(PointsSteps, DecisionSteps):
     @precondition(lambda self: self.coupons.coupons)
     @rule(by=deciders, which=anything, reason=reasons, refund=st.booleans())
     def revoke(self, by: str, which: int, reason: str, refund: bool) -> None:
-        actor, coupon = self.actor(by), pick(self.coupons.coupons, which)
+        self.end(self.actor(by), pick(self.coupons.coupons, which), reason, refund)
+
+    @precondition(lambda self: self.undone)
+    @rule(which=recent)
+    def undo_again(self, which: int) -> None:
+        actor, coupon, reason, refund = pick(self.undone, which)
+        if refund is None:
+            self.give_back(actor, coupon, reason)
+        else:
+            self.end(actor, coupon, reason, refund)
+
+    def end(self, actor: Actor, coupon: Coupon, reason: str, refund: bool) -> None:
         body = {"coupon_id": coupon.id, "reason": reason, "refund": refund}
         answer = self.stage.post(actor, "coupons/revoke", body)
         said = self.agree(
@@ -78,13 +90,17 @@ class CouponSteps(PointsSteps, DecisionSteps):
             answer,
             lambda: self.refunded(self.coupons.revoke(actor, coupon, reason, refund), answer),
         )
-        if said is not None and refund:
-            self.note("revoke", "refunded")
+        if said is not None:
+            self.undone.append((actor, coupon, reason, refund))
+            if refund:
+                self.note("revoke", "refunded")
 
     @precondition(lambda self: self.coupons.coupons)
     @rule(by=deciders, which=anything, reason=reasons)
     def refund(self, by: str, which: int, reason: str) -> None:
-        actor, coupon = self.actor(by), pick(self.coupons.coupons, which)
+        self.give_back(self.actor(by), pick(self.coupons.coupons, which), reason)
+
+    def give_back(self, actor: Actor, coupon: Coupon, reason: str) -> None:
         body = {"coupon_id": coupon.id, "reason": reason}
         answer = self.stage.post(actor, "coupons/refund", body)
         said = self.agree(
@@ -93,10 +109,12 @@ class CouponSteps(PointsSteps, DecisionSteps):
             lambda: self.refunded(self.coupons.refund(actor, coupon, reason), answer),
         )
         if said is not None:
+            self.undone.append((actor, coupon, reason, None))
             self.note("refund", coupon.status)
 
     def refunded(self, outcome: tuple[Said, Event | None], answer: Answer) -> Said:
         said, event = outcome
         if event is not None:
-            said.body["refund_points_event_id"] = answer.body.get("refund_points_event_id")
+            event.id = event.id or answer.body.get("refund_points_event_id")
+            said.body["refund_points_event_id"] = event.id
         return said

@@ -76,9 +76,13 @@ REACHED: Final = {
     "consume again": {"replayed", "coupon_not_valid: redeemed"},
     "hold": {"done", "replayed", "forbidden", "coupon_held", "coupon_not_valid: past its day"},
     "release": {"done", "replayed", "forbidden", "coupon_not_held", "coupon_not_valid"},
-    "revoke": {"done", "refunded", "forbidden", "reason_required", "coupon_used", "coupon_revoked"},
+    "revoke": {
+        "done", "replayed", "refunded", "forbidden", "reason_required", "coupon_used",
+        "coupon_revoked",
+    },
     "refund": {
-        "revoked", "expired", "forbidden", "reason_required", "coupon_used", "coupon_refunded",
+        "replayed", "revoked", "expired", "forbidden", "reason_required", "coupon_used",
+        "coupon_refunded",
     },
     "upkeep": {"expired", "released", "points", "forgotten", "nonces", "failures"},
     "look": {"balance", "schedule"},
