@@ -147,7 +147,7 @@ begin
              case when c.coupon_id is not null then jsonb_build_object(
                'success', true, 'coupon_id', c.coupon_id, 'expires_at', c.expires_at, 'points_cost', c.issued_points_cost,
                'points_remaining', c.points_remaining, 'replayed', true,
-               'sealed_code', case when n.created_at > v_now - interval '15 minutes' then n.sealed end) end,
+               'sealed_code', case when n.payload_hash = h.payload_hash and n.created_at > v_now - interval '15 minutes' then n.sealed end) end,
              case
                when c.coupon_id is not null then null
                when n.nonce is not null then
@@ -172,7 +172,7 @@ begin
              select internal.points_event_hash(
                       r.user_id, 'redeem_coupon', null, r.idempotency_key, 'template', r.template_id) as payload_hash offset 0) as h
         left join lateral (
-             select x.nonce, x.sealed, x.created_at from public.used_nonces as x
+             select x.nonce, x.payload_hash, x.sealed, x.created_at from public.used_nonces as x
               where x.user_id = r.user_id and x.nonce = r.idempotency_key limit 1) as n on true
         left join lateral (
              select x.related_entity_id from public.points_events as x

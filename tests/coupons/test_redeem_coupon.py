@@ -110,6 +110,17 @@ def test_after_its_nonce_is_gone_it_is_the_same_coupon_without_the_code(world: W
     assert world.points(user) == 500
 
 
+def test_a_replay_never_shows_the_code_of_what_its_key_bought_since(world: World) -> None:
+    world.freeze()
+    user, coffee, tea = world.user(points=1000), world.template(), world.template(name="Tea")
+    first = world.redeem(user, coffee, key="k-1", sealed_code="coffee")
+    world.pass_time(timedelta(days=8))
+    world.clean_nonces()
+    world.redeem(user, tea, key="k-1", sealed_code="tea")
+    again = world.redeem(user, coffee, key="k-1")
+    assert again == {**first, "sealed_code": None, "replayed": True}
+
+
 def test_a_key_that_bought_something_else_is_refused(world: World) -> None:
     user = world.user(points=1000)
     world.redeem(user, world.template(cost=500), key="k-1")

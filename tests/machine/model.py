@@ -1,9 +1,9 @@
 """What Tallybook promises, in plain Python: one thing after another, and nothing but memory.
 
 This much is shared: who asks, what a refusal is, the time, the nonces and what each user has.
-`model_points` and `model_coupons` say the rest, `model_trust` judges. An answer is described by the
-members it must have, a refusal is raised, and whoever drives the model fills in the ids and the
-codes, which only the server can choose.
+`model_points`, `model_decisions`, `model_coupons` and `model_till` say the rest, `model_trust`
+judges. An answer is described by the members it must have, a refusal is raised, and whoever drives
+the model fills in the ids and the codes, which only the server can choose.
 """
 
 from __future__ import annotations

@@ -1,17 +1,13 @@
-"""The model of coupons: bought, shown at a till, held, used once, or ended by a hand or by time."""
+"""The model of coupons: bought, and ended by a hand or by time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from math import ceil
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from tests.machine.model import CODE_SHOWN, Actor, Event, Refused, Said, Shared
-
-FAILURES_MAX: Final = 4  # set by the operator, so that a few wrong codes come up against it
-FAILURES_WINDOW: Final = timedelta(minutes=15)
 
 
 @dataclass(slots=True)
@@ -21,7 +17,7 @@ class Template:
     name: str
     cost: int
     partner: str
-    days: int = 2
+    days: int = 1
     per_user: int | None = None
     overall: int | None = None
     budget: int | None = None
@@ -40,6 +36,19 @@ class Template:
         )
 
 
+@dataclass(slots=True)
+class Deed:
+    """Who ended a coupon or gave its points back, why and when."""
+
+    by: str
+    reason: str
+    at: datetime
+    event: Event | None = None
+
+    def is_of(self, by: Actor, reason: str) -> bool:
+        return (self.by, self.reason) == (by.signature, reason)
+
+
 @dataclass(slots=True, eq=False)
 class Coupon:
     """A coupon as it is stored; what it counts as goes by the time as well."""
@@ -55,9 +64,14 @@ class Coupon:
     used_at: datetime | None = None
     used_by: Actor | None = None
     used_key: str | None = None
-    refunded: bool = False
+    revoked: Deed | None = None
+    refund: Deed | None = None
     id: str | None = None  # the server's
     code: str = ""
+
+    @property
+    def refunded(self) -> bool:
+        return self.refund is not None
 
     @property
     def expires_at(self) -> datetime:
@@ -83,12 +97,11 @@ class Coupon:
 
 @dataclass(slots=True)
 class Coupons:
-    """Everything about coupons. `shared` is what the points go by as well."""
+    """Everything about coupons but the till. `shared` is what the points go by as well."""
 
     shared: Shared
     coupons: list[Coupon] = field(default_factory=list)
     bought: dict[tuple[UUID, str, str], Coupon] = field(default_factory=dict)
-    failures: dict[UUID, tuple[datetime, int]] = field(default_factory=dict)
 
     # Buying
 
@@ -130,105 +143,6 @@ class Coupons:
             "coupon_code": code,
         }  # fmt: skip
 
-    # At the till
-
-    def verify(self, by: Actor, coupon: Coupon | None) -> Said:
-        """Somebody asks whether a code is good. No coupon is a code that nobody has."""
-        self._listen(by)
-        now = self.shared.now
-        if coupon is None or (coupon.owner != by.user and not self._usable(by, coupon)):
-            raise self._wrong(by)
-        standing = coupon.standing(now)
-        mine = standing == "held" and coupon.held_by == by
-        template = coupon.template
-        return Said(
-            {
-                "valid": standing == "issued" or mine, "status": standing, "coupon_id": coupon.id,
-                **_terms(template), "partner_name": template.partner,
-                "expires_at": coupon.expires_at,
-            }
-        )  # fmt: skip
-
-    def consume(self, by: Actor, coupon: Coupon | None, key: str) -> Said:
-        """It is used up, once."""
-        coupon = self._presented(by, coupon)
-        replayed = coupon.status == "redeemed" and (coupon.used_by, coupon.used_key) == (by, key)
-        if not replayed:
-            if not self._usable(by, coupon):
-                raise self._wrong(by)
-            if coupon.standing(self.shared.now) == "held" and coupon.hold_key != key:
-                raise Refused("coupon_held")
-            coupon.move("redeemed")
-            coupon.used_at, coupon.used_by, coupon.used_key = self.shared.now, by, key
-        body = {
-            "coupon_id": coupon.id, "status": "redeemed", "redeemed_at": coupon.used_at,
-            "redeemed_by": str(by.user or "service"), **_terms(coupon.template),
-        }  # fmt: skip
-        return Said(body, replayed)
-
-    def hold(self, by: Actor, coupon: Coupon | None, key: str, seconds: int) -> Said:
-        """It is kept for a purchase that is under way."""
-        coupon = self._presented(by, coupon)
-        if not self._usable(by, coupon):
-            raise self._wrong(by)
-        now = self.shared.now
-        replayed = coupon.standing(now) == "held"
-        if replayed and coupon.hold_key != key:
-            raise Refused("coupon_held")
-        if not replayed:
-            coupon.move("held")
-            coupon.held_until = min(now + timedelta(seconds=seconds), coupon.expires_at)
-            coupon.held_by, coupon.hold_key = by, key
-        body = {"coupon_id": coupon.id, "status": "held", "held_until": coupon.held_until}
-        return Said(body, replayed)
-
-    def release(self, by: Actor, coupon: Coupon | None, key: str) -> Said:
-        """The purchase did not happen."""
-        coupon = self._presented(by, coupon)
-        if not self._usable(by, coupon):
-            raise self._wrong(by)
-        now = self.shared.now
-        if coupon.held_under(now) != (by, key):
-            raise Refused("coupon_not_held")
-        replayed = coupon.standing(now) == "issued"
-        coupon.move("issued")
-        return Said({"coupon_id": coupon.id, "status": "issued"}, replayed)
-
-    def _listen(self, by: Actor) -> None:
-        """Whoever has shown too many wrong codes is not heard."""
-        if by.user in self.failures:
-            since, failures = self.failures[by.user]
-            left = since + FAILURES_WINDOW - self.shared.now
-            if failures >= FAILURES_MAX and left > timedelta(0):
-                seconds = ceil(left.total_seconds())
-                raise Refused("rate_limited", "coupon_failures_per_user", seconds)
-
-    def _presented(self, by: Actor, coupon: Coupon | None) -> Coupon:
-        self._listen(by)
-        if coupon is None or (coupon.owner != by.user and not self._at_till(by, coupon)):
-            raise self._wrong(by)
-        if coupon.owner == by.user:
-            raise Refused("forbidden")
-        return coupon
-
-    def _at_till(self, by: Actor, coupon: Coupon) -> bool:
-        return by.user is None or by.partner == coupon.template.partner
-
-    def _usable(self, by: Actor, coupon: Coupon) -> bool:
-        standing = coupon.standing(self.shared.now)
-        return self._at_till(by, coupon) and (
-            standing == "issued" or (standing == "held" and coupon.held_by == by)
-        )
-
-    def _wrong(self, by: Actor) -> Refused:
-        """Count it on whoever showed it; the answer is the same for every reason."""
-        if by.user is not None:
-            now = self.shared.now
-            since, failures = self.failures.get(by.user, (now, 0))
-            over = since + FAILURES_WINDOW <= now
-            self.failures[by.user] = (now, 1) if over else (since, failures + 1)
-        return Refused("coupon_not_valid")
-
     # What administrators do
 
     def revoke(
@@ -238,34 +152,49 @@ class Coupons:
         self._administered(by, reason)
         if coupon.status == "redeemed":
             raise Refused("coupon_used")
+        replayed = False
         if coupon.status == "revoked":
-            raise Refused("coupon_revoked")
-        if refund and coupon.refunded:
+            assert coupon.revoked is not None
+            together = coupon.refund is not None and coupon.refund.at == coupon.revoked.at
+            replayed = coupon.revoked.is_of(by, reason) and refund == together
+            if not replayed:
+                raise Refused("coupon_revoked")
+        elif refund and coupon.refunded:
             raise Refused("coupon_refunded")
-        coupon.move("revoked")
+        if not replayed:
+            coupon.move("revoked")
+            coupon.revoked = Deed(by.signature, reason, self.shared.now)
+            if refund:
+                self._give_back(by, coupon, reason)
+        assert coupon.revoked is not None
         body = {
             "coupon_id": coupon.id, "user_id": str(coupon.owner), "status": "revoked",
-            "revoked_at": self.shared.now, "revoked_by": by.signature, "points_refunded": 0,
+            "revoked_at": coupon.revoked.at, "revoked_by": by.signature,
+            "points_refunded": coupon.template.cost if refund else 0,
         }  # fmt: skip
-        event = self._give_back(coupon, body) if refund else None
-        return Said(body), event
+        return Said(body, replayed), coupon.refund.event if refund and coupon.refund else None
 
-    def refund(self, by: Actor, coupon: Coupon, reason: str) -> tuple[Said, Event]:
+    def refund(self, by: Actor, coupon: Coupon, reason: str) -> tuple[Said, Event | None]:
         """Its points are given back, once; what could still be used is ended."""
         self._administered(by, reason)
-        if coupon.refunded:
+        replayed = coupon.refund is not None and coupon.refund.is_of(by, reason)
+        if coupon.refund is None:
+            if coupon.status == "redeemed":
+                raise Refused("coupon_used")
+            if coupon.status in ("issued", "held"):
+                past = coupon.expires_at <= self.shared.now
+                coupon.move("expired" if past else "revoked")
+                coupon.revoked = Deed(by.signature, reason, self.shared.now)
+            self._give_back(by, coupon, reason)
+        elif not replayed:
             raise Refused("coupon_refunded")
-        if coupon.status == "redeemed":
-            raise Refused("coupon_used")
-        if coupon.status in ("issued", "held"):
-            past = coupon.expires_at <= self.shared.now
-            coupon.move("expired" if past else "revoked")
+        assert coupon.refund is not None
         body = {
             "coupon_id": coupon.id, "user_id": str(coupon.owner), "status": coupon.status,
-            "refunded_at": self.shared.now, "refunded_by": by.signature,
+            "refunded_at": coupon.refund.at, "refunded_by": by.signature,
+            "points_refunded": coupon.template.cost,
         }  # fmt: skip
-        event = self._give_back(coupon, body)
-        return Said(body), event
+        return Said(body, replayed), coupon.refund.event
 
     @staticmethod
     def _administered(by: Actor, reason: str) -> None:
@@ -274,15 +203,12 @@ class Coupons:
         if not reason.strip():
             raise Refused("reason_required")
 
-    def _give_back(self, coupon: Coupon, body: dict[str, Any]) -> Event:
+    def _give_back(self, by: Actor, coupon: Coupon, reason: str) -> None:
         cost = coupon.template.cost
         event = self.shared.record(coupon.owner, "coupon_refund", cost, "validated")
         self.shared.post(event)
-        coupon.refunded = True
+        coupon.refund = Deed(by.signature, reason, self.shared.now, event)
         coupon.template.issued -= 1
-        body["points_refunded"] = cost
-        body["points_available"] = self.shared.books[coupon.owner].available
-        return event
 
     # What time does
 
@@ -298,16 +224,3 @@ class Coupons:
             coupon.move("issued")
             coupon.held_by = coupon.hold_key = None
         return {"expired": len(expired), "released": len(released)}
-
-    def clean_failures(self) -> int:
-        """Forget the counts of wrong codes whose time is over; how many there were."""
-        due = [u for u, (at, _) in self.failures.items() if at + FAILURES_WINDOW <= self.shared.now]
-        for user in due:
-            del self.failures[user]
-        return len(due)
-
-
-def _terms(template: Template) -> dict[str, str]:
-    return {
-        "template_name": template.name, "coupon_value_type": "fixed_amount", "coupon_value": "5.00",
-    }  # fmt: skip

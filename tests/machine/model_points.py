@@ -1,62 +1,27 @@
-"""The model of points: submitted, judged, reviewed, awarded, and gone when their time is up."""
+"""The model of points: submitted, judged, and gone when their time is up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import ceil
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 from tests.machine.model import Actor, Event, Refused, Said, Shared
-from tests.machine.model_trust import Insight, Judge, Resolution
+from tests.machine.model_limits import DAY, HOUR, Limit, Terms, limits
+from tests.machine.model_trust import Insight, Judge
 
 POINTS: Final = {"habit_completion": 10, "workout": 20, "goal_achieved": 50, "bonus_claim": 0}
 NOT_SUBMITTABLE: Final = ("admin_award", "redeem_coupon")
 PROOF_TYPES: Final = (None, "internal", "google_fit", "apple_health", "device_attestation")
+VERDICTS: Final = ("validated", "pending_review", "rejected", "flagged")
 
 # Streaks of days and their percentages: as they come, and two that are soon reached.
 STREAKS: Final = {2: 125, 3: 150, 7: 120, 14: 130, 30: 150, 90: 200}
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 EARLIEST, LATEST = timedelta(days=7), timedelta(minutes=10)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Limits that a few events come up against; the operator sets them, the model goes by them."""
-
-    events_per_hour: int = 8
-    events_per_day: int = 16
-    points_per_hour: int = 130
-    points_per_day: int = 300
-    goals_per_day: int = 2
-    award_review_above: int = 200
-    expires_after: timedelta = timedelta(days=10)
-
-
-class Limit(NamedTuple):
-    """One limit of a user: how much there may be in how long, and what of it was used when."""
-
-    policy: str
-    quota: int
-    window: timedelta
-    needed: int
-    used: list[tuple[datetime, int]]  # the oldest first
-
-    @property
-    def exceeded(self) -> bool:
-        return sum(n for _, n in self.used) + self.needed > self.quota
-
-    def again(self, now: datetime) -> int:
-        """Seconds until enough of what was used has grown older than the window."""
-        newest_first, total = self.used[::-1], 0
-        for at, used in newest_first:
-            total += used
-            if total + self.needed > self.quota:
-                return max(1, ceil((self.window - (now - at)).total_seconds()))
-        raise AssertionError(f"{self} is not exceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +45,6 @@ class Points:
     terms: Terms = field(default_factory=Terms)
     judge: Judge = field(default_factory=Judge)
     submitted: dict[Submission, Event] = field(default_factory=dict)
-    awards: dict[tuple[UUID, str], tuple[int, str, Event]] = field(default_factory=dict)
-    reviews: dict[int, tuple[str, Actor]] = field(default_factory=dict)  # by the event's number
 
     # Submitting
 
@@ -93,8 +56,8 @@ class Points:
             and it.proof_type in PROOF_TYPES
             and now - EARLIEST <= it.at <= now + LATEST
         )
-        limits = self.limits(it.user, it.kind) if it.kind in POINTS else []
-        exceeded = next((limit for limit in limits if limit.exceeded), None)
+        met = self._limits(it) if it.kind in POINTS else []
+        exceeded = next((limit for limit in met if limit.exceeded), None)
         nonce = (it.user, it.nonce)
         claimed = acceptable and exceeded is None and nonce not in self.shared.nonces
         if claimed:
@@ -103,7 +66,7 @@ class Points:
             event = self.submitted[it]
             return Said(self._accepted(event), replayed=True), event
         if claimed:
-            per_hour = limits[0]
+            per_hour = met[0]
             event = self.submitted[it] = self.shared.record(
                 it.user, it.kind, POINTS[it.kind], "pending",
                 event_time=it.at, nonce=it.nonce, proof=it.proof, device=it.device,
@@ -133,30 +96,8 @@ class Points:
             "event_time": event.event_time, "created_at": event.created_at,
         }  # fmt: skip
 
-    def limits(self, user: UUID, kind: str) -> list[Limit]:
-        """The limits that a submission of this kind comes up against, in the order of telling."""
-        now, terms, points = self.shared.now, self.terms, POINTS[kind]
-        sent = [e for e in self.of(user) if now - e.created_at < DAY]
-
-        def used(window: timedelta, weigh: Callable[[Event], int]) -> list[tuple[datetime, int]]:
-            return [(e.created_at, weigh(e)) for e in sent if now - e.created_at < window]
-
-        def one(_event: Event) -> int:
-            return 1
-
-        def worth(event: Event) -> int:
-            return 0 if event.status == "rejected" else event.points
-
-        limits = [
-            Limit("events_per_hour", terms.events_per_hour, HOUR, 1, used(HOUR, one)),
-            Limit("events_per_day", terms.events_per_day, DAY, 1, used(DAY, one)),
-            Limit("points_per_hour", terms.points_per_hour, HOUR, points, used(HOUR, worth)),
-            Limit("points_per_day", terms.points_per_day, DAY, points, used(DAY, worth)),
-        ]
-        if kind == "goal_achieved":
-            goals = [(e.created_at, 1) for e in sent if e.kind == kind]
-            limits.insert(2, Limit("events_of_type_per_day", terms.goals_per_day, DAY, 1, goals))
-        return limits
+    def _limits(self, it: Submission) -> list[Limit]:
+        return limits(self.terms, self.of(it.user), it.kind, POINTS[it.kind], self.shared.now)
 
     def of(self, user: UUID) -> Iterable[Event]:
         """What a user has submitted, the oldest first."""
@@ -195,7 +136,7 @@ class Points:
             "events": [
                 {
                     "event_id": e.id, "user_id": str(e.user), "validation_status": e.status,
-                    "trust_score": e.score, "points_awarded": _awarded(e),
+                    "trust_score": e.score, "points_awarded": points_awarded(e),
                 }
                 for e in pending
             ],
@@ -223,97 +164,6 @@ class Points:
             streak += 1
         percent = max(((d, p) for d, p in STREAKS.items() if d <= streak), default=(0, 100))[1]
         return event.points * percent // 100, streak
-
-    # What people decide
-
-    def review(self, by: Actor, event: Event, decision: str, reason: str) -> Said:
-        """Somebody decides what waits for a person."""
-        if not by.administers:
-            raise Refused("forbidden")
-        if not reason.strip():
-            raise Refused("reason_required")
-        if (
-            event.kind not in POINTS
-            and event.status == "validated"
-            and event.number not in self.reviews
-        ):
-            raise Refused("event_not_found")  # nobody ever had to decide it
-        if event.user == by.user:
-            raise Refused("own_event")
-        replayed = event.number in self.reviews
-        if replayed:
-            if self.reviews[event.number] != (decision, by):
-                raise Refused("already_reviewed")
-        else:
-            if event.status != "pending_review":
-                raise Refused("not_reviewable")
-            if decision == "approved" and event.awarded_by == by.signature:
-                raise Refused("own_event")
-            self.reviews[event.number] = (decision, by)
-            if decision == "approved":
-                event.points, event.streak = self.worth(event)
-                event.status = "validated"
-                self.shared.post(event)
-                for insight in self.judge.insights:
-                    if insight.event is event and insight.resolved is None:
-                        insight.resolved = Resolution(by.signature, reason, self.shared.now)
-            else:
-                event.status = "rejected"
-        body = {
-            "event_id": event.id, "user_id": str(event.user), "decision": decision,
-            "validation_status": event.status, "points_awarded": _awarded(event),
-            "trust_score": event.score, "reviewed_by": by.signature,
-        }  # fmt: skip
-        return Said(body, replayed)
-
-    def resolve(self, by: Actor, insight: Insight, notes: str) -> Said:
-        """Somebody has looked into what was found about a user."""
-        if not by.administers:
-            raise Refused("forbidden")
-        if insight.event.user == by.user:
-            raise Refused("own_event")
-        replayed = insight.resolved is not None
-        insight.resolved = insight.resolved or Resolution(by.signature, notes, self.shared.now)
-        if (insight.resolved.by, insight.resolved.notes) != (by.signature, notes):
-            raise Refused("already_resolved")
-        body = {
-            "insight_id": insight.id, "user_id": str(insight.event.user), "resolved": True,
-            "resolved_at": insight.resolved.at, "resolved_by": by.signature,
-        }  # fmt: skip
-        return Said(body, replayed)
-
-    def award(self, by: Actor, to: UUID, points: int, reason: str, key: str) -> tuple[Said, Event]:
-        """An administrator gives points, or takes some; many only with another's consent."""
-        if not by.administers:
-            raise Refused("forbidden")
-        if not reason.strip():
-            raise Refused("reason_required")
-        if to == by.user:
-            raise Refused("own_event")
-        replayed = (to, key) in self.awards
-        if replayed:
-            *first, event = self.awards[to, key]
-            if first != [points, reason]:
-                raise Refused("nonce_reused")
-        else:
-            if points < -self.shared.books[to].available:
-                raise Refused("insufficient_funds")
-            waits = points > self.terms.award_review_above
-            event = self.shared.record(
-                to,
-                "admin_award" if points > 0 else "admin_deduction",
-                points,
-                "pending_review" if waits else "validated",
-                awarded_by=by.signature,
-            )
-            self.awards[to, key] = (points, reason, event)
-            if not waits:
-                self.shared.post(event)
-        body = {
-            "event_id": event.id, "user_id": str(to), "points": points, "status": event.status,
-            "points_available": self.shared.books[to].available,
-        }  # fmt: skip
-        return Said(body, replayed), event
 
     # What time does
 
@@ -353,8 +203,6 @@ class Points:
         return [{"expires_at": at, "points": points} for at, points in sorted(lots.items())]
 
 
-VERDICTS: Final = ("validated", "pending_review", "rejected", "flagged")
-
-
-def _awarded(event: Event) -> int:
+def points_awarded(event: Event) -> int:
+    """What is said of an event, which counts or does not."""
     return event.points if event.status == "validated" else 0

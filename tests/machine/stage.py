@@ -18,14 +18,16 @@ import psycopg
 from tallybook.local.postgres import EmbeddedPostgres
 from tests.conftest import cloned
 from tests.machine.model import Actor
-from tests.machine.model_coupons import FAILURES_MAX, Template
-from tests.machine.model_points import STREAKS, Terms
+from tests.machine.model_coupons import Template
+from tests.machine.model_limits import Terms
+from tests.machine.model_points import STREAKS
+from tests.machine.model_till import FAILURES_MAX
 from tests.stack import Stack, running
 from tests.world import NOW, World
 
 USERS: Final = ("ann", "ben", "cleo", "ada")  # one of the administrators earns points as well
 ADMINISTRATORS: Final = ("ada", "bea")
-TILLS: Final = {"tom": "coffee", "tina": "coffee", "gus": "gym"}
+TILLS: Final = {"tom": "coffee", "tina": "coffee", "gus": "gym", "gwen": "gym"}
 SERVICE: Final = "service"
 
 
@@ -64,10 +66,10 @@ class Stage:
             for name, actor in self.actors.items()
         }
         self.templates = [
-            Template("Coffee", 40, "coffee", per_user=1),
-            Template("Tea", 15, "coffee"),
-            Template("Sauna", 20, "gym", overall=3),
-            Template("Cake", 30, "coffee", per_user=2, budget=100, days=2),
+            Template("Coffee", 40, "coffee", days=5, per_user=1),
+            Template("Tea", 15, "coffee", days=2),
+            Template("Sauna", 20, "gym", days=3, overall=4),
+            Template("Cake", 30, "coffee", days=7, per_user=2, budget=100),
             Template("Juice", 10, "gym", active=False),
         ]
         self._set_terms()
