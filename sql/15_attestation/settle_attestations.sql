@@ -2,7 +2,7 @@
 -- the position and the reason of each claim that is refused; those are written down.
 --
 -- What is bound to one request is good for that request alone, so the very same bytes may come again: whatever they cause
--- has its own key.
+-- has its own key. A device that signed them twice may be heard the wrong way round; its number never goes down.
 --
 -- Locks:   challenges by user, then device keys by id, then new rows of both.
 -- Refuses: nothing: a refusal that is raised would take back what was consumed and what was written down.
@@ -59,7 +59,7 @@ begin
       from judged as j
   ), counted as (
     update public.device_keys as k
-       set sign_count = n.sign_count, request_hash = n.request_hash, last_used_at = v_now
+       set sign_count = greatest(k.sign_count, n.sign_count), request_hash = n.request_hash, last_used_at = v_now
       from (select distinct on (j.key_id) j.key_id, j.sign_count, j.request_hash
               from settled as j
              where j.refused is null and j.platform = 'ios'
