@@ -23,16 +23,21 @@ begin
   perform internal.act_for(array[p_user_id]);
 
   if v_reason is null then
-    select k.* into v_key from public.device_keys as k where k.key_id = p_key_id;
-    if v_key.user_id = p_user_id and v_key.challenge_hash = v_evidence.challenge_hash then
-      return jsonb_build_object(
-        'key_id', v_key.key_id, 'environment', v_key.environment, 'registered_at', v_key.registered_at, 'replayed', true);
-    end if;
     update public.attestation_challenges as a
        set request_hash = v_evidence.request_hash
      where a.user_id = p_user_id and a.challenge_hash = v_evidence.challenge_hash and a.purpose = 'register'
        and a.platform = 'ios' and a.request_hash is null and a.expires_at > v_now;
-    v_reason := case when not found then 'challenge_not_valid' end;
+    if not found then
+      -- Looked up only now: the same registration may have come twice at once, and waited for the other.
+      select k.* into v_key
+        from public.device_keys as k
+       where k.key_id = p_key_id and k.user_id = p_user_id and k.challenge_hash = v_evidence.challenge_hash;
+      if found then
+        return jsonb_build_object(
+          'key_id', v_key.key_id, 'environment', v_key.environment, 'registered_at', v_key.registered_at, 'replayed', true);
+      end if;
+      v_reason := 'challenge_not_valid';
+    end if;
   end if;
   if v_reason is null then
     insert into public.device_keys as k (
