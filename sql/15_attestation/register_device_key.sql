@@ -17,7 +17,7 @@ as $$
 declare
   v_now timestamptz := internal.clock();
   v_evidence internal.attestation_evidence := jsonb_populate_record(null::internal.attestation_evidence, p_attestation);
-  v_reason text := case when v_evidence.status <> 'verified' then coalesce(v_evidence.reason, v_evidence.status) end;
+  v_reason text := case when v_evidence.status is distinct from 'verified' then coalesce(v_evidence.reason, v_evidence.status, 'missing') end;
   v_key public.device_keys;
 begin
   perform internal.act_for(array[p_user_id]);
