@@ -81,7 +81,7 @@ create policy "operators read what attestations failed" on public.attestation_fa
 revoke all on function
   internal.settle_attestations(internal.attestation_claim[]),
   internal.fail_attestation(internal.attestation_claim, text, uuid),
-  public.create_attestation_challenge(uuid, text, text, text), public.register_device_key(uuid, text, jsonb, text),
+  public.create_attestation_challenge(uuid, text, text), public.register_device_key(uuid, text, jsonb, text),
   public.device_public_key(uuid, text), public.claim_attestation(text, int), public.record_attestation(text, boolean, jsonb),
   public.due_attestations(int), public.cleanup_expired_attestations(int)
 from public, anon, authenticated, service_role;
@@ -89,11 +89,11 @@ from public, anon, authenticated, service_role;
 grant execute on function internal.settle_attestations(internal.attestation_claim[]) to tallybook_procedures;
 grant execute on function internal.fail_attestation(internal.attestation_claim, text, uuid) to tallybook_procedures, tallybook_upkeep;
 
-alter function public.create_attestation_challenge(uuid, text, text, text) owner to tallybook_procedures;
+alter function public.create_attestation_challenge(uuid, text, text) owner to tallybook_procedures;
 alter function public.register_device_key(uuid, text, jsonb, text) owner to tallybook_procedures;
 alter function public.device_public_key(uuid, text) owner to tallybook_procedures;
 grant execute on function
-  public.create_attestation_challenge(uuid, text, text, text), public.register_device_key(uuid, text, jsonb, text),
+  public.create_attestation_challenge(uuid, text, text), public.register_device_key(uuid, text, jsonb, text),
   public.device_public_key(uuid, text)
 to tallybook_functions, service_role;
 

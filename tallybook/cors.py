@@ -7,7 +7,8 @@ from typing import Final
 
 ALLOW_HEADERS: Final = (
     "authorization, x-client-info, apikey, content-type, x-region, x-retry-count, traceparent, "
-    "tracestate, baggage, idempotency-key, x-request-id"
+    "tracestate, baggage, idempotency-key, x-request-id, x-attestation-challenge, "
+    "x-attestation-key, x-attestation-token, x-attestation-unsupported"
 )
 EXPOSE_HEADERS: Final = (
     "idempotent-replayed, x-request-id, retry-after, ratelimit, ratelimit-policy"

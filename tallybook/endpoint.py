@@ -18,6 +18,7 @@ import msgspec
 
 from tallybook import cors, logs, refusal
 from tallybook.address import client_address
+from tallybook.attestation.examiner import Question
 from tallybook.body import Body, decode
 from tallybook.caller import Caller
 from tallybook.gather import Answer
@@ -92,7 +93,8 @@ async def _answer(
     caller = await runtime.verifier.verify(headers)
     if caller.role not in route.callers:
         raise refusal.forbidden(f"This is not open to the role {caller.role}.")
-    body = decode(route.decoder, await read_body(request, headers))
+    sent = await read_body(request, headers)
+    body = decode(route.decoder, sent)
     if route.key is not None:
         _settle_key(route.key, body, headers.get("idempotency-key"))
     arguments = _arguments(route, caller, body)
@@ -103,6 +105,10 @@ async def _answer(
         address = client_address(request.scope, runtime.settings)
         if address is not None:
             arguments["ip_address"] = address
+    if route.attested:
+        arguments["attestation"] = await runtime.examiner.examine(
+            Question(route.path, headers, sent, caller.user_id), runtime.database
+        )
     if route.prepare is not None:
         arguments.update(route.prepare(runtime, caller, body))
     try:

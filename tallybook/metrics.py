@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 
 MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -16,6 +23,17 @@ _requests: Final = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=_registry,
 )
+_attestations: Final = Counter(
+    "tallybook_attestations",
+    "Requests by what their device's evidence was worth",
+    ("platform", "status"),
+    registry=_registry,
+)
+_decodes: Final = Gauge(
+    "tallybook_attestation_decodes_today",
+    "Tokens that Google was asked to decode today, as far as this process knows",
+    registry=_registry,
+)
 _children: Final[dict[tuple[str, int], Histogram]] = {}
 
 
@@ -25,6 +43,16 @@ def observe(path: str, status: int, seconds: float) -> None:
     if child is None:
         child = _children[path, status] = _requests.labels(path, str(status))
     child.observe(seconds)
+
+
+def count_attestation(platform: str, status: str) -> None:
+    """Count what one request's evidence was worth."""
+    _attestations.labels(platform, status).inc()
+
+
+def set_decodes(decodes: int) -> None:
+    """Note how many of the day's decodes are used."""
+    _decodes.set(decodes)
 
 
 def text() -> bytes:

@@ -29,6 +29,7 @@ class Route:
     which is null for a program: the procedure knows by it who asks.
     `key` is the body field that Idempotency-Key may stand in for. A request that `writes`, as every
     one with a key does, carries the `request_id` to be stored with what it caused.
+    `attested` adds what the device's evidence in the headers is worth, as `attestation`.
     `address` adds a user's `ip_address`, when it is known.
     `prepare` adds arguments that must be made in Python, and those it makes from the body's
     `consumed` fields stand in for them; `finish` turns the procedure's answer into the client's,
@@ -44,6 +45,7 @@ class Route:
     key: str | None = None
     writes: bool = False
     address: bool = False
+    attested: bool = False
     consumed: frozenset[str] = frozenset()
     prepare: Callable[[Runtime, Caller, Any], Mapping[str, Any]] | None = None
     finish: Callable[[Runtime, Caller, Any, Answer], Answer] | None = None

@@ -6,11 +6,13 @@ puts its own into the request's scope.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Final
 
 from tallybook import logs
+from tallybook.attestation.configured import examiner_of
+from tallybook.attestation.examiner import Examiner
 from tallybook.caller import Verifier
 from tallybook.coupon_code import CouponKeys
 from tallybook.database import Database, connect
@@ -27,11 +29,12 @@ class Runtime:
     settings: Settings
     verifier: Verifier
     database: Database
+    examiner: Examiner = field(default_factory=Examiner)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Runtime:
         """Raises ConfigurationError when something it cannot do without is not set."""
-        return cls(settings, Verifier(settings), connect(settings))
+        return cls(settings, Verifier(settings), connect(settings), examiner_of(settings))
 
     @cached_property
     def coupon_keys(self) -> CouponKeys:

@@ -126,11 +126,38 @@ class Settings:
         must_be="a service account's JSON, or the path of the file that holds it",
         secret=True,
     )
+    play_integrity_certificates: tuple[str, ...] = _variable(
+        "PLAY_INTEGRITY_CERTIFICATE_SHA256",
+        parse=variables.several(),
+        must_be="a comma list of SHA-256 digests of the certificates that sign the application",
+        default=(),
+    )
+    play_integrity_decryption_key: str | None = _variable(
+        "PLAY_INTEGRITY_DECRYPTION_KEY",
+        must_be="the decryption key of the Play console's response encryption",
+        secret=True,
+    )
+    play_integrity_verification_key: str | None = _variable(
+        "PLAY_INTEGRITY_VERIFICATION_KEY",
+        must_be="the verification key of the Play console's response encryption",
+    )
+    play_integrity_daily_decodes: int = _variable(
+        "PLAY_INTEGRITY_DAILY_DECODES",
+        parse=variables.integer(1, 100_000_000),
+        must_be="how many tokens a day Google decodes for the project",
+        default=10_000,
+    )
     app_attest_team_id: str | None = _variable(
         "APP_ATTEST_TEAM_ID", must_be="the Apple developer team's id"
     )
     app_attest_bundle_id: str | None = _variable(
         "APP_ATTEST_BUNDLE_ID", must_be="the iOS application's bundle id"
+    )
+    app_attest_environments: tuple[Literal["production", "development"], ...] = _variable(
+        "APP_ATTEST_ENVIRONMENTS",
+        parse=variables.several("production", "development"),
+        must_be="production, development, or both with a comma",
+        default=("production",),
     )
 
     # Credits.
@@ -240,20 +267,21 @@ class Settings:
             self.require("TALLYBOOK_CLIENT_ADDRESS")
         if self.coupon_secrets_previous:
             self.require("COUPON_SECRET")
-        for feature in (
-            (
-                "PLAY_INTEGRITY_PROJECT_NUMBER",
-                "PLAY_INTEGRITY_PACKAGE_NAME",
-                "PLAY_INTEGRITY_SERVICE_ACCOUNT",
-            ),
-            ("APP_ATTEST_TEAM_ID", "APP_ATTEST_BUNDLE_ID"),
-        ):
-            present = {name for name in feature if self._has(name)}
-            if present:
+        # Google opens a token for its service account, and we do with the console's two keys.
+        keys = ("PLAY_INTEGRITY_DECRYPTION_KEY", "PLAY_INTEGRITY_VERIFICATION_KEY")
+        play = (
+            "PLAY_INTEGRITY_PROJECT_NUMBER",
+            "PLAY_INTEGRITY_PACKAGE_NAME",
+            "PLAY_INTEGRITY_CERTIFICATE_SHA256",
+            f"PLAY_INTEGRITY_SERVICE_ACCOUNT|{keys[0]}",
+        )
+        for feature in (keys, play, ("APP_ATTEST_TEAM_ID", "APP_ATTEST_BUNDLE_ID")):
+            if any(self._has(name) for names in feature for name in names.split("|")):
                 self.require(*feature)
 
     def _has(self, name: str) -> bool:
         return any(
-            name in field.metadata["variable"].names and getattr(self, field.name) is not None
+            name in field.metadata["variable"].names
+            and getattr(self, field.name) not in (None, field.default)
             for field in dataclasses.fields(self)
         )

@@ -97,6 +97,16 @@ def one_of(*words: str) -> Parser:
     return parse
 
 
+def several(*words: str) -> Parser:
+    """A comma list or a JSON array; where words are given, of these alone."""
+
+    def parse(value: str) -> tuple[str, ...]:
+        found = _several(value)
+        return _when(not words or set(found) <= set(words), found)
+
+    return parse
+
+
 def header_name(value: str) -> str:
     """The name of an HTTP header, in lower case."""
     return _when(re.fullmatch(r"[a-z0-9-]+", value.lower()) is not None, value.lower())

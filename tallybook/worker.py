@@ -17,6 +17,8 @@ from typing import Final, NamedTuple
 import psycopg
 
 from tallybook import logs
+from tallybook.attestation.play import Play
+from tallybook.attestation.recheck import recheck
 from tallybook.database import PsycopgDatabase
 from tallybook.doorbell import Doorbell
 from tallybook.refusal import Refusal
@@ -34,6 +36,7 @@ SLEEPS_SECONDS: Final = (0.05, 0.2, 1.0, 5.0)
 
 RETRIES_SECONDS: Final = (0.1, 0.3, 1.0, 3.0, 10.0)
 UPKEEP_SECONDS: Final = 60.0
+RECHECK_SECONDS: Final = 5.0
 UPKEEP_CALLS_MAX: Final = 20
 
 
@@ -59,7 +62,10 @@ VERDICTS: Final = ("validated", "pending_review", "rejected", "flagged")
 
 
 class Worker:
-    """One worker on the database at `url`. `decided` counts verdicts since it was made."""
+    """One worker on the database at `url`. `decided` counts verdicts since it was made.
+
+    With `play` it checks again what Google could not be asked about when it came.
+    """
 
     def __init__(
         self,
@@ -68,6 +74,7 @@ class Worker:
         set_size: int = SET_SIZE,
         sleeps_seconds: Sequence[float] = SLEEPS_SECONDS,
         upkeep_seconds: float = UPKEEP_SECONDS,
+        play: Play | None = None,
     ) -> None:
         self.decided: Counter[str] = Counter()
         self._database = PsycopgDatabase(url)
@@ -76,6 +83,8 @@ class Worker:
         self._sleeps_seconds = sleeps_seconds
         self._upkeep_seconds = upkeep_seconds
         self._upkeep_at = 0.0
+        self._play = play
+        self._recheck_at = 0.0
         self._sleeps = 0
         self._sleeping: asyncio.Task[bool] | None = None
         self._stopping = asyncio.Event()
@@ -103,6 +112,8 @@ class Worker:
 
     async def drain(self) -> None:
         """Decide everything that is pending now, and keep house once. Raises Refusal."""
+        if self._play is not None:
+            await self._recheck(self._play)
         while not self._stopping.is_set() and await self._validate_set():
             pass
         failures = await self._keep_house()
@@ -127,6 +138,9 @@ class Worker:
             self._upkeep_at = time.monotonic() + self._upkeep_seconds
             await self._keep_house()
             await self._doorbell.sweep()
+        if self._play is not None and time.monotonic() >= self._recheck_at:
+            self._recheck_at = time.monotonic() + RECHECK_SECONDS
+            await self._recheck(self._play)
         wanted = self._set_size
         found = await self._validate_set()
         if found:
@@ -153,6 +167,12 @@ class Worker:
         self.decided.update(counts)
         self._set_size = min(self._set_size_max, self._set_size * 2)
         return sum(counts.values())
+
+    async def _recheck(self, play: Play) -> None:
+        try:
+            await recheck(play, self._database)
+        except Exception as error:
+            self._report(error, "recheck", RECHECK_SECONDS)
 
     async def _keep_house(self) -> list[Exception]:
         """Do all that is due, each as far as it goes; what failed, which is reported already."""

@@ -10,7 +10,11 @@ from tallybook.route import Route
 
 
 class SubmitPointsEvent(Body):
-    """What happened, when, and under which nonce. The points are the server's to decide."""
+    """What happened, when, and under which nonce. The points are the server's to decide.
+
+    A device's evidence comes in the headers, because it signs these very bytes. What is in the body
+    is bound to nothing, so it proves nothing: it is taken, for the sake of old apps, and left.
+    """
 
     event_type: Name
     event_time: Time
@@ -20,6 +24,7 @@ class SubmitPointsEvent(Body):
     related_entity_id: UUID | None = None
     proof_payload: dict[str, Any] | None = None
     attestation: dict[str, Any] | None = None
+    attestation_token: str | None = None
     device_id: Key | None = None
     device_info: dict[str, Any] | None = None
 
@@ -32,6 +37,8 @@ submit_points_event = endpoint(
         status=202,
         key="nonce",
         address=True,
+        attested=True,
+        consumed=frozenset({"attestation", "attestation_token"}),
         log=lambda caller, body, answer: [
             (
                 POINTS_EVENT_SUBMITTED,

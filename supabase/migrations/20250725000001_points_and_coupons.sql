@@ -1373,14 +1373,14 @@ $$;
 
 -- sql/15_attestation/create_attestation_challenge.sql
 
--- Asks a device something new. p_challenge_hash is the SHA-256 of 32 random bytes, which the caller gives to the device and
--- keeps nowhere.
+-- Asks a device something new: 32 bytes that nobody can guess, in URL-safe base64 without padding. The device answers with
+-- them; here only their SHA-256 is kept.
 --
 -- Replay:  none: a lost challenge is replaced by another one.
 -- Locks:   the user against other challenges of theirs.
 -- Refuses: rate_limited.
 
-create or replace function public.create_attestation_challenge(p_user_id uuid, p_purpose text, p_platform text, p_challenge_hash text)
+create or replace function public.create_attestation_challenge(p_user_id uuid, p_purpose text, p_platform text)
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
@@ -1393,6 +1393,7 @@ declare
   v_now timestamptz := internal.clock();
   v_open int;
   v_oldest timestamptz;
+  v_bytes bytea := sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));  -- of 244 random bits
   v_challenge public.attestation_challenges;
 begin
   perform internal.act_for(array[p_user_id]);
@@ -1405,28 +1406,30 @@ begin
   end if;
 
   insert into public.attestation_challenges as c (user_id, challenge_hash, purpose, platform, created_at, expires_at)
-  values (p_user_id, p_challenge_hash, p_purpose, p_platform, v_now, v_now + interval '5 minutes')
+  values (p_user_id, encode(sha256(v_bytes), 'hex'), p_purpose, p_platform, v_now, v_now + interval '5 minutes')
   returning c.* into v_challenge;
-  return jsonb_build_object('challenge_id', v_challenge.challenge_id, 'expires_at', v_challenge.expires_at);
+  return jsonb_build_object(
+    'challenge_id', v_challenge.challenge_id, 'challenge', rtrim(translate(encode(v_bytes, 'base64'), '+/', '-_'), '='),
+    'expires_at', v_challenge.expires_at);
 end
 $$;
 
 -- sql/15_attestation/device_public_key.sql
 
--- The public key that a registered device signs with, which never changes; null when there is none. Whether the key still
+-- The public key that a registered device signs with, which never changes; null in its place when there is none. Whether the key still
 -- counts is settled with the request that it signed.
 
 create or replace function public.device_public_key(p_user_id uuid, p_key_id text)
 returns jsonb
-language plpgsql stable security definer
+language plpgsql volatile security definer
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
 begin
-  return (
-    select jsonb_build_object('public_key', k.public_key) from public.device_keys as k where k.key_id = p_key_id and p_user_id is not null);
+  perform internal.act_for(array[p_user_id]);
+  return jsonb_build_object('public_key', (select k.public_key from public.device_keys as k where k.key_id = p_key_id));
 end
 $$;
 
@@ -6169,7 +6172,7 @@ create policy "operators read what attestations failed" on public.attestation_fa
 revoke all on function
   internal.settle_attestations(internal.attestation_claim[]),
   internal.fail_attestation(internal.attestation_claim, text, uuid),
-  public.create_attestation_challenge(uuid, text, text, text), public.register_device_key(uuid, text, jsonb, text),
+  public.create_attestation_challenge(uuid, text, text), public.register_device_key(uuid, text, jsonb, text),
   public.device_public_key(uuid, text), public.claim_attestation(text, int), public.record_attestation(text, boolean, jsonb),
   public.due_attestations(int), public.cleanup_expired_attestations(int)
 from public, anon, authenticated, service_role;
@@ -6177,11 +6180,11 @@ from public, anon, authenticated, service_role;
 grant execute on function internal.settle_attestations(internal.attestation_claim[]) to tallybook_procedures;
 grant execute on function internal.fail_attestation(internal.attestation_claim, text, uuid) to tallybook_procedures, tallybook_upkeep;
 
-alter function public.create_attestation_challenge(uuid, text, text, text) owner to tallybook_procedures;
+alter function public.create_attestation_challenge(uuid, text, text) owner to tallybook_procedures;
 alter function public.register_device_key(uuid, text, jsonb, text) owner to tallybook_procedures;
 alter function public.device_public_key(uuid, text) owner to tallybook_procedures;
 grant execute on function
-  public.create_attestation_challenge(uuid, text, text, text), public.register_device_key(uuid, text, jsonb, text),
+  public.create_attestation_challenge(uuid, text, text), public.register_device_key(uuid, text, jsonb, text),
   public.device_public_key(uuid, text)
 to tallybook_functions, service_role;
 

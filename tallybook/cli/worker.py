@@ -11,6 +11,8 @@ import typer
 import uvloop
 
 from tallybook import logs
+from tallybook.attestation.configured import examiner_of
+from tallybook.attestation.play import Play
 from tallybook.cli.connection import (
     UNUSABLE,
     DatabaseUrl,
@@ -37,9 +39,11 @@ def worker(
     """
     url = database_url(database, role="tallybook_worker")
     try:
-        logs.configure(level=Settings.from_environment().log_level)
+        settings = Settings.from_environment()
+        logs.configure(level=settings.log_level)
+        play = examiner_of(settings).play
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            decided = runner.run(_work(url, set_size, once))
+            decided = runner.run(_work(url, set_size, once, play))
     except (ConfigurationError, Refusal) as error:
         fail(str(error), UNUSABLE)
     except psycopg.Error as error:
@@ -51,8 +55,8 @@ def worker(
         typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
 
 
-async def _work(url: str, set_size: int, once: bool) -> dict[str, int]:
-    worker = Worker(url, set_size=set_size)
+async def _work(url: str, set_size: int, once: bool, play: Play | None) -> dict[str, int]:
+    worker = Worker(url, set_size=set_size, play=play)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

@@ -133,6 +133,8 @@ def test_a_project_s_key_set_is_found_from_its_url():
         ("ENCRYPTION_KEY", "AAAA"),
         ("ENVIRONMENT", "staging-ish"),
         ("PLAY_INTEGRITY_PROJECT_NUMBER", "12ab"),
+        ("PLAY_INTEGRITY_DAILY_DECODES", "0"),
+        ("APP_ATTEST_ENVIRONMENTS", "production,sandbox"),
     ],
 )
 def test_a_malformed_variable_is_named_and_its_value_kept_quiet(name, value):
@@ -186,7 +188,10 @@ def test_secrets_do_not_show():
         DATABASE_URL=f"postgresql://u:{CANARY}@db/x",
         PLAY_INTEGRITY_PROJECT_NUMBER="1",
         PLAY_INTEGRITY_PACKAGE_NAME="com.example",
+        PLAY_INTEGRITY_CERTIFICATE_SHA256="d" * 64,
         PLAY_INTEGRITY_SERVICE_ACCOUNT=CANARY,
+        PLAY_INTEGRITY_DECRYPTION_KEY=CANARY,
+        PLAY_INTEGRITY_VERIFICATION_KEY="public",
     )
     assert settings.coupon_secret == CANARY
     assert settings.coupon_secrets_previous == (CANARY,)
@@ -197,6 +202,11 @@ def test_secrets_do_not_show():
     ("environ", "missing"),
     [
         ({"PLAY_INTEGRITY_PROJECT_NUMBER": "1"}, "PLAY_INTEGRITY_PACKAGE_NAME"),
+        ({"PLAY_INTEGRITY_PROJECT_NUMBER": "1"}, "PLAY_INTEGRITY_CERTIFICATE_SHA256"),
+        ({"PLAY_INTEGRITY_PROJECT_NUMBER": "1"}, "PLAY_INTEGRITY_SERVICE_ACCOUNT"),
+        ({"PLAY_INTEGRITY_CERTIFICATE_SHA256": "d"}, "PLAY_INTEGRITY_PROJECT_NUMBER"),
+        ({"PLAY_INTEGRITY_DECRYPTION_KEY": "d"}, "PLAY_INTEGRITY_VERIFICATION_KEY"),
+        ({"PLAY_INTEGRITY_VERIFICATION_KEY": "d"}, "PLAY_INTEGRITY_DECRYPTION_KEY"),
         ({"APP_ATTEST_TEAM_ID": "T"}, "APP_ATTEST_BUNDLE_ID"),
         ({"APP_ATTEST_BUNDLE_ID": "com.example"}, "APP_ATTEST_TEAM_ID"),
         ({"TALLYBOOK_TRANSPORT": "postgrest"}, "SUPABASE_URL"),

@@ -1,0 +1,69 @@
+"""The examiner that the environment describes. Its roots are Apple's and Google's and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tallybook.attestation.android_app import certificate_digest
+from tallybook.attestation.app_attest import AppAttestPolicy
+from tallybook.attestation.examiner import Examiner
+from tallybook.attestation.google import PlayIntegrity
+from tallybook.attestation.play import Play
+from tallybook.attestation.play_integrity import PlayIntegrityPolicy
+from tallybook.attestation.play_token import ClassicKeys
+from tallybook.settings import ConfigurationError, Settings
+
+T = TypeVar("T")
+
+
+def examiner_of(settings: Settings) -> Examiner:
+    """Raises ConfigurationError for a value that no device could meet."""
+    return Examiner(app_attest=_app_attest(settings), play=_play(settings))
+
+
+def _app_attest(settings: Settings) -> AppAttestPolicy | None:
+    team, bundle = settings.app_attest_team_id, settings.app_attest_bundle_id
+    if team is None or bundle is None:
+        return None
+    return AppAttestPolicy(
+        frozenset({f"{team}.{bundle}"}), frozenset(settings.app_attest_environments)
+    )
+
+
+def _play(settings: Settings) -> Play | None:
+    package, project = settings.play_integrity_package_name, settings.play_integrity_project_number
+    if package is None or project is None:
+        return None
+    digests = _usable(
+        "PLAY_INTEGRITY_CERTIFICATE_SHA256",
+        lambda: frozenset(map(certificate_digest, settings.play_integrity_certificates)),
+    )
+    policy = _usable("PLAY_INTEGRITY_PACKAGE_NAME", lambda: PlayIntegrityPolicy(package, digests))
+    account = settings.play_integrity_service_account
+    google = account and _usable(
+        "PLAY_INTEGRITY_SERVICE_ACCOUNT", lambda: PlayIntegrity(_account(account), package)
+    )
+    ours = (settings.play_integrity_decryption_key, settings.play_integrity_verification_key)
+    keys = ours[0] and _usable(
+        "PLAY_INTEGRITY_DECRYPTION_KEY and PLAY_INTEGRITY_VERIFICATION_KEY",
+        lambda: ClassicKeys.from_console(str(ours[0]), str(ours[1])),
+    )
+    return Play(
+        policy, project, google or None, keys or None, settings.play_integrity_daily_decodes
+    )
+
+
+def _account(text: str) -> str:
+    """A service account's JSON: the text itself, or what the file of this name holds."""
+    return text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
+
+
+def _usable(name: str, make: Callable[[], T]) -> T:
+    """What `make` gives; its complaint names the variable, and never the value."""
+    try:
+        return make()
+    except (ValueError, OSError):
+        pass
+    raise ConfigurationError(name, "what the console gives")

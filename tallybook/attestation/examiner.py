@@ -1,0 +1,187 @@
+"""What a request's device has to say for itself: read from the headers, verified, never believed.
+
+The examiner answers with evidence and refuses nothing. The database settles it in the transaction
+that stores what it was about: a challenge answers once, a counter only grows, a failure is kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, Final
+from uuid import UUID
+
+from tallybook import logs, metrics
+from tallybook.attestation.app_attest import AppAttestPolicy, verify_assertion, verify_attestation
+from tallybook.attestation.binding import CHALLENGE_BYTES, base64url_decode, client_data_hash
+from tallybook.attestation.evidence import Rejected, Status, Unavailable
+from tallybook.attestation.play import Play
+from tallybook.database import Database
+
+CHALLENGE_HEADER: Final = "x-attestation-challenge"
+KEY_HEADER: Final = "x-attestation-key"
+TOKEN_HEADER: Final = "x-attestation-token"  # noqa: S105
+UNSUPPORTED_HEADER: Final = "x-attestation-unsupported"
+
+KEY_ID_BYTES: Final = 32
+KEYS_REMEMBERED_MAX: Final = 10_000
+
+Evidence = dict[str, Any]
+"""An internal.attestation_evidence, without what is not known."""
+
+
+def utc_now() -> datetime:
+    """The clock of every examiner that is given no other."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request as its device signed it; `path` is the documented one, whatever a proxy made."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    user_id: UUID | None
+
+
+@dataclass
+class Examiner:
+    """Both platforms, each None where nobody configured it. The roots are in the policies."""
+
+    app_attest: AppAttestPolicy | None = None
+    play: Play | None = None
+    clock: Callable[[], datetime] = utc_now
+    _public_keys: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+    async def examine(self, question: Question, database: Database) -> Evidence:
+        """What the request's evidence is worth. Raises Refusal when the database is away."""
+        platform, evidence = await self._examined(question, database)
+        metrics.count_attestation(platform, evidence["status"])
+        if evidence["status"] == Status.FAILED:
+            logs.log(
+                logs.ATTESTATION_FAILED,
+                "warning",
+                user_id=question.user_id,
+                platform=platform,
+                reason=evidence["reason"],
+                detail=evidence["detail"],
+            )
+        return evidence
+
+    async def _examined(self, question: Question, database: Database) -> tuple[str, Evidence]:
+        headers = question.headers
+        if TOKEN_HEADER not in headers:
+            if self.app_attest is None and self.play is None:
+                return "none", {"status": Status.NOT_CONFIGURED}
+            said = UNSUPPORTED_HEADER in headers
+            return "none", {"status": Status.UNSUPPORTED if said else Status.MISSING}
+        platform = "ios" if KEY_HEADER in headers else "android"
+        examine = self._assertion if platform == "ios" else self._token
+        if (self.app_attest if platform == "ios" else self.play) is None:
+            return platform, {"status": Status.NOT_CONFIGURED}
+        evidence: Evidence = {"platform": platform}
+        try:
+            challenge = read_challenge(headers.get(CHALLENGE_HEADER, ""))
+            asked = client_data_hash("POST", question.path, challenge, question.body)
+            evidence["challenge_hash"] = sha256(challenge).hexdigest()
+            evidence["request_hash"] = asked.hex()
+            evidence |= await examine(question, asked, database)
+        except Rejected as rejected:
+            evidence |= {
+                "status": Status.FAILED,
+                "reason": rejected.reason,
+                "detail": rejected.detail,
+            }
+        except Unavailable as unavailable:
+            evidence |= {
+                "status": Status.UNAVAILABLE,
+                "reason": unavailable.reason,
+                "token": headers[TOKEN_HEADER],
+            }
+        else:
+            evidence["status"] = Status.VERIFIED
+        return platform, evidence
+
+    async def _assertion(self, question: Question, asked: bytes, database: Database) -> Evidence:
+        assert self.app_attest is not None  # noqa: S101
+        key_id = question.headers[KEY_HEADER]
+        assertion = read_base64(question.headers[TOKEN_HEADER], "malformed_assertion")
+        if len(read_base64(key_id, "unknown_key")) != KEY_ID_BYTES:
+            raise Rejected("unknown_key", "It is no SHA-256.")
+        public_key = await self._public_key(key_id, question.user_id, database)
+        verified = verify_assertion(assertion, public_key, asked, self.app_attest)
+        return {"key_id": key_id, "sign_count": verified.sign_count}
+
+    async def _public_key(self, key_id: str, user_id: UUID | None, database: Database) -> bytes:
+        """A key never changes, so it is remembered; whether it still counts is settled later."""
+        if key_id not in self._public_keys:
+            found = await database.call("device_public_key", {"user_id": user_id, "key_id": key_id})
+            if found["public_key"] is None:
+                raise Rejected("unknown_key", "It was never registered.")
+            if len(self._public_keys) >= KEYS_REMEMBERED_MAX:
+                self._public_keys.pop(next(iter(self._public_keys)))
+            self._public_keys[key_id] = base64.b64decode(found["public_key"])
+        return self._public_keys[key_id]
+
+    async def _token(self, question: Question, asked: bytes, database: Database) -> Evidence:
+        assert self.play is not None  # noqa: S101
+        await self.play.judge(question.headers[TOKEN_HEADER], asked, self.clock(), database)
+        return {}
+
+    def register(self, key_id: str, challenge: str, attestation: str) -> Evidence:
+        """What a new key's attestation is worth: evidence, and all that is kept of the key.
+
+        Raises ValueError where App Attest is not configured.
+        """
+        if self.app_attest is None:
+            raise ValueError("App Attest is not configured")
+        evidence: Evidence = {"platform": "ios", "key_id": key_id}
+        try:
+            asked = sha256(read_challenge(challenge)).digest()
+            evidence |= {"challenge_hash": asked.hex(), "request_hash": asked.hex()}
+            key = verify_attestation(
+                read_base64(attestation, "malformed_attestation"),
+                read_base64(key_id, "wrong_key_id"),
+                asked,
+                self.app_attest,
+                self.clock(),
+            )
+        except Rejected as rejected:
+            metrics.count_attestation("ios", Status.FAILED)
+            return evidence | {
+                "status": Status.FAILED,
+                "reason": rejected.reason,
+                "detail": rejected.detail,
+            }
+        return evidence | {
+            "status": Status.VERIFIED,
+            "public_key": base64.b64encode(key.public_key).decode(),
+            "app_id": key.app_id,
+            "environment": key.environment,
+            "validation_category": key.validation_category,
+            "receipt": base64.b64encode(key.receipt).decode(),
+        }
+
+
+def read_challenge(text: str) -> bytes:
+    """The bytes of a challenge. Raises Rejected malformed_challenge."""
+    try:
+        challenge = base64url_decode(text)
+    except ValueError:
+        raise Rejected("malformed_challenge", "It is no URL-safe base64.") from None
+    if len(challenge) != CHALLENGE_BYTES:
+        raise Rejected("malformed_challenge", f"It has {len(challenge)} bytes.")
+    return challenge
+
+
+def read_base64(text: str, reason: str) -> bytes:
+    """The bytes behind standard base64 with its padding, as iOS writes it."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Rejected(reason, "It is no base64.") from None

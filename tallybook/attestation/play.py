@@ -1,0 +1,81 @@
+"""Play Integrity tokens: opened here or by Google, each once, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+from tallybook import logs, metrics
+from tallybook.attestation.evidence import Rejected, Unavailable
+from tallybook.attestation.google import PlayIntegrity
+from tallybook.attestation.play_integrity import PlayIntegrityPolicy, PlayVerdict, judge
+from tallybook.attestation.play_token import ClassicKeys, open_token
+from tallybook.database import Database
+
+JWE_PARTS: Final = 5
+
+
+@dataclass(frozen=True)
+class Play:
+    """The ways to a token's content: Google's for every token, our keys for a classic one."""
+
+    policy: PlayIntegrityPolicy
+    project_number: str
+    google: PlayIntegrity | None = None
+    classic_keys: ClassicKeys | None = None
+    daily_decodes: int = 10_000
+
+    async def judge(
+        self, token: str, request_hash: bytes, at: datetime, database: Database
+    ) -> PlayVerdict:
+        """Raises Rejected, and Unavailable when Google cannot be asked now."""
+        if self.classic_keys is not None and (
+            self.google is None or token.count(".") == JWE_PARTS - 1
+        ):
+            payload: Mapping[str, Any] = open_token(token, self.classic_keys)
+        else:
+            payload = await self._decoded(token, database)
+        details = payload.get("requestDetails")
+        classic = isinstance(details, Mapping) and "nonce" in details
+        return judge(payload, request_hash, self.policy, at, classic=classic)
+
+    async def _decoded(self, token: str, database: Database) -> Mapping[str, Any]:
+        """What Google says, or said: a token that is decoded twice loses its verdicts."""
+        assert self.google is not None  # noqa: S101
+        token_hash = sha256(token.encode()).hexdigest()
+        asked = {"token_hash": token_hash, "budget": self.daily_decodes}
+        claim = await database.call("claim_attestation", asked)
+        if claim["state"] == "known":
+            if not claim["is_valid"]:
+                raise Rejected("token_undecodable", "Google has said so before.")
+            verdict: Mapping[str, Any] = claim["verdict"]
+            return verdict
+        if claim["state"] != "claimed":
+            if claim["state"] == "spent":
+                self._alert("decodes_spent")
+            raise Unavailable(f"decode_{claim['state']}")
+        metrics.set_decodes(claim["decodes"])
+        if claim["alert"]:
+            self._alert("decodes_at_80_percent", decodes=claim["decodes"])
+        said: dict[str, Any] = {}
+        try:
+            said = {"is_valid": True, "verdict": await self.google.decode(token)}
+        except Rejected:
+            said = {"is_valid": False}
+            raise
+        except Unavailable as unavailable:
+            if unavailable.ours:
+                self._alert(unavailable.reason)
+            raise
+        finally:
+            await database.call("record_attestation", {"token_hash": token_hash, **said})
+        found: Mapping[str, Any] = said["verdict"]
+        return found
+
+    def _alert(self, reason: str, **fields: Any) -> None:
+        logs.log(
+            logs.ATTESTATION_ALERT, "error", reason=reason, budget=self.daily_decodes, **fields
+        )
