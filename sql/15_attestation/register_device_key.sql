@@ -26,7 +26,7 @@ begin
     update public.attestation_challenges as a
        set request_hash = v_evidence.request_hash
      where a.user_id = p_user_id and a.challenge_hash = v_evidence.challenge_hash and a.purpose = 'register'
-       and a.platform = 'ios' and a.request_hash is null and a.expires_at > v_now;
+       and a.platform = 'ios' and a.request_hash is null and v_evidence.request_hash is not null and a.expires_at > v_now;
     if not found then
       -- Looked up only now: the same registration may have come twice at once, and waited for the other.
       select k.* into v_key

@@ -28,7 +28,7 @@ begin
        set request_hash = c.request_hash
       from (select x.* from claim as x where x.status in ('verified', 'unavailable') order by x.user_id) as c
      where a.user_id = c.user_id and a.challenge_hash = c.challenge_hash and a.purpose = c.purpose and a.platform = c.platform
-       and (a.request_hash is null and a.expires_at > v_now or a.request_hash = c.request_hash)
+       and c.request_hash is not null and (a.request_hash is null and a.expires_at > v_now or a.request_hash = c.request_hash)
     returning a.user_id
   ), held as materialized (
     select k.key_id, k.sign_count, k.request_hash
