@@ -206,6 +206,20 @@ def test_what_is_false_is_written_down_with_its_event(world: World, devices: Dev
     }
 
 
+def test_a_failure_keeps_naming_its_event(world: World, devices: Devices) -> None:
+    event_id = waiting(world, devices)
+    user = user_of(world, event_id)
+    devices.recheck(user, event_id, "failed", "wrong_package")
+    false = {"platform": "android", "status": "failed", "reason": "wrong_package"}
+    assert devices.submit(user, false) == failed_for("wrong_package")
+    (row,) = world.rows("select event_id, failures from attestation_failures")
+    assert tuple(row.values()) == (UUID(event_id), 2)
+    later = waiting(world, devices, user)
+    devices.recheck(user, later, "failed", "wrong_package")
+    (row,) = world.rows("select event_id, failures from attestation_failures")
+    assert tuple(row.values()) == (UUID(later), 3)
+
+
 def test_an_answer_counts_once(world: World, devices: Devices) -> None:
     event_id = waiting(world, devices)
     user = user_of(world, event_id)

@@ -140,6 +140,17 @@ def test_a_challenge_is_good_for_one_key(world: World, devices: Devices) -> None
     assert world.value("select key_id from device_keys") == key
 
 
+def test_a_replay_is_the_same_users_and_the_same_challenges(world: World, devices: Devices) -> None:
+    """Whoever repeats the words of another, or knows a key of their own, is answered nothing."""
+    user, stranger = world.user(), world.user()
+    evidence = devices.vouched(devices.challenge(user, "register"))
+    key = devices.register(user, evidence=evidence)["key_id"]
+    assert devices.register(stranger, key, evidence) == failed_for("challenge_not_valid")
+    other = devices.vouched(a_hash())
+    assert devices.register(user, key, other) == failed_for("challenge_not_valid")
+    assert devices.users(key) == {user}
+
+
 @pytest.mark.parametrize(
     ("evidence", "reason"),
     [

@@ -458,6 +458,20 @@ def test_nobody_uses_up_the_challenge_of_another(world: World, devices: Devices)
     assert devices.users(key) == {alice}
 
 
+def test_nobody_uses_up_the_challenge_of_a_neighbour(world: World, devices: Devices) -> None:
+    """In one batch, where row-level security shows the rows of both."""
+    alice, mallory = world.user(), world.user()
+    theirs = devices.integral(alice)
+    stolen = devices.integral(mallory, challenge=theirs["challenge_hash"])
+    outcomes = world.submit_batch(
+        world.event(mallory, attestation=stolen),
+        world.event(alice, attestation=devices.integral(alice)),
+    )
+    assert codes(outcomes) == ["challenge_not_valid", None]
+    assert devices.used_by(theirs["challenge_hash"]) is None
+    assert devices.submit(alice, theirs)["replayed"] is False
+
+
 # It races
 
 
@@ -540,6 +554,22 @@ def test_batches_that_share_keys_crosswise_wait_and_do_not_lock_each_other_out(
     assert [devices.counted(key) for key in keys] == [8] * 6
     refusals = sum(code is not None for result in results for code in codes(result))
     assert devices.stored() == 48 - refusals
+
+
+def test_a_number_that_is_just_being_counted_is_waited_for(world: World, devices: Devices) -> None:
+    users = [world.user(), world.user()]
+    key = devices.key(users[0])
+    evidence = [devices.signed(user, key, 1) for user in users]
+    first = world.session("tallybook_functions", autocommit=False)
+    devices.submit(users[0], evidence[0], through=first)
+    with world.in_background(
+        lambda s: devices.submit(users[1], evidence[1], through=s),
+        world.session("tallybook_functions"),
+    ) as second:
+        first.commit()
+    assert second.result() == failed_for("counter_not_greater")
+    assert world.value("select user_id from points_events") == users[0]
+    assert devices.users(key) == {users[0]}
 
 
 def test_a_number_that_was_given_back_is_free(world: World, devices: Devices) -> None:
