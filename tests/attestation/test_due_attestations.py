@@ -109,6 +109,12 @@ def test_after_an_hour_nobody_asks_any_more(world: World, devices: Devices) -> N
     assert devices.due() == NOTHING
 
 
+def test_an_hour_is_over_when_it_is(world: World, devices: Devices) -> None:
+    waiting(world, devices)
+    devices.wait(hours=1)
+    assert devices.due() == {"due": [], "given_up": 1}
+
+
 def test_a_replay_waits_once_and_a_refused_one_never(world: World, devices: Devices) -> None:
     user = world.user()
     evidence = devices.unchecked(user)
@@ -258,6 +264,13 @@ def test_what_was_decided_meanwhile_stays_decided(world: World, devices: Devices
     # But a person hears of it.
     (insight,) = world.rows("select insight_type, related_event_ids from fraud_insights")
     assert tuple(insight.values()) == ("attestation_failure", [UUID(event_id)])
+
+
+def test_what_a_person_wrote_meanwhile_stays_written(world: World, devices: Devices) -> None:
+    event_id = waiting(world, devices)
+    world.admin.execute("update points_events set attestation = 'unsupported'")
+    assert devices.recheck(user_of(world, event_id), event_id, "verified") == {"rechecked": True}
+    assert said(world, event_id) == "unsupported"
 
 
 def test_of_eight_answers_at_once_one_counts(world: World, devices: Devices) -> None:
