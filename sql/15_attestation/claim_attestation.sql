@@ -36,7 +36,7 @@ begin
     return jsonb_build_object('state', 'busy');  -- somebody was as fast
   end if;
 
-  insert into public.attestation_decodes as d (day, decodes) values ((v_now at time zone 'UTC')::date, 1)
+  insert into public.attestation_decodes as d (day, decodes) select (v_now at time zone 'UTC')::date, 1 where p_budget > 0
   on conflict (day) do update set decodes = d.decodes + 1 where d.decodes < p_budget
   returning d.decodes into v_decodes;
   if v_decodes is null then

@@ -8,6 +8,9 @@ create or replace function public.record_attestation(p_token_hash text, p_is_val
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $$
 begin
   update public.attestation_cache as a

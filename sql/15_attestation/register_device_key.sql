@@ -17,23 +17,28 @@ as $$
 declare
   v_now timestamptz := internal.clock();
   v_evidence internal.attestation_evidence := jsonb_populate_record(null::internal.attestation_evidence, p_attestation);
-  v_reason text := case when v_evidence.status <> 'verified' then coalesce(v_evidence.reason, v_evidence.status) end;
+  v_reason text := case when v_evidence.status is distinct from 'verified' then coalesce(v_evidence.reason, v_evidence.status, 'missing') end;
   v_key public.device_keys;
 begin
   perform internal.act_for(array[p_user_id]);
   perform pg_advisory_xact_lock(hashtextextended(p_user_id::text, 15));
 
   if v_reason is null then
-    select k.* into v_key from public.device_keys as k where k.key_id = p_key_id;
-    if v_key.user_id = p_user_id and v_key.challenge_hash = v_evidence.challenge_hash then
-      return jsonb_build_object(
-        'key_id', v_key.key_id, 'environment', v_key.environment, 'registered_at', v_key.registered_at, 'replayed', true);
-    end if;
     update public.attestation_challenges as a
        set request_hash = v_evidence.request_hash
      where a.user_id = p_user_id and a.challenge_hash = v_evidence.challenge_hash and a.purpose = 'register'
-       and a.platform = 'ios' and a.request_hash is null and a.expires_at > v_now;
-    v_reason := case when not found then 'challenge_not_valid' end;
+       and a.platform = 'ios' and a.request_hash is null and v_evidence.request_hash is not null and a.expires_at > v_now;
+    if not found then
+      -- Looked up only now: the same registration may have come twice at once, and waited for the other.
+      select k.* into v_key
+        from public.device_keys as k
+       where k.key_id = p_key_id and k.user_id = p_user_id and k.challenge_hash = v_evidence.challenge_hash;
+      if found then
+        return jsonb_build_object(
+          'key_id', v_key.key_id, 'environment', v_key.environment, 'registered_at', v_key.registered_at, 'replayed', true);
+      end if;
+      v_reason := 'challenge_not_valid';
+    end if;
   end if;
   if v_reason is null then
     insert into public.device_keys as k (

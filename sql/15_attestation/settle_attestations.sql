@@ -2,7 +2,7 @@
 -- the position and the reason of each claim that is refused; those are written down.
 --
 -- What is bound to one request is good for that request alone, so the very same bytes may come again: whatever they cause
--- has its own key.
+-- has its own key. A device that signed them twice may be heard the wrong way round; its number never goes down.
 --
 -- Locks:   challenges by user, then device keys by id, then new rows of both.
 -- Refuses: nothing: a refusal that is raised would take back what was consumed and what was written down.
@@ -28,7 +28,7 @@ begin
        set request_hash = c.request_hash
       from (select x.* from claim as x where x.status in ('verified', 'unavailable') order by x.user_id) as c
      where a.user_id = c.user_id and a.challenge_hash = c.challenge_hash and a.purpose = c.purpose and a.platform = c.platform
-       and (a.request_hash is null and a.expires_at > v_now or a.request_hash = c.request_hash)
+       and c.request_hash is not null and (a.request_hash is null and a.expires_at > v_now or a.request_hash = c.request_hash)
     returning a.user_id
   ), held as materialized (
     select k.key_id, k.sign_count, k.request_hash
@@ -43,28 +43,35 @@ begin
              when h.user_id is null then 'challenge_not_valid'
              when c.platform = 'ios' and k.key_id is null then 'unknown_key'
              when c.platform = 'ios' and c.sign_count <= k.sign_count and c.request_hash is distinct from k.request_hash then 'counter_not_greater'
-             -- Of two with one number in one set, the first counts.
-             when c.platform = 'ios' and row_number() over (partition by c.key_id, c.sign_count order by c."position") > 1 then 'counter_not_greater'
            end as refused
       from claim as c
       left join challenged as h on h.user_id = c.user_id
       left join held as k on k.key_id = c.key_id
      where c.status in ('verified', 'unavailable', 'failed')
+  ), settled as materialized (
+    -- Of two that are good for themselves and bear one number in one set, the first counts.
+    select j."position", j.user_id, j.platform, j.request_hash, j.key_id, j.sign_count,
+           case
+             when j.refused is not null then j.refused
+             when j.platform = 'ios' and row_number() over (
+                    partition by j.key_id, j.sign_count, j.refused is null order by j."position") > 1 then 'counter_not_greater'
+           end as refused
+      from judged as j
   ), counted as (
     update public.device_keys as k
-       set sign_count = n.sign_count, request_hash = n.request_hash, last_used_at = v_now
+       set sign_count = greatest(k.sign_count, n.sign_count), request_hash = n.request_hash, last_used_at = v_now
       from (select distinct on (j.key_id) j.key_id, j.sign_count, j.request_hash
-              from judged as j
+              from settled as j
              where j.refused is null and j.platform = 'ios'
              order by j.key_id, j.sign_count desc) as n
      where k.key_id = n.key_id
   ), shared as (
     insert into public.device_key_users as u (key_id, user_id, first_seen_at)
-    select j.key_id, j.user_id, v_now from judged as j where j.refused is null and j.platform = 'ios' order by j.key_id, j.user_id
+    select j.key_id, j.user_id, v_now from settled as j where j.refused is null and j.platform = 'ios' order by j.key_id, j.user_id
     on conflict (key_id, user_id) do nothing
   )
   select array_agg(j."position" order by j."position"), array_agg(j.refused order by j."position") into v_refused, v_reasons
-    from judged as j
+    from settled as j
    where j.refused is not null;
 
   for v_number in 1 .. coalesce(cardinality(v_refused), 0) loop

@@ -127,7 +127,7 @@ begin
     else
       v_outcome.refusal := null;
       return next v_outcome;
-      if p_requests -> (v_outcome.position - 1) -> 'attestation' ? 'token' then
+      if p_requests -> (v_outcome.position - 1) -> 'attestation' @> '{"status": "unavailable"}' then
         v_waiting := v_waiting || (v_outcome.answer ->> 'id')::uuid;
       end if;
     end if;
@@ -140,7 +140,7 @@ begin
      cross join lateral (
            select x.user_id, x.id from public.points_events as x
             where x.user_id = r.user_id and x.id = any (v_waiting)) as e
-     where r.attestation ? 'token';
+     where r.attestation ->> 'status' = 'unavailable';
   end if;
 
   if cardinality(v_left) > 0 then

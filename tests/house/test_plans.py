@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+from tests.attestation.devices import Devices, a_hash
 from tests.coupons.till import Till, code_of_any_key
 from tests.trust.court import review
 from tests.world import Connection, World
@@ -27,6 +28,12 @@ GROWING = [
     "points_reviews",
     "points_review_notes",
     "entity_owners",
+    "attestation_challenges",
+    "device_keys",
+    "device_key_users",
+    "attestation_cache",
+    "attestation_rechecks",
+    "attestation_failures",
 ]
 EVENTS = 3000
 AT = datetime.now(UTC) - timedelta(days=1)
@@ -159,6 +166,74 @@ def test_no_till_walks_through_what_grows(world: World) -> None:
     with world.admin.transaction():
         world.admin.execute("set local session_replication_role = replica")
         world.admin.execute("delete from coupons where metadata ? 'of'")
+
+
+def a_day_of_devices(world: World, devices: Devices, user: UUID, key: str, day: int) -> None:
+    newcomer = world.user()
+    attested = devices.vouched(devices.challenge(newcomer, "register"))
+    new_key = devices.register(newcomer, evidence=attested)["key_id"]
+    devices.register(newcomer, new_key, attested)
+    request = {"nonce": f"day {day}", "at": AT + timedelta(minutes=day)}
+    evidence = devices.signed(user, key, day)
+    for _ in range(2):
+        devices.submit(user, evidence, **request)
+    devices.submit(user, devices.signed(user, key, day))
+    guests = [world.user() for _ in range(3)]
+    proofs = [devices.signed(guest, new_key, n) for n, guest in enumerate(guests, 1)]
+    known = zip(guests, proofs, strict=True)
+    world.submit_batch(*(world.event(guest, attestation=proof) for guest, proof in known))
+    unchecked = devices.submit(newcomer, devices.unchecked(newcomer))["id"]
+    world.admin.execute(
+        "update attestation_rechecks set due_at = now() where event_id = %s", (unchecked,)
+    )
+    (due,) = devices.due(10)["due"]
+    devices.recheck(newcomer, due["event_id"], "failed", "wrong_package")
+    world.validate(limit=10)
+    token = {"token_hash": a_hash()}
+    for procedure, more in (
+        ("claim_attestation", {"budget": 10_000}),
+        ("record_attestation", {"is_valid": True, "verdict": {}}),
+        ("claim_attestation", {"budget": 10_000}),
+    ):
+        world.call(f"public.{procedure}", {**token, **more}, world.functions)
+    devices.clean(10)
+
+
+def test_no_device_walks_through_what_grows(world: World) -> None:
+    devices, user = Devices(world), world.user()
+    key = devices.key(user)
+    for day in range(1, 9):
+        a_day_of_devices(world, devices, user, key, day)
+    numbers = "from generate_series(1, %(n)s) as g"
+    some_hash = "encode(sha256(g::text::bytea), 'hex')"
+    for statement in (
+        "insert into attestation_challenges (user_id, challenge_hash, purpose, platform)"
+        f" select gen_random_uuid(), {some_hash}, 'submit', 'ios' {numbers}",
+        "insert into device_keys (key_id, public_key, user_id, app_id, environment, receipt,"
+        " challenge_hash) select encode(sha256(g::text::bytea), 'base64'), k.public_key,"
+        f" k.user_id, k.app_id, k.environment, k.receipt, {some_hash} {numbers},"
+        " lateral (select * from device_keys limit 1) as k",
+        f"insert into device_key_users select %(key)s, gen_random_uuid(), now() {numbers}",
+        f"insert into device_key_users select g::text, %(user)s, now() {numbers}",
+        "insert into attestation_cache (attestation_token_hash, platform)"
+        f" select {some_hash}, 'android' {numbers}",
+        "insert into attestation_rechecks (user_id, event_id, token, request_hash, due_at)"
+        f" select %(user)s, gen_random_uuid(), 't', {some_hash}, now() + interval '1 hour'"
+        f" {numbers}",
+        "insert into attestation_failures (user_id, hour, reason, purpose, platform)"
+        f" select %(user)s, now() - g * interval '1 hour', 'why', 'submit', 'ios' {numbers}",
+    ):
+        world.admin.execute(statement, {"n": EVENTS, "user": user, "key": key})
+    world.admin.execute("delete from fraud_insights")
+    world.admin.execute("analyze")
+    before = walked(world)
+    a_day_of_devices(world, devices, user, key, 9)
+    after = walked(world)
+    assert {table: after[table][0] - before[table][0] for table in GROWING} == dict.fromkeys(
+        GROWING, 0
+    )
+    read = {table: after[table][1] - before[table][1] for table in GROWING}
+    assert {table: rows for table, rows in read.items() if rows > EVENTS / 10} == {}
 
 
 def test_whoever_forbids_sequential_scans_forbids_compiling_plans(world: World) -> None:

@@ -205,6 +205,21 @@ def test_nothing_else_is_for_a_users_eyes(world: World, people: People) -> None:
                 client.execute(sql.SQL("select * from {}").format(sql.Identifier(*name)))
 
 
+def test_what_devices_prove_is_for_no_clients_eyes(world: World, people: People) -> None:
+    """Not even the service reads a challenge, or a token that is checked again."""
+    tables = {name for schema, name in relations(world) if schema == "public"}
+    assert tables >= ATTESTATION
+    private = {"attestation_challenges", "attestation_rechecks"}
+    readers = {"anon": set(), "authenticated": set(), "service_role": ATTESTATION - private}
+    for role, readable in readers.items():
+        with acting(world, role, CLAIMS["PostgREST's"].format(people.alice)) as client:
+            for table in ATTESTATION - readable:
+                with permission_denied(client):
+                    client.execute(sql.SQL("select * from {}").format(sql.Identifier(table)))
+            for table in readable:
+                client.execute(sql.SQL("select * from {}").format(sql.Identifier(table)))
+
+
 def test_whoever_is_not_signed_in_sees_no_table(world: World, people: People) -> None:
     claim = CLAIMS["PostgREST's"].format(people.alice)
     tables = relations(world)
@@ -283,9 +298,28 @@ REQUEST = {
     "submit_points_event_batch",
     "redeem_coupon",
     "redeem_coupon_batch",
+    "create_attestation_challenge",
+    "register_device_key",
+    "device_public_key",
 }
-BATCH = {"refresh_user_points_cache", "cleanup_expired_nonces", "expire_holds"}
-BOTH = {"validate_points_events", "readiness"}
+BATCH = {
+    "refresh_user_points_cache",
+    "cleanup_expired_nonces",
+    "expire_holds",
+    "cleanup_expired_attestations",
+    "due_attestations",
+    "recheck_points_event",
+}
+BOTH = {"validate_points_events", "readiness", "claim_attestation", "record_attestation"}
+ATTESTATION = {
+    "attestation_challenges",
+    "device_keys",
+    "device_key_users",
+    "attestation_cache",
+    "attestation_decodes",
+    "attestation_rechecks",
+    "attestation_failures",
+}
 
 
 def executable(world: World, role: str) -> set[str]:
@@ -314,15 +348,16 @@ def test_the_worker_calls_the_batch_procedures_and_no_request(world: World) -> N
 @pytest.mark.parametrize("role", ["tallybook_functions", "tallybook_worker"])
 def test_nobody_who_logs_in_moves_value_or_uses_the_helpers(world: World, role: str) -> None:
     helpers = {"post", "hold", "settle", "release", "move_points", "act_for", "subjects", "refuse"}
+    helpers |= {"settle_attestations", "fail_attestation", "suspect_failed_attestation"}
     assert executable(world, role).isdisjoint(helpers)
 
 
 @pytest.mark.parametrize("role", ["functions", "worker"])
-def test_nobody_who_logs_in_reads_or_writes_a_table_of_points(
+def test_nobody_who_logs_in_reads_or_writes_a_table(
     world: World, people: People, role: str
 ) -> None:
     connection = getattr(world, role)
-    for table in (*OWNED, "used_nonces", "ledger.accounts", "ledger.transfers"):
+    for table in (*OWNED, *ATTESTATION, "used_nonces", "ledger.accounts", "ledger.transfers"):
         for statement in (f"select * from {table}", f"delete from {table}"):
             with permission_denied(connection):
                 connection.execute(statement)

@@ -110,6 +110,9 @@ SIGNALS = {
     "entity_is_theirs": Signal(lambda w: about_an_entity(w, None), 1, 80, 70),
     "entity_of_another": Signal(lambda w: about_an_entity(w, w.user()), 0, 55, 70),
     "open_insights": Signal(under_suspicion, 1, 40, 70),
+    "device_attested": Signal(submitted(attestation={"status": "verified"}), 1, 85, 70),
+    "attestation_missing": Signal(submitted(attestation={"status": "missing"}), 0, 60, 70),
+    "attestation_failed": Signal(submitted(attestation={"status": "failed"}), -1, 0, 70),
     "bait_taken": Signal(submitted(event_type="bonus_claim"), 1, 0, 70),
     "identical_timing": Signal(lambda w: last_of(w, 7, timedelta(minutes=1)), 0, 55, 70),
     "bulk_arrival": Signal(lambda w: last_of(w, 31, timedelta(minutes=2)), 30, 60, 70),
@@ -144,9 +147,14 @@ def test_every_rule_has_its_signal(world: World) -> None:
     assert {row["rule_id"] for row in rows} == set(SIGNALS)
 
 
-def test_three_rules_are_in_the_shadow(world: World) -> None:
+def test_four_rules_are_in_the_shadow(world: World) -> None:
     rows = world.rows("select rule_id from trust_rules where mode <> 'enforce' order by 1")
-    assert [r["rule_id"] for r in rows] == ["bulk_arrival", "identical_timing", "three_days_late"]
+    assert [r["rule_id"] for r in rows] == [
+        "attestation_missing",
+        "bulk_arrival",
+        "identical_timing",
+        "three_days_late",
+    ]
 
 
 def test_an_honest_event_with_nothing_known(world: World) -> None:
