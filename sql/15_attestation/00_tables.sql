@@ -90,7 +90,7 @@ create table public.attestation_failures (
   primary key (user_id, hour, reason)
 );
 
-create index attestation_failures_by_hour on public.attestation_failures using brin (hour);
+create index attestation_failures_to_forget on public.attestation_failures (hour);
 
 -- What the functions found out about one request's device. Only a verified one has the members behind its reason.
 create type internal.attestation_evidence as (

@@ -2,7 +2,7 @@
 -- one also has public_key, app_id, environment, validation_category and receipt.
 --
 -- Replay:  the same user with the same challenge is answered as the first time, with "replayed".
--- Locks:   the user against other registrations of theirs, the challenge, then the key.
+-- Locks:   the challenge, then the key.
 -- Refuses: attestation_failed, device_key_taken; both are returned as {"refusal": …}, because they are written down.
 
 create or replace function public.register_device_key(p_user_id uuid, p_key_id text, p_attestation jsonb, p_request_id text default null)
@@ -21,7 +21,6 @@ declare
   v_key public.device_keys;
 begin
   perform internal.act_for(array[p_user_id]);
-  perform pg_advisory_xact_lock(hashtextextended(p_user_id::text, 15));
 
   if v_reason is null then
     update public.attestation_challenges as a

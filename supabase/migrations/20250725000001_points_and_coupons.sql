@@ -1247,7 +1247,7 @@ create table public.attestation_failures (
   primary key (user_id, hour, reason)
 );
 
-create index attestation_failures_by_hour on public.attestation_failures using brin (hour);
+create index attestation_failures_to_forget on public.attestation_failures (hour);
 
 -- What the functions found out about one request's device. Only a verified one has the members behind its reason.
 create type internal.attestation_evidence as (
@@ -1311,7 +1311,7 @@ begin
     return jsonb_build_object('state', 'busy');  -- somebody was as fast
   end if;
 
-  insert into public.attestation_decodes as d (day, decodes) values ((v_now at time zone 'UTC')::date, 1)
+  insert into public.attestation_decodes as d (day, decodes) select (v_now at time zone 'UTC')::date, 1 where p_budget > 0
   on conflict (day) do update set decodes = d.decodes + 1 where d.decodes < p_budget
   returning d.decodes into v_decodes;
   if v_decodes is null then
@@ -1336,6 +1336,9 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
@@ -1512,6 +1515,9 @@ create or replace function public.record_attestation(p_token_hash text, p_is_val
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $$
 begin
   update public.attestation_cache as a
@@ -1527,7 +1533,7 @@ $$;
 -- one also has public_key, app_id, environment, validation_category and receipt.
 --
 -- Replay:  the same user with the same challenge is answered as the first time, with "replayed".
--- Locks:   the user against other registrations of theirs, the challenge, then the key.
+-- Locks:   the challenge, then the key.
 -- Refuses: attestation_failed, device_key_taken; both are returned as {"refusal": …}, because they are written down.
 
 create or replace function public.register_device_key(p_user_id uuid, p_key_id text, p_attestation jsonb, p_request_id text default null)
@@ -1542,23 +1548,27 @@ as $$
 declare
   v_now timestamptz := internal.clock();
   v_evidence internal.attestation_evidence := jsonb_populate_record(null::internal.attestation_evidence, p_attestation);
-  v_reason text := case when v_evidence.status <> 'verified' then coalesce(v_evidence.reason, v_evidence.status) end;
+  v_reason text := case when v_evidence.status is distinct from 'verified' then coalesce(v_evidence.reason, v_evidence.status, 'missing') end;
   v_key public.device_keys;
 begin
   perform internal.act_for(array[p_user_id]);
-  perform pg_advisory_xact_lock(hashtextextended(p_user_id::text, 15));
 
   if v_reason is null then
-    select k.* into v_key from public.device_keys as k where k.key_id = p_key_id;
-    if v_key.user_id = p_user_id and v_key.challenge_hash = v_evidence.challenge_hash then
-      return jsonb_build_object(
-        'key_id', v_key.key_id, 'environment', v_key.environment, 'registered_at', v_key.registered_at, 'replayed', true);
-    end if;
     update public.attestation_challenges as a
        set request_hash = v_evidence.request_hash
      where a.user_id = p_user_id and a.challenge_hash = v_evidence.challenge_hash and a.purpose = 'register'
-       and a.platform = 'ios' and a.request_hash is null and a.expires_at > v_now;
-    v_reason := case when not found then 'challenge_not_valid' end;
+       and a.platform = 'ios' and a.request_hash is null and v_evidence.request_hash is not null and a.expires_at > v_now;
+    if not found then
+      -- Looked up only now: the same registration may have come twice at once, and waited for the other.
+      select k.* into v_key
+        from public.device_keys as k
+       where k.key_id = p_key_id and k.user_id = p_user_id and k.challenge_hash = v_evidence.challenge_hash;
+      if found then
+        return jsonb_build_object(
+          'key_id', v_key.key_id, 'environment', v_key.environment, 'registered_at', v_key.registered_at, 'replayed', true);
+      end if;
+      v_reason := 'challenge_not_valid';
+    end if;
   end if;
   if v_reason is null then
     insert into public.device_keys as k (
@@ -1587,7 +1597,7 @@ $$;
 -- the position and the reason of each claim that is refused; those are written down.
 --
 -- What is bound to one request is good for that request alone, so the very same bytes may come again: whatever they cause
--- has its own key.
+-- has its own key. A device that signed them twice may be heard the wrong way round; its number never goes down.
 --
 -- Locks:   challenges by user, then device keys by id, then new rows of both.
 -- Refuses: nothing: a refusal that is raised would take back what was consumed and what was written down.
@@ -1613,7 +1623,7 @@ begin
        set request_hash = c.request_hash
       from (select x.* from claim as x where x.status in ('verified', 'unavailable') order by x.user_id) as c
      where a.user_id = c.user_id and a.challenge_hash = c.challenge_hash and a.purpose = c.purpose and a.platform = c.platform
-       and (a.request_hash is null and a.expires_at > v_now or a.request_hash = c.request_hash)
+       and c.request_hash is not null and (a.request_hash is null and a.expires_at > v_now or a.request_hash = c.request_hash)
     returning a.user_id
   ), held as materialized (
     select k.key_id, k.sign_count, k.request_hash
@@ -1628,28 +1638,35 @@ begin
              when h.user_id is null then 'challenge_not_valid'
              when c.platform = 'ios' and k.key_id is null then 'unknown_key'
              when c.platform = 'ios' and c.sign_count <= k.sign_count and c.request_hash is distinct from k.request_hash then 'counter_not_greater'
-             -- Of two with one number in one set, the first counts.
-             when c.platform = 'ios' and row_number() over (partition by c.key_id, c.sign_count order by c."position") > 1 then 'counter_not_greater'
            end as refused
       from claim as c
       left join challenged as h on h.user_id = c.user_id
       left join held as k on k.key_id = c.key_id
      where c.status in ('verified', 'unavailable', 'failed')
+  ), settled as materialized (
+    -- Of two that are good for themselves and bear one number in one set, the first counts.
+    select j."position", j.user_id, j.platform, j.request_hash, j.key_id, j.sign_count,
+           case
+             when j.refused is not null then j.refused
+             when j.platform = 'ios' and row_number() over (
+                    partition by j.key_id, j.sign_count, j.refused is null order by j."position") > 1 then 'counter_not_greater'
+           end as refused
+      from judged as j
   ), counted as (
     update public.device_keys as k
-       set sign_count = n.sign_count, request_hash = n.request_hash, last_used_at = v_now
+       set sign_count = greatest(k.sign_count, n.sign_count), request_hash = n.request_hash, last_used_at = v_now
       from (select distinct on (j.key_id) j.key_id, j.sign_count, j.request_hash
-              from judged as j
+              from settled as j
              where j.refused is null and j.platform = 'ios'
              order by j.key_id, j.sign_count desc) as n
      where k.key_id = n.key_id
   ), shared as (
     insert into public.device_key_users as u (key_id, user_id, first_seen_at)
-    select j.key_id, j.user_id, v_now from judged as j where j.refused is null and j.platform = 'ios' order by j.key_id, j.user_id
+    select j.key_id, j.user_id, v_now from settled as j where j.refused is null and j.platform = 'ios' order by j.key_id, j.user_id
     on conflict (key_id, user_id) do nothing
   )
   select array_agg(j."position" order by j."position"), array_agg(j.refused order by j."position") into v_refused, v_reasons
-    from judged as j
+    from settled as j
    where j.refused is not null;
 
   for v_number in 1 .. coalesce(cardinality(v_refused), 0) loop
@@ -2724,6 +2741,9 @@ returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $$
 declare
   v_claim internal.attestation_claim;
@@ -2987,7 +3007,7 @@ begin
     else
       v_outcome.refusal := null;
       return next v_outcome;
-      if p_requests -> (v_outcome.position - 1) -> 'attestation' ? 'token' then
+      if p_requests -> (v_outcome.position - 1) -> 'attestation' @> '{"status": "unavailable"}' then
         v_waiting := v_waiting || (v_outcome.answer ->> 'id')::uuid;
       end if;
     end if;
@@ -3000,7 +3020,7 @@ begin
      cross join lateral (
            select x.user_id, x.id from public.points_events as x
             where x.user_id = r.user_id and x.id = any (v_waiting)) as e
-     where r.attestation ? 'token';
+     where r.attestation ->> 'status' = 'unavailable';
   end if;
 
   if cardinality(v_left) > 0 then

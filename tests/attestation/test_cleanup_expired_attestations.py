@@ -91,7 +91,9 @@ def test_counts_of_decodes_are_kept_for_ninety_days(world: World, devices: Devic
     assert days == [date(2026, 3, 2) - timedelta(days=n) for n in (0, 1, 89, 90)]
 
 
-def test_what_is_proven_and_what_failed_stays(world: World, devices: Devices) -> None:
+def test_what_is_proven_stays_and_what_failed_is_forgotten_after_90_days(
+    world: World, devices: Devices
+) -> None:
     user = world.user()
     key = devices.key(user)
     devices.submit(user, devices.signed(user, key, 1))
@@ -100,9 +102,14 @@ def test_what_is_proven_and_what_failed_stays(world: World, devices: Devices) ->
     kept = ["device_keys", "device_key_users", "attestation_failures", "attestation_rechecks"]
     before = {table: world.rows(f"select * from {table}") for table in kept}
     assert all(before.values())
-    devices.wait(days=400)
+    devices.wait(days=90)
     devices.clean()
     assert {table: world.rows(f"select * from {table}") for table in kept} == before
+    devices.wait(days=1)
+    devices.clean()
+    assert world.count("attestation_failures") == 0
+    kept.remove("attestation_failures")
+    assert all(world.rows(f"select * from {table}") == before[table] for table in kept)
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -273,7 +273,7 @@ def test_refused_evidence_is_a_finding_about_its_user(world: World, devices: Dev
         {
             "user_id": user,
             "insight_type": "attestation_failure",
-            "severity": "high",
+            "severity": "medium",
             "score": None,
             "details": {
                 "reason": "counter_not_greater",
@@ -335,10 +335,21 @@ def test_sixteen_failures_at_once_are_one_finding(world: World, devices: Devices
     assert len(insights(world)) == 1
 
 
+def test_who_was_only_late_is_not_doubted(world: World, devices: Devices) -> None:
+    user = world.user()
+    devices.submit(user, devices.integral(user, challenge=a_hash()))
+    devices.wait(minutes=1)
+    event_id = devices.submit(user, devices.integral(user))["id"]
+    world.validate()
+    found = assessment(world, event_id)
+    assert (found["trust_score"], found["verdict"]) == (85, "validated")
+
+
 def test_who_failed_is_looked_at_for_a_day(world: World, devices: Devices) -> None:
     """An honest event after a forged one waits for a person, until one has looked."""
     user = world.user()
-    devices.submit(user, devices.integral(user, challenge=a_hash()))
+    forged = {"status": "failed", "reason": "wrong_signature", "platform": "ios"}
+    devices.submit(user, forged)
     devices.wait(minutes=1)
     event_id = devices.submit(user, devices.integral(user))["id"]
     world.validate()
