@@ -221,7 +221,7 @@ def test_no_device_walks_through_what_grows(world: World) -> None:
         f" select %(user)s, gen_random_uuid(), 't', {some_hash}, now() + interval '1 hour'"
         f" {numbers}",
         "insert into attestation_failures (user_id, hour, reason, purpose, platform)"
-        f" select %(user)s, now() - g * interval '1 hour', 'why', 'submit', 'ios' {numbers}",
+        f" select %(user)s, now() - g * interval '1 minute', 'why', 'submit', 'ios' {numbers}",
     ):
         world.admin.execute(statement, {"n": EVENTS, "user": user, "key": key})
     world.admin.execute("delete from fraud_insights")
