@@ -18,7 +18,7 @@ create index attestation_challenges_to_expire on public.attestation_challenges (
 -- A key that lives in a device's secure hardware, as App Attest vouched for it. It is the device's and not the user's:
 -- whoever signs in there may sign with it, and device_key_users says who did.
 create table public.device_keys (
-  key_id              text primary key check (key_id ~ '^[A-Za-z0-9+/]{43}=$'),           -- the public key's SHA-256
+  key_id              text primary key check (key_id ~ '^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$'),  -- the public key's SHA-256
   public_key          text not null check (public_key ~ '^[A-Za-z0-9+/]{87}=$'),          -- the point on P-256, uncompressed
   user_id             uuid not null,                                                      -- who registered it
   app_id              text not null,

@@ -34,7 +34,7 @@ def _app_attest(settings: Settings) -> AppAttestPolicy | None:
         ("APP_ATTEST_BUNDLE_ID", bundle, r"[A-Za-z0-9.-]+"),
     ):
         if not re.fullmatch(pattern, value):
-            raise ConfigurationError(name, "what the developer's account shows")
+            raise ConfigurationError(name, "what the Apple developer account shows")
     return AppAttestPolicy(
         frozenset({f"{team}.{bundle}"}), frozenset(settings.app_attest_environments)
     )
@@ -46,16 +46,24 @@ def _play(settings: Settings) -> Play | None:
         return None
     digests = _usable(
         "PLAY_INTEGRITY_CERTIFICATE_SHA256",
+        "SHA-256 digests of the signing certificates, in hexadecimal or in base64",
         lambda: frozenset(map(certificate_digest, settings.play_integrity_certificates)),
     )
-    policy = _usable("PLAY_INTEGRITY_PACKAGE_NAME", lambda: PlayIntegrityPolicy(package, digests))
+    policy = _usable(
+        "PLAY_INTEGRITY_PACKAGE_NAME",
+        "the package name of an Android application",
+        lambda: PlayIntegrityPolicy(package, digests),
+    )
     account = settings.play_integrity_service_account
     google = account and _usable(
-        "PLAY_INTEGRITY_SERVICE_ACCOUNT", lambda: PlayIntegrity(_account(account), package)
+        "PLAY_INTEGRITY_SERVICE_ACCOUNT",
+        "the JSON key of a service account, or the file that holds it",
+        lambda: PlayIntegrity(_account(account), package),
     )
     ours = (settings.play_integrity_decryption_key, settings.play_integrity_verification_key)
     keys = ours[0] and _usable(
         "PLAY_INTEGRITY_DECRYPTION_KEY and PLAY_INTEGRITY_VERIFICATION_KEY",
+        "the two keys that the Play console gave",
         lambda: ClassicKeys.from_console(str(ours[0]), str(ours[1])),
     )
     return Play(
@@ -68,10 +76,10 @@ def _account(text: str) -> str:
     return text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
 
 
-def _usable(name: str, make: Callable[[], T]) -> T:
-    """What `make` gives; its complaint names the variable, and never the value."""
+def _usable(name: str, must_be: str, make: Callable[[], T]) -> T:
+    """What `make` gives; the complaint names the variable, and never the value."""
     try:
         return make()
     except (ValueError, OSError):
         pass
-    raise ConfigurationError(name, "what the console gives")
+    raise ConfigurationError(name, must_be)

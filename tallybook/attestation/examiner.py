@@ -185,8 +185,12 @@ def read_challenge(text: str) -> bytes:
 
 
 def read_base64(text: str, reason: str) -> bytes:
-    """The bytes behind standard base64 with its padding, as iOS writes it."""
+    """The bytes behind standard base64 with its padding, in the one form that iOS writes."""
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise Rejected(reason, "It is no base64.") from None
+    # The bits that fill the last character up could be anything: one key would have four names.
+    if base64.b64encode(data).decode() != text:
+        raise Rejected(reason, "It is not base64 in its one form.")
+    return data

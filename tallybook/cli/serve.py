@@ -12,6 +12,7 @@ import typer
 import uvicorn
 
 from tallybook import logs
+from tallybook.attestation.configured import examiner_of
 from tallybook.cli import project
 from tallybook.cli.connection import UNUSABLE, fail
 from tallybook.host import OPTIONS, Host
@@ -58,12 +59,17 @@ def serve(
 
 
 def serving_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """The environment's settings, with everything a server needs. Raises ConfigurationError."""
+    """The environment's settings, with everything a server needs. Raises ConfigurationError.
+
+    What becomes of them is made once and thrown away: some values are read only when they are used.
+    """
     settings = Settings.from_environment(environ)
     needed = ["COUPON_SECRET", SIGNERS]
     if settings.transport == "psycopg":
         needed.append("DATABASE_URL")
-    return settings.require(*needed)
+    settings.require(*needed)
+    examiner_of(settings)
+    return settings
 
 
 def application() -> Callable[[Scope, Receive, Send], Awaitable[None]]:

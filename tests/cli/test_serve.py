@@ -75,6 +75,22 @@ def test_it_refuses_to_start_and_names_what_is_missing(
         assert name in done.complaint
 
 
+@pytest.mark.parametrize("command", [("serve",), ("config", "check")])
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ({"APP_ATTEST_TEAM_ID": "TEAM567890"}, "APP_ATTEST_BUNDLE_ID"),
+        ({"APP_ATTEST_TEAM_ID": "t", "APP_ATTEST_BUNDLE_ID": "com.x"}, "APP_ATTEST_TEAM_ID"),
+    ],
+)
+def test_half_an_attestation_does_not_start(
+    run: Run, told: dict[str, str], said: dict[str, str], name: str, command: tuple[str, ...]
+) -> None:
+    done = run(*command, env={**told, **said})
+    assert done.code == 2
+    assert name in done.complaint and "Traceback" not in done.complaint
+
+
 def test_config_check_tells_no_value(run: Run, told: dict[str, str], keys: LocalKeys) -> None:
     done = run("config", "check", "--json", env=told)
     assert done.code == 0

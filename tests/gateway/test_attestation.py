@@ -221,6 +221,7 @@ def test_a_forged_attestation_is_refused_and_remembered(phone: Phone, world: Wor
         ("x_attestation_challenge", "?" * 43, "malformed_challenge"),
         ("x_attestation_key", "no base64!", "unknown_key"),
         ("x_attestation_key", base64.b64encode(b"k" * 32).decode(), "unknown_key"),
+        ("x_attestation_key", "a2" * 21 + "b=", "unknown_key"),
         ("x_attestation_token", "no base64!", "malformed_assertion"),
         ("x_attestation_token", base64.b64encode(b"rubbish").decode(), "malformed_cbor"),
     ],
