@@ -68,10 +68,13 @@ class PointsSteps(Steps):
         who=users, kind=st.sampled_from(sorted(POINTS)), number=st.integers(2, 6), apart=intervals
     )
     def submit_several(self, who: str, kind: str, number: int, apart: timedelta) -> None:
-        """An app that was offline: what happened at regular times comes all at once."""
+        """An app that was offline: what happened at regular times comes all at once, until one is
+        refused."""
         for each in range(number):
             at = self.shared.now - each * apart
-            self.send(Submission(self.user(who), kind, at, self.new_key()), "submit")
+            it = Submission(self.user(who), kind, at, self.new_key())
+            if self.send(it, "submit") is None:
+                break
 
     @rule(who=users, kind=st.sampled_from(("habit_completion", "workout")))
     def have_a_busy_day(self, who: str, kind: str) -> None:
@@ -94,7 +97,7 @@ class PointsSteps(Steps):
         it = Submission(earlier.user, "workout", at, earlier.nonce)
         self.send(it, "submit otherwise")
 
-    def send(self, it: Submission, rule: str) -> None:
+    def send(self, it: Submission, rule: str) -> Said | None:
         body = {
             "event_type": it.kind,
             "event_time": it.at.isoformat(),
@@ -112,7 +115,7 @@ class PointsSteps(Steps):
                 self.sent.append(it)
             return said
 
-        self.agree(rule, answer, expect)
+        return self.agree(rule, answer, expect)
 
     @rule(by=deciders)
     def validate(self, by: str) -> None:
