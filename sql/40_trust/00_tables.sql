@@ -112,7 +112,13 @@ create table public.trust_lists (
   created_at   timestamptz not null default internal.clock(),
   primary key (subject_type, subject, list),
   constraint a_subject_is_written_as_events_have_it check (case subject_type
-    when 'user' then subject = subject::uuid::text when 'address' then subject = host(subject::inet) else true end)
+    when 'user' then subject = subject::uuid::text
+    -- An address, or a network of a length that is looked up.
+    when 'address' then subject = case
+      when masklen(subject::inet) = case family(subject::inet) when 4 then 32 else 128 end then host(subject::inet)
+      when masklen(subject::inet) = any (case family(subject::inet) when 4 then '{8,16,24}'::int[] else '{32,48,56,64}' end)
+      then network(subject::inet)::text else '' end
+    else true end)
 );
 
 create trigger trust_lists_are_audited

@@ -79,8 +79,11 @@ begin
             and (o.id < e.id) is true) as h  -- "is true" keeps the planner from going by the id instead of the time
     left join lateral (
          select t.list, t.subject_type, t.reason
-           from (values ('user', e.user_id::text), ('device', e.device_id),
-                        ('address', host(e.ip_address))) as s(subject_type, subject)
+           from (values ('user', e.user_id::text), ('device', e.device_id), ('address', host(e.ip_address))
+                 union all
+                 select 'address', network(set_masklen(e.ip_address, m.length))::text
+                   from unnest(case family(e.ip_address) when 4 then '{24,16,8}'::int[] else '{64,56,48,32}' end) as m(length)
+                ) as s(subject_type, subject)
            join public.trust_lists as t on t.subject_type = s.subject_type and t.subject = s.subject
           where t.expires_at is null or t.expires_at > v_now
           order by array_position('{deny,watch,allow}', t.list)

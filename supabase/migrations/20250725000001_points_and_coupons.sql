@@ -4505,7 +4505,13 @@ create table public.trust_lists (
   created_at   timestamptz not null default internal.clock(),
   primary key (subject_type, subject, list),
   constraint a_subject_is_written_as_events_have_it check (case subject_type
-    when 'user' then subject = subject::uuid::text when 'address' then subject = host(subject::inet) else true end)
+    when 'user' then subject = subject::uuid::text
+    -- An address, or a network of a length that is looked up.
+    when 'address' then subject = case
+      when masklen(subject::inet) = case family(subject::inet) when 4 then 32 else 128 end then host(subject::inet)
+      when masklen(subject::inet) = any (case family(subject::inet) when 4 then '{8,16,24}'::int[] else '{32,48,56,64}' end)
+      then network(subject::inet)::text else '' end
+    else true end)
 );
 
 create trigger trust_lists_are_audited
@@ -5183,8 +5189,11 @@ begin
             and (o.id < e.id) is true) as h  -- "is true" keeps the planner from going by the id instead of the time
     left join lateral (
          select t.list, t.subject_type, t.reason
-           from (values ('user', e.user_id::text), ('device', e.device_id),
-                        ('address', host(e.ip_address))) as s(subject_type, subject)
+           from (values ('user', e.user_id::text), ('device', e.device_id), ('address', host(e.ip_address))
+                 union all
+                 select 'address', network(set_masklen(e.ip_address, m.length))::text
+                   from unnest(case family(e.ip_address) when 4 then '{24,16,8}'::int[] else '{64,56,48,32}' end) as m(length)
+                ) as s(subject_type, subject)
            join public.trust_lists as t on t.subject_type = s.subject_type and t.subject = s.subject
           where t.expires_at is null or t.expires_at > v_now
           order by array_position('{deny,watch,allow}', t.list)

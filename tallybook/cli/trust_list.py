@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from ipaddress import ip_address
-from typing import Annotated
+from ipaddress import ip_address, ip_network
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
@@ -16,6 +16,9 @@ from tallybook.cli.tables import show, written
 from tallybook.cli.times import parsed_time
 
 app = typer.Typer(no_args_is_help=True, help="Whom a person has decided about.")
+
+# By the version of the address. Events are looked up by these and by no others.
+NETWORKS: Final = {4: (8, 16, 24), 6: (32, 48, 56, 64)}
 
 
 class List(StrEnum):
@@ -141,6 +144,14 @@ def remove(
     told(entry, f"no longer on {which}: {kind} {known_as}", json=json, dry_run=dry_run)
 
 
+def _network(text: str) -> str:
+    """A network of a length that events are looked up by. Raises ValueError."""
+    network = ip_network(text)
+    if network.prefixlen not in NETWORKS[network.version]:
+        raise ValueError(text)
+    return str(network)
+
+
 def _written(kind: Kind, subject: str) -> str:
     """A subject as events have it. Ends with code 2 when it is none."""
     try:
@@ -148,8 +159,12 @@ def _written(kind: Kind, subject: str) -> str:
             case Kind.USER:
                 return str(UUID(subject))
             case Kind.ADDRESS:
-                return str(ip_address(subject))
+                return _network(subject) if "/" in subject else str(ip_address(subject))
             case Kind.DEVICE:
                 return subject
     except ValueError:
-        fail(f"{subject} is no {'user id' if kind is Kind.USER else kind}.", UNUSABLE)
+        needed = {
+            Kind.USER: "user id",
+            Kind.ADDRESS: "address, nor a network of /8, /16, /24 or in IPv6 /32, /48, /56, /64",
+        }
+        fail(f"{subject} is no {needed.get(kind, kind)}.", UNUSABLE)

@@ -54,6 +54,8 @@ def test_the_threshold_of_50_is_one_command(operate: Run, world: World) -> None:
         (("list", "add", "deny", "device", "d-1", "--reason", " "), 1),
         (("list", "add", "deny", "user", "somebody", "--reason", "x"), 2),
         (("list", "add", "deny", "address", "300.1.1.1", "--reason", "x"), 2),
+        (("list", "add", "deny", "address", "10.1.1.0/25", "--reason", "x"), 2),
+        (("list", "add", "deny", "address", "10.1.1.1/24", "--reason", "x"), 2),
         (("list", "add", "hate", "device", "d-1", "--reason", "x"), 2),
     ],
 )
@@ -96,3 +98,6 @@ def test_addresses_are_written_as_events_have_them(operate: Run, world: World) -
     assert operate("trust", "list", "add", *address).code == 0
     assert world.value("select subject from trust_lists") == "2001:db8::1"
     assert operate("trust", "list", "remove", *address[:3], "--reason", "x").code == 0
+    network = ("deny", "address", "2001:DB8::/32", "--reason", "All of it")
+    assert operate("trust", "list", "add", *network).code == 0
+    assert world.value("select subject from trust_lists") == "2001:db8::/32"

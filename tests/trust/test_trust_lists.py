@@ -143,6 +143,28 @@ def test_an_ended_entry_gives_way_to_a_weaker_one(world: World) -> None:
     assert assessment(world, event_id)["trust_score"] == 100
 
 
+@pytest.mark.parametrize(
+    ("network", "inside", "outside"),
+    [
+        ("203.0.113.0/24", "203.0.113.255", "203.0.114.0"),
+        ("203.0.0.0/16", "203.0.0.1", "203.1.0.0"),
+        ("203.0.0.0/8", "203.255.255.255", "204.0.0.0"),
+        ("2001:db8:1:2::/64", "2001:db8:1:2:ffff::1", "2001:db8:1:3::1"),
+        ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::1"),
+    ],
+)
+def test_a_network_is_on_a_list(world: World, network: str, inside: str, outside: str) -> None:
+    put(world, "deny", network, "address")
+    denied = world.submit(world.user(), ip_address=inside)["id"]
+    other = world.submit(world.user(), ip_address=outside)["id"]
+    world.validate()
+    assert assessment(world, denied)["features"]["list_subject"] == "address"
+    assert (assessment(world, denied)["trust_score"], assessment(world, other)["trust_score"]) == (
+        0,
+        70,
+    )
+
+
 def test_a_subject_is_on_a_list_once(world: World) -> None:
     put(world, "deny", "phone", "device")
     with pytest.raises(psycopg.errors.UniqueViolation):
@@ -151,7 +173,15 @@ def test_a_subject_is_on_a_list_once(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("subject_type", "subject"),
-    [("address", "203.0.113.007"), ("address", "2001:DB8::1"), ("user", "alice"), ("device", "")],
+    [
+        ("address", "203.0.113.007"),
+        ("address", "2001:DB8::1"),
+        ("address", "203.0.113.1/24"),
+        ("address", "203.0.113.0/25"),
+        ("address", "203.0.113.7/32"),
+        ("user", "alice"),
+        ("device", ""),
+    ],
 )
 def test_what_no_event_could_match_is_not_taken(
     world: World, subject_type: str, subject: str
