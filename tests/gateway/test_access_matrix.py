@@ -24,6 +24,12 @@ BODIES = {
     "validate-points-event": lambda template: {},
     "points-balance": lambda template: {},
     "points-schedule": lambda template: {},
+    "attestation/challenge": lambda template: {"purpose": "submit", "platform": "android"},
+    "attestation/register": lambda template: {
+        "key_id": "a",
+        "challenge": "b",
+        "attestation": "c",
+    },
     "coupons/verify": lambda template: {"code": new_code()},
     "coupons/consume": lambda template: {"code": new_code(), "idempotency_key": uuid4().hex},
     "coupons/hold": lambda template: {"code": new_code(), "idempotency_key": uuid4().hex},
@@ -40,6 +46,9 @@ MATRIX = {
     "validate-points-event": (401, 403, 200, 200, 200, 403),
     "points-balance": (401, 200, 200, 403, 403, 403),
     "points-schedule": (401, 200, 200, 403, 403, 403),
+    "attestation/challenge": (401, 200, 200, 403, 403, 403),
+    # Nobody configured it here, so that whoever is let in is told so with a 403 as well.
+    "attestation/register": (401, 403, 403, 403, 403, 403),
     # By a code that nobody has: a partner, an administrator and a stranger learn the same.
     "coupons/verify": (401, 404, 404, 404, 404, 403),
     "coupons/consume": (401, 404, 404, 404, 404, 403),
