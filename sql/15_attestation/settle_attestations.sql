@@ -19,7 +19,6 @@ declare
   v_now timestamptz := internal.clock();
   v_refused int[];
   v_reasons text[];
-  v_number int;
 begin
   with claim as materialized (
     select c."position", c.user_id, c.purpose, (c.evidence).* from unnest(p_claims) as c
