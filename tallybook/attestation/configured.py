@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tallybook.attestation.android_app import certificate_digest
-from tallybook.attestation.app_attest import AppAttestPolicy
 from tallybook.attestation.examiner import Examiner
-from tallybook.attestation.google import PlayIntegrity
-from tallybook.attestation.play import Play
-from tallybook.attestation.play_integrity import PlayIntegrityPolicy
-from tallybook.attestation.play_token import ClassicKeys
 from tallybook.settings import ConfigurationError, Settings
+
+if TYPE_CHECKING:
+    from tallybook.attestation.app_attest import AppAttestPolicy
+    from tallybook.attestation.play import Play
 
 T = TypeVar("T")
 
@@ -28,6 +26,9 @@ def _app_attest(settings: Settings) -> AppAttestPolicy | None:
     team, bundle = settings.app_attest_team_id, settings.app_attest_bundle_id
     if team is None or bundle is None:
         return None
+    # Imported here, as below: who configured no platform pays for none.
+    from tallybook.attestation.app_attest import AppAttestPolicy
+
     # A value that no App ID begins or ends with would refuse every telephone, and say why to none.
     for name, value, pattern in (
         ("APP_ATTEST_TEAM_ID", team, r"[A-Z0-9]{10}"),
@@ -44,6 +45,12 @@ def _play(settings: Settings) -> Play | None:
     package, project = settings.play_integrity_package_name, settings.play_integrity_project_number
     if package is None or project is None:
         return None
+    from tallybook.attestation.android_app import certificate_digest
+    from tallybook.attestation.google import PlayIntegrity
+    from tallybook.attestation.play import Play
+    from tallybook.attestation.play_integrity import PlayIntegrityPolicy
+    from tallybook.attestation.play_token import ClassicKeys
+
     digests = _usable(
         "PLAY_INTEGRITY_CERTIFICATE_SHA256",
         "SHA-256 digests of the signing certificates, in hexadecimal or in base64",

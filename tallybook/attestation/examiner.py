@@ -2,6 +2,7 @@
 
 The examiner answers with evidence and refuses nothing. The database settles it in the transaction
 that stores what it was about: a challenge answers once, a counter only grows, a failure is kept.
+The verifiers are imported where they are used: most processes verify nothing, and they are dear.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from tallybook import logs, metrics
-from tallybook.attestation.app_attest import AppAttestPolicy, verify_assertion, verify_attestation
 from tallybook.attestation.binding import CHALLENGE_BYTES, base64url_decode, client_data_hash
 from tallybook.attestation.evidence import Rejected, Status, Unavailable
-from tallybook.attestation.play import Play
 from tallybook.database import Database
+
+if TYPE_CHECKING:
+    from tallybook.attestation.app_attest import AppAttestPolicy
+    from tallybook.attestation.play import Play
 
 CHALLENGE_HEADER: Final = "x-attestation-challenge"
 KEY_HEADER: Final = "x-attestation-key"
@@ -113,6 +116,8 @@ class Examiner:
         return platform, evidence
 
     async def _assertion(self, question: Question, asked: bytes, database: Database) -> Evidence:
+        from tallybook.attestation.app_attest import verify_assertion
+
         assert self.app_attest is not None  # noqa: S101
         key_id = question.headers[KEY_HEADER]
         assertion = read_base64(question.headers[TOKEN_HEADER], "malformed_assertion")
@@ -143,6 +148,8 @@ class Examiner:
 
         Raises ValueError where App Attest is not configured.
         """
+        from tallybook.attestation.app_attest import verify_attestation
+
         if self.app_attest is None:
             raise ValueError("App Attest is not configured")
         evidence: Evidence = {"platform": "ios", "key_id": key_id}

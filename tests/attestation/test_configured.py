@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,14 @@ def test_what_no_device_could_meet_is_named_and_kept_quiet(
     shown = "".join(traceback.format_exception(caught.value))
     [value] = wrong.values()
     assert value not in shown or len(value) < 3
+
+
+def test_who_configured_nothing_loads_no_verifier() -> None:
+    """A deployed function starts cold for somebody who waits."""
+    told = (
+        "import sys, tallybook.endpoint; from tallybook.attestation.configured import examiner_of;"
+        "from tallybook.settings import Settings; examiner_of(Settings.from_environment({}));"
+        "print({'cbor2', 'httpx', 'tallybook.attestation.app_attest'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
