@@ -83,7 +83,7 @@ revoke all on function
   internal.settle_attestations(internal.attestation_claim[]),
   internal.fail_attestation(internal.attestation_claim, text, uuid),
   public.create_attestation_challenge(uuid, text, text), public.register_device_key(uuid, text, jsonb, text),
-  public.device_public_key(uuid, text), public.claim_attestation(text, int), public.record_attestation(text, boolean, jsonb),
+  public.device_public_key(uuid, text), public.claim_attestation(uuid, text, int, text, text), public.record_attestation(text, timestamptz, boolean, jsonb),
   public.due_attestations(int), public.cleanup_expired_attestations(int)
 from public, anon, authenticated, service_role;
 
@@ -98,9 +98,9 @@ grant execute on function
   public.device_public_key(uuid, text)
 to tallybook_functions, service_role;
 
-alter function public.claim_attestation(text, int) owner to tallybook_upkeep;
-alter function public.record_attestation(text, boolean, jsonb) owner to tallybook_upkeep;
-grant execute on function public.claim_attestation(text, int), public.record_attestation(text, boolean, jsonb)
+alter function public.claim_attestation(uuid, text, int, text, text) owner to tallybook_upkeep;
+alter function public.record_attestation(text, timestamptz, boolean, jsonb) owner to tallybook_upkeep;
+grant execute on function public.claim_attestation(uuid, text, int, text, text), public.record_attestation(text, timestamptz, boolean, jsonb)
 to tallybook_functions, tallybook_worker, service_role;
 
 alter function public.due_attestations(int) owner to tallybook_upkeep;

@@ -111,11 +111,16 @@ async def _answer(
         )
     if route.prepare is not None:
         arguments.update(route.prepare(runtime, caller, body))
+    evidence = arguments.get("attestation")
     try:
         answer = _accepted(await runtime.database.call(route.procedure, arguments))
     except Refusal as refused:
+        if evidence is not None:
+            runtime.examiner.note(evidence, caller.user_id, refused)
         raise _with_path(refused, body) from None
     replayed = answer.pop("replayed", False) is True
+    if evidence is not None and not replayed:
+        runtime.examiner.note(evidence, caller.user_id, None)
     limit = answer.pop("rate_limit", None)
     if route.finish is not None:
         answer = route.finish(runtime, caller, body, answer)

@@ -275,8 +275,13 @@ class Settings:
             "PLAY_INTEGRITY_CERTIFICATE_SHA256",
             f"PLAY_INTEGRITY_SERVICE_ACCOUNT|{keys[0]}",
         )
-        for feature in (keys, play, ("APP_ATTEST_TEAM_ID", "APP_ATTEST_BUNDLE_ID")):
-            if any(self._has(name) for names in feature for name in names.split("|")):
+        apple = ("APP_ATTEST_TEAM_ID", "APP_ATTEST_BUNDLE_ID")
+        for feature, options in (
+            (keys, ()),
+            (play, ("PLAY_INTEGRITY_DAILY_DECODES",)),
+            (apple, ("APP_ATTEST_ENVIRONMENTS",)),
+        ):
+            if any(self._has(name) for names in (*feature, *options) for name in names.split("|")):
                 self.require(*feature)
 
     def _has(self, name: str) -> bool:

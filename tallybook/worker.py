@@ -85,6 +85,7 @@ class Worker:
         self._upkeep_at = 0.0
         self._play = play
         self._recheck_at = 0.0
+        self._rechecking: asyncio.Task[None] | None = None
         self._sleeps = 0
         self._sleeping: asyncio.Task[bool] | None = None
         self._stopping = asyncio.Event()
@@ -128,6 +129,9 @@ class Worker:
 
     async def close(self) -> None:
         """Let go of every connection."""
+        if self._rechecking is not None:
+            self._rechecking.cancel()
+            await asyncio.wait([self._rechecking])
         await self._doorbell.close()
         await self._database.close()
         if self._play is not None:
@@ -142,7 +146,9 @@ class Worker:
             await self._doorbell.sweep()
         if self._play is not None and time.monotonic() >= self._recheck_at:
             self._recheck_at = time.monotonic() + RECHECK_SECONDS
-            await self._recheck(self._play)
+            # Beside the work: Google may take its time, and nobody waits for it.
+            if self._rechecking is None or self._rechecking.done():
+                self._rechecking = asyncio.create_task(self._recheck(self._play))
         wanted = self._set_size
         found = await self._validate_set()
         if found:

@@ -23,7 +23,7 @@ create table public.device_keys (
   user_id             uuid not null,                                                      -- who registered it
   app_id              text not null,
   environment         text not null check (environment in ('production', 'development')),
-  validation_category int,                                                                -- how the app came to the device
+  validation_category bigint,                                                             -- how the app came to the device
   receipt             text not null,                                                      -- Apple's, which is bound to nothing
   challenge_hash      text not null,                                                      -- what it was registered with
   sign_count          bigint not null default 0 check (sign_count between 0 and 4294967295),

@@ -1,12 +1,22 @@
 -- Who may ask Google what a token says: one at a time, once a token, and no more often a day than p_budget. Answers the
--- state: 'claimed' (ask, then record_attestation), 'known' (with the verdict), 'busy' (somebody asks just now), 'spent' (the
--- day's budget). "decodes" counts the day's, and "alert" is true for the one that reaches 80 % of the budget.
+-- state: 'claimed' (ask, then record_attestation with "until"), 'known' (with the verdict), 'busy' (somebody asks just now),
+-- 'spent' (the day's budget). "decodes" counts the day's, and "alert" is true for the one that reaches 80 % of the budget.
+--
+-- The budget is everybody's, so nobody uses it up alone: a token counts for nothing without an open challenge of its user
+-- ('challenge'), or from whom 20 were refused within the hour ('failing'). A worker, who checks what was accepted already,
+-- names no user.
 --
 -- Replay:  a known token is known for an hour, longer than any token is fresh.
 -- Locks:   the token's entry, then the day's count.
 -- Refuses: nothing.
 
-create or replace function public.claim_attestation(p_token_hash text, p_budget int)
+create or replace function public.claim_attestation(
+  p_user_id        uuid,
+  p_token_hash     text,
+  p_budget         int,
+  p_challenge_hash text default null,
+  p_request_hash   text default null
+)
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
@@ -25,6 +35,14 @@ begin
     return jsonb_build_object('state', 'known', 'is_valid', v_known.is_valid, 'verdict', v_known.integrity_verdict);
   elsif v_known.claimed_until > v_now then
     return jsonb_build_object('state', 'busy');
+  elsif p_user_id is not null and not exists (
+          select from public.attestation_challenges as c
+           where c.user_id = p_user_id and c.challenge_hash = p_challenge_hash and c.purpose = 'submit' and c.platform = 'android'
+             and (c.request_hash is null and c.expires_at > v_now or c.request_hash = p_request_hash)) then
+    return jsonb_build_object('state', 'challenge');
+  elsif (select sum(f.failures) from public.attestation_failures as f
+          where f.user_id = p_user_id and f.hour >= date_trunc('hour', v_now - interval '1 hour')) >= 20 then
+    return jsonb_build_object('state', 'failing');
   end if;
 
   insert into public.attestation_cache as a (attestation_token_hash, platform, claimed_until, created_at, expires_at)
@@ -43,6 +61,6 @@ begin
     update public.attestation_cache as a set claimed_until = null where a.attestation_token_hash = p_token_hash;
     return jsonb_build_object('state', 'spent');
   end if;
-  return jsonb_build_object('state', 'claimed', 'decodes', v_decodes, 'alert', v_decodes = ceil(p_budget * 0.8));
+  return jsonb_build_object('state', 'claimed', 'until', v_now + interval '10 seconds', 'decodes', v_decodes, 'alert', v_decodes = ceil(p_budget * 0.8));
 end
 $$;

@@ -1,5 +1,6 @@
 -- Forgets what was known of attestation tokens and the challenges nobody can answer any more, oldest first, at most p_limit
--- of each, and after 90 days what failed and how often Google was asked; returns {"removed": n}.
+-- of each, after an hour the tokens that nobody checked again, and after 90 days what failed and how often Google was
+-- asked; returns {"removed": n}.
 --
 -- Replay:  what is gone is not there; a second run finds others or none.
 -- Locks:   the entries, skipping those that are taken: several workers share the work.
@@ -45,6 +46,8 @@ begin
    where c.user_id = d.user_id and c.challenge_hash = d.challenge_hash;
   get diagnostics v_challenges = row_count;
 
+  -- No token is as old; where a worker checks again, it has given them up already.
+  delete from public.attestation_rechecks as r where r.due_at <= v_now and r.received_at <= v_now - interval '1 hour';
   delete from public.attestation_failures as f where f.hour < v_now - interval '90 days';
   delete from public.attestation_decodes as d where d.day < (v_now at time zone 'UTC')::date - 90;
   return jsonb_build_object('removed', greatest(v_tokens, v_challenges));

@@ -43,7 +43,7 @@ begin
     insert into public.device_keys as k (
            key_id, public_key, user_id, app_id, environment, validation_category, receipt, challenge_hash, registered_at, request_id)
     values (p_key_id, p_attestation ->> 'public_key', p_user_id, p_attestation ->> 'app_id', p_attestation ->> 'environment',
-            (p_attestation ->> 'validation_category')::int, p_attestation ->> 'receipt', v_evidence.challenge_hash, v_now, p_request_id)
+            (p_attestation ->> 'validation_category')::bigint, p_attestation ->> 'receipt', v_evidence.challenge_hash, v_now, p_request_id)
     on conflict (key_id) do nothing;
     v_reason := case when not found then 'key_taken' end;
   end if;

@@ -1180,7 +1180,7 @@ create table public.device_keys (
   user_id             uuid not null,                                                      -- who registered it
   app_id              text not null,
   environment         text not null check (environment in ('production', 'development')),
-  validation_category int,                                                                -- how the app came to the device
+  validation_category bigint,                                                             -- how the app came to the device
   receipt             text not null,                                                      -- Apple's, which is bound to nothing
   challenge_hash      text not null,                                                      -- what it was registered with
   sign_count          bigint not null default 0 check (sign_count between 0 and 4294967295),
@@ -1274,14 +1274,24 @@ create type internal.attestation_claim as (
 -- sql/15_attestation/claim_attestation.sql
 
 -- Who may ask Google what a token says: one at a time, once a token, and no more often a day than p_budget. Answers the
--- state: 'claimed' (ask, then record_attestation), 'known' (with the verdict), 'busy' (somebody asks just now), 'spent' (the
--- day's budget). "decodes" counts the day's, and "alert" is true for the one that reaches 80 % of the budget.
+-- state: 'claimed' (ask, then record_attestation with "until"), 'known' (with the verdict), 'busy' (somebody asks just now),
+-- 'spent' (the day's budget). "decodes" counts the day's, and "alert" is true for the one that reaches 80 % of the budget.
+--
+-- The budget is everybody's, so nobody uses it up alone: a token counts for nothing without an open challenge of its user
+-- ('challenge'), or from whom 20 were refused within the hour ('failing'). A worker, who checks what was accepted already,
+-- names no user.
 --
 -- Replay:  a known token is known for an hour, longer than any token is fresh.
 -- Locks:   the token's entry, then the day's count.
 -- Refuses: nothing.
 
-create or replace function public.claim_attestation(p_token_hash text, p_budget int)
+create or replace function public.claim_attestation(
+  p_user_id        uuid,
+  p_token_hash     text,
+  p_budget         int,
+  p_challenge_hash text default null,
+  p_request_hash   text default null
+)
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
@@ -1300,6 +1310,14 @@ begin
     return jsonb_build_object('state', 'known', 'is_valid', v_known.is_valid, 'verdict', v_known.integrity_verdict);
   elsif v_known.claimed_until > v_now then
     return jsonb_build_object('state', 'busy');
+  elsif p_user_id is not null and not exists (
+          select from public.attestation_challenges as c
+           where c.user_id = p_user_id and c.challenge_hash = p_challenge_hash and c.purpose = 'submit' and c.platform = 'android'
+             and (c.request_hash is null and c.expires_at > v_now or c.request_hash = p_request_hash)) then
+    return jsonb_build_object('state', 'challenge');
+  elsif (select sum(f.failures) from public.attestation_failures as f
+          where f.user_id = p_user_id and f.hour >= date_trunc('hour', v_now - interval '1 hour')) >= 20 then
+    return jsonb_build_object('state', 'failing');
   end if;
 
   insert into public.attestation_cache as a (attestation_token_hash, platform, claimed_until, created_at, expires_at)
@@ -1318,14 +1336,15 @@ begin
     update public.attestation_cache as a set claimed_until = null where a.attestation_token_hash = p_token_hash;
     return jsonb_build_object('state', 'spent');
   end if;
-  return jsonb_build_object('state', 'claimed', 'decodes', v_decodes, 'alert', v_decodes = ceil(p_budget * 0.8));
+  return jsonb_build_object('state', 'claimed', 'until', v_now + interval '10 seconds', 'decodes', v_decodes, 'alert', v_decodes = ceil(p_budget * 0.8));
 end
 $$;
 
 -- sql/15_attestation/cleanup_expired_attestations.sql
 
 -- Forgets what was known of attestation tokens and the challenges nobody can answer any more, oldest first, at most p_limit
--- of each, and after 90 days what failed and how often Google was asked; returns {"removed": n}.
+-- of each, after an hour the tokens that nobody checked again, and after 90 days what failed and how often Google was
+-- asked; returns {"removed": n}.
 --
 -- Replay:  what is gone is not there; a second run finds others or none.
 -- Locks:   the entries, skipping those that are taken: several workers share the work.
@@ -1371,6 +1390,8 @@ begin
    where c.user_id = d.user_id and c.challenge_hash = d.challenge_hash;
   get diagnostics v_challenges = row_count;
 
+  -- No token is as old; where a worker checks again, it has given them up already.
+  delete from public.attestation_rechecks as r where r.due_at <= v_now and r.received_at <= v_now - interval '1 hour';
   delete from public.attestation_failures as f where f.hour < v_now - interval '90 days';
   delete from public.attestation_decodes as d where d.day < (v_now at time zone 'UTC')::date - 90;
   return jsonb_build_object('removed', greatest(v_tokens, v_challenges));
@@ -1505,13 +1526,14 @@ $$;
 
 -- sql/15_attestation/record_attestation.sql
 
--- Keeps what Google said of a token: p_verdict as it came, and whether it is one; null for both when there was no answer.
+-- Keeps what Google said of a token: p_verdict as it came, and whether it is one; null for both when there was no answer,
+-- which ends the claim until p_until and no later one.
 --
 -- Replay:  the first verdict stays.
 -- Locks:   the token's entry.
 -- Refuses: nothing.
 
-create or replace function public.record_attestation(p_token_hash text, p_is_valid boolean default null, p_verdict jsonb default null)
+create or replace function public.record_attestation(p_token_hash text, p_until timestamptz, p_is_valid boolean default null, p_verdict jsonb default null)
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
@@ -1522,7 +1544,8 @@ as $$
 begin
   update public.attestation_cache as a
      set is_valid = p_is_valid, integrity_verdict = p_verdict, claimed_until = null
-   where a.attestation_token_hash = p_token_hash and a.is_valid is null;
+   where a.attestation_token_hash = p_token_hash and a.is_valid is null
+     and (p_is_valid is not null or a.claimed_until = p_until);
   return jsonb_build_object('recorded', found);
 end
 $$;
@@ -1574,7 +1597,7 @@ begin
     insert into public.device_keys as k (
            key_id, public_key, user_id, app_id, environment, validation_category, receipt, challenge_hash, registered_at, request_id)
     values (p_key_id, p_attestation ->> 'public_key', p_user_id, p_attestation ->> 'app_id', p_attestation ->> 'environment',
-            (p_attestation ->> 'validation_category')::int, p_attestation ->> 'receipt', v_evidence.challenge_hash, v_now, p_request_id)
+            (p_attestation ->> 'validation_category')::bigint, p_attestation ->> 'receipt', v_evidence.challenge_hash, v_now, p_request_id)
     on conflict (key_id) do nothing;
     v_reason := case when not found then 'key_taken' end;
   end if;
@@ -6208,7 +6231,7 @@ revoke all on function
   internal.settle_attestations(internal.attestation_claim[]),
   internal.fail_attestation(internal.attestation_claim, text, uuid),
   public.create_attestation_challenge(uuid, text, text), public.register_device_key(uuid, text, jsonb, text),
-  public.device_public_key(uuid, text), public.claim_attestation(text, int), public.record_attestation(text, boolean, jsonb),
+  public.device_public_key(uuid, text), public.claim_attestation(uuid, text, int, text, text), public.record_attestation(text, timestamptz, boolean, jsonb),
   public.due_attestations(int), public.cleanup_expired_attestations(int)
 from public, anon, authenticated, service_role;
 
@@ -6223,9 +6246,9 @@ grant execute on function
   public.device_public_key(uuid, text)
 to tallybook_functions, service_role;
 
-alter function public.claim_attestation(text, int) owner to tallybook_upkeep;
-alter function public.record_attestation(text, boolean, jsonb) owner to tallybook_upkeep;
-grant execute on function public.claim_attestation(text, int), public.record_attestation(text, boolean, jsonb)
+alter function public.claim_attestation(uuid, text, int, text, text) owner to tallybook_upkeep;
+alter function public.record_attestation(text, timestamptz, boolean, jsonb) owner to tallybook_upkeep;
+grant execute on function public.claim_attestation(uuid, text, int, text, text), public.record_attestation(text, timestamptz, boolean, jsonb)
 to tallybook_functions, tallybook_worker, service_role;
 
 alter function public.due_attestations(int) owner to tallybook_upkeep;

@@ -32,7 +32,8 @@ def _app_attest(settings: Settings) -> AppAttestPolicy | None:
     # A value that no App ID begins or ends with would refuse every telephone, and say why to none.
     for name, value, pattern in (
         ("APP_ATTEST_TEAM_ID", team, r"[A-Z0-9]{10}"),
-        ("APP_ATTEST_BUNDLE_ID", bundle, r"[A-Za-z0-9.-]+"),
+        # Not the App ID, which begins with the team: that would stand there twice.
+        ("APP_ATTEST_BUNDLE_ID", bundle, rf"(?!{re.escape(team)}\.)[A-Za-z0-9.-]+"),
     ):
         if not re.fullmatch(pattern, value):
             raise ConfigurationError(name, "what the Apple developer account shows")

@@ -20,6 +20,7 @@ from tallybook import logs, metrics
 from tallybook.attestation.binding import CHALLENGE_BYTES, base64url_decode, client_data_hash
 from tallybook.attestation.evidence import Rejected, Status, Unavailable
 from tallybook.database import Database
+from tallybook.refusal import Refusal
 
 if TYPE_CHECKING:
     from tallybook.attestation.app_attest import AppAttestPolicy
@@ -29,6 +30,8 @@ CHALLENGE_HEADER: Final = "x-attestation-challenge"
 KEY_HEADER: Final = "x-attestation-key"
 TOKEN_HEADER: Final = "x-attestation-token"  # noqa: S105
 UNSUPPORTED_HEADER: Final = "x-attestation-unsupported"
+
+REFUSALS: Final = ("attestation_failed", "device_key_taken")
 
 KEY_ID_BYTES: Final = 32
 KEYS_REMEMBERED_MAX: Final = 10_000
@@ -61,37 +64,22 @@ class Examiner:
     clock: Callable[[], datetime] = utc_now
     _public_keys: dict[str, bytes] = field(default_factory=dict, repr=False)
 
-    async def examine(self, question: Question, database: Database) -> Evidence:
-        """What the request's evidence is worth. Raises Refusal when the database is away."""
-        platform, evidence = await self._examined(question, database)
-        metrics.count_attestation(platform, evidence["status"])
-        if evidence["status"] == Status.FAILED:
-            logs.log(
-                logs.ATTESTATION_FAILED,
-                "warning",
-                user_id=question.user_id,
-                platform=platform,
-                reason=evidence["reason"],
-                detail=evidence["detail"],
-            )
-        return evidence
-
     async def close(self) -> None:
         """Let go of Google."""
         if self.play is not None:
             await self.play.close()
 
-    async def _examined(self, question: Question, database: Database) -> tuple[str, Evidence]:
+    async def examine(self, question: Question, database: Database) -> Evidence:
+        """What the request's evidence is worth. Raises Refusal when the database is away."""
         headers = question.headers
-        if TOKEN_HEADER not in headers:
-            if self.app_attest is None and self.play is None:
-                return "none", {"status": Status.NOT_CONFIGURED}
-            said = UNSUPPORTED_HEADER in headers
-            return "none", {"status": Status.UNSUPPORTED if said else Status.MISSING}
+        if self.app_attest is None and self.play is None:
+            return {"status": Status.NOT_CONFIGURED}
         platform = "ios" if KEY_HEADER in headers else "android"
         examine = self._assertion if platform == "ios" else self._token
-        if (self.app_attest if platform == "ios" else self.play) is None:
-            return platform, {"status": Status.NOT_CONFIGURED}
+        # Evidence of a platform that nobody configured is none, or a script would just send some.
+        if TOKEN_HEADER not in headers or not (self.app_attest if platform == "ios" else self.play):
+            said = UNSUPPORTED_HEADER in headers
+            return {"status": Status.UNSUPPORTED if said else Status.MISSING}
         evidence: Evidence = {"platform": platform}
         try:
             challenge = read_challenge(headers.get(CHALLENGE_HEADER, ""))
@@ -113,7 +101,26 @@ class Examiner:
             }
         else:
             evidence["status"] = Status.VERIFIED
-        return platform, evidence
+        return evidence
+
+    def note(self, evidence: Evidence, user_id: UUID | None, refused: Refusal | None) -> None:
+        """Count what evidence was worth in the end, and log why it was refused.
+
+        The database has the last word: a challenge or a counter may have been used before.
+        """
+        platform, status = evidence.get("platform", "none"), evidence["status"]
+        if refused is not None and refused.code in REFUSALS:
+            status = Status.FAILED
+            reason = (refused.detail or "").removeprefix("reason: ")
+            logs.log(
+                logs.ATTESTATION_FAILED,
+                "warning",
+                user_id=user_id,
+                platform=platform,
+                reason=reason if refused.code == REFUSALS[0] else refused.code,
+                detail=evidence.get("detail"),
+            )
+        metrics.count_attestation(platform, status)
 
     async def _assertion(self, question: Question, asked: bytes, database: Database) -> Evidence:
         from tallybook.attestation.app_attest import verify_assertion
@@ -140,7 +147,15 @@ class Examiner:
 
     async def _token(self, question: Question, asked: bytes, database: Database) -> Evidence:
         assert self.play is not None  # noqa: S101
-        await self.play.judge(question.headers[TOKEN_HEADER], asked, self.clock(), database)
+        challenge = read_challenge(question.headers.get(CHALLENGE_HEADER, ""))
+        await self.play.judge(
+            question.headers[TOKEN_HEADER],
+            asked,
+            self.clock(),
+            database,
+            question.user_id,
+            sha256(challenge).hexdigest(),
+        )
         return {}
 
     def register(self, key_id: str, challenge: str, attestation: str) -> Evidence:
@@ -164,7 +179,6 @@ class Examiner:
                 self.clock(),
             )
         except Rejected as rejected:
-            metrics.count_attestation("ios", Status.FAILED)
             return evidence | {
                 "status": Status.FAILED,
                 "reason": rejected.reason,

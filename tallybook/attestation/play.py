@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
+from uuid import UUID
+
+import msgspec
 
 from tallybook import logs, metrics
 from tallybook.attestation.evidence import Rejected, Unavailable
 from tallybook.attestation.google import PlayIntegrity
 from tallybook.attestation.play_integrity import PlayIntegrityPolicy, PlayVerdict, judge
-from tallybook.attestation.play_token import ClassicKeys, open_token
+from tallybook.attestation.play_token import ClassicKeys, check_token_text, open_token
 from tallybook.database import Database
 
 JWE_PARTS: Final = 5
@@ -34,30 +37,51 @@ class Play:
             await self.google.aclose()
 
     async def judge(
-        self, token: str, request_hash: bytes, at: datetime, database: Database
+        self,
+        token: str,
+        request_hash: bytes,
+        at: datetime,
+        database: Database,
+        user_id: UUID | None = None,
+        challenge_hash: str | None = None,
     ) -> PlayVerdict:
-        """Raises Rejected, and Unavailable when Google cannot be asked now."""
+        """Raises Rejected, and Unavailable when Google cannot be asked now.
+
+        Without a user it is the worker who asks, about what was accepted before.
+        """
+        check_token_text(token)
         if self.classic_keys is not None and (
             self.google is None or token.count(".") == JWE_PARTS - 1
         ):
             payload: Mapping[str, Any] = open_token(token, self.classic_keys)
         else:
-            payload = await self._decoded(token, database)
+            asked = {
+                "user_id": user_id,
+                "challenge_hash": challenge_hash,
+                "request_hash": request_hash.hex(),
+            }
+            payload = await self._decoded(token, asked, database)
         details = payload.get("requestDetails")
         classic = isinstance(details, Mapping) and "nonce" in details
         return judge(payload, request_hash, self.policy, at, classic=classic)
 
-    async def _decoded(self, token: str, database: Database) -> Mapping[str, Any]:
+    async def _decoded(
+        self, token: str, asked: Mapping[str, Any], database: Database
+    ) -> Mapping[str, Any]:
         """What Google says, or said: a token that is decoded twice loses its verdicts."""
         assert self.google is not None  # noqa: S101
         token_hash = sha256(token.encode()).hexdigest()
-        asked = {"token_hash": token_hash, "budget": self.daily_decodes}
-        claim = await database.call("claim_attestation", asked)
+        named = {**asked, "token_hash": token_hash, "budget": self.daily_decodes}
+        claim = await database.call("claim_attestation", named)
         if claim["state"] == "known":
             if not claim["is_valid"]:
                 raise Rejected("token_undecodable", "Google has said so before.")
-            verdict: Mapping[str, Any] = claim["verdict"]
-            return verdict
+            known: Mapping[str, Any] = claim["verdict"]
+            return known
+        if claim["state"] == "challenge":
+            raise Rejected("challenge_not_valid", "Google was not asked.")
+        if claim["state"] == "failing":
+            raise Rejected("too_many_failures", "Google was not asked.")
         if claim["state"] == "busy":
             raise Unavailable("decode_busy")
         if claim["state"] == "spent":
@@ -68,7 +92,11 @@ class Play:
             self._alert("decodes_at_80_percent", decodes=claim["decodes"])
         said: dict[str, Any] = {}
         try:
-            said = {"is_valid": True, "verdict": await self.google.decode(token)}
+            verdict = await self.google.decode(token)
+            if b"\\u0000" in msgspec.json.encode(verdict):
+                # Nothing honest has it, and no database keeps it.
+                raise Rejected("malformed_payload", "It has the character U+0000.")
+            said = {"is_valid": True, "verdict": verdict}
         except Rejected:
             said = {"is_valid": False}
             raise
@@ -77,9 +105,9 @@ class Play:
                 self._alert(unavailable.reason)
             raise
         finally:
-            await database.call("record_attestation", {"token_hash": token_hash, **said})
-        found: Mapping[str, Any] = said["verdict"]
-        return found
+            kept = {"token_hash": token_hash, "until": claim["until"], **said}
+            await database.call("record_attestation", kept)
+        return verdict
 
     def _alert(self, reason: str, **fields: Any) -> None:
         logs.log(

@@ -22,11 +22,10 @@ def claim(
     through: Connection | None = None,
 ) -> Any:
     """Ask for leave to decode a token, by default one that nobody has seen."""
-    return world.call(
-        "public.claim_attestation",
-        {"token_hash": token or a_hash(), "budget": budget},
-        through or world.functions,
-    )
+    said = {"user_id": None, "token_hash": token or a_hash(), "budget": budget}
+    answer = world.call("public.claim_attestation", said, through or world.functions)
+    answer.pop("until", None)
+    return answer
 
 
 def record(
@@ -36,7 +35,11 @@ def record(
     verdict: dict[str, Any] | None = None,
     through: Connection | None = None,
 ) -> Any:
-    said = {"token_hash": token, "is_valid": is_valid, "verdict": verdict}
+    rows = world.rows(
+        "select claimed_until from attestation_cache where attestation_token_hash = %s", (token,)
+    )
+    until = rows[0]["claimed_until"] if rows else None
+    said = {"token_hash": token, "until": until, "is_valid": is_valid, "verdict": verdict}
     answer = world.call("public.record_attestation", said, through or world.functions)
     return answer["recorded"]
 
@@ -62,6 +65,64 @@ def test_who_claims_it_asks_and_the_others_are_told(world: World, devices: Devic
     devices.wait(hours=1)
     assert (row["created_at"], row["expires_at"]) == (NOW, world.now())
     assert (row["platform"], row["claimed_until"]) == ("android", None)
+
+
+def test_nobody_has_google_asked_without_an_open_challenge(world: World, devices: Devices) -> None:
+    """The day's budget is everybody's: no single user uses it up with rubbish."""
+    user, other = world.user(), world.user()
+    challenge = devices.challenge(user, platform="android")
+
+    def ask(**said: Any) -> Any:
+        asked = {
+            "user_id": user,
+            "token_hash": a_hash(),
+            "budget": BUDGET,
+            "challenge_hash": challenge,
+            "request_hash": a_hash(),
+        }
+        return world.call("public.claim_attestation", {**asked, **said}, world.functions)["state"]
+
+    apple = devices.challenge(user, platform="ios")
+    for said in ({"challenge_hash": a_hash()}, {"user_id": other}, {"challenge_hash": apple}):
+        assert ask(**said) == "challenge"
+    assert ask() == "claimed"
+    assert decodes(world) == {"2026-03-02": 1}
+    devices.wait(minutes=5)
+    assert ask() == "challenge"
+
+
+def test_whom_twenty_were_refused_is_not_heard_for_the_hour(world: World, devices: Devices) -> None:
+    user = world.user()
+    for _ in range(20):
+        devices.submit(
+            user, {"status": "failed", "reason": "token_signature", "platform": "android"}
+        )
+
+    def ask() -> Any:
+        asked = {
+            "user_id": user,
+            "token_hash": a_hash(),
+            "budget": BUDGET,
+            "challenge_hash": devices.challenge(user, platform="android"),
+            "request_hash": a_hash(),
+        }
+        return world.call("public.claim_attestation", asked, world.functions)["state"]
+
+    assert ask() == "failing"
+    assert decodes(world) == {}
+    devices.wait(hours=2)
+    assert ask() == "claimed"
+
+
+def test_a_lapsed_claim_ends_no_later_one(world: World, devices: Devices) -> None:
+    token = a_hash()
+    said = {"user_id": None, "token_hash": token, "budget": BUDGET}
+    first = world.call("public.claim_attestation", said, world.functions)
+    devices.wait(seconds=11)
+    assert claim(world, token)["state"] == "claimed"
+    late = {"token_hash": token, "until": first["until"]}
+    assert world.call("public.record_attestation", late, world.functions) == {"recorded": False}
+    assert claim(world, token) == BUSY
 
 
 def test_a_token_that_is_none_is_known_to_be_none(world: World, devices: Devices) -> None:

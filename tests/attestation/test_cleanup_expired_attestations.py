@@ -98,8 +98,7 @@ def test_what_is_proven_stays_and_what_failed_is_forgotten_after_90_days(
     key = devices.key(user)
     devices.submit(user, devices.signed(user, key, 1))
     devices.submit(user, devices.signed(user, key, 1))
-    devices.submit(user, devices.unchecked(user))
-    kept = ["device_keys", "device_key_users", "attestation_failures", "attestation_rechecks"]
+    kept = ["device_keys", "device_key_users", "attestation_failures"]
     before = {table: world.rows(f"select * from {table}") for table in kept}
     assert all(before.values())
     devices.wait(days=90)
@@ -110,6 +109,19 @@ def test_what_is_proven_stays_and_what_failed_is_forgotten_after_90_days(
     assert world.count("attestation_failures") == 0
     kept.remove("attestation_failures")
     assert all(world.rows(f"select * from {table}") == before[table] for table in kept)
+
+
+def test_a_token_that_nobody_checks_again_is_gone_after_an_hour(
+    world: World, devices: Devices
+) -> None:
+    user = world.user()
+    devices.submit(user, devices.unchecked(user))
+    devices.wait(minutes=59)
+    devices.clean()
+    assert world.count("attestation_rechecks") == 1
+    devices.wait(minutes=1)
+    devices.clean()
+    assert world.count("attestation_rechecks") == 0
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -84,6 +84,7 @@ async def test_play_integrity_asks_google_with_a_service_account(
         ({"PLAY_INTEGRITY_CERTIFICATE_SHA256": "beef"}, "PLAY_INTEGRITY_CERTIFICATE_SHA256"),
         ({"APP_ATTEST_TEAM_ID": "my team"}, "APP_ATTEST_TEAM_ID"),
         ({"APP_ATTEST_BUNDLE_ID": "my app"}, "APP_ATTEST_BUNDLE_ID"),
+        ({"APP_ATTEST_BUNDLE_ID": "TEAM567890.com.example.steps"}, "APP_ATTEST_BUNDLE_ID"),
         ({"PLAY_INTEGRITY_PACKAGE_NAME": "no package"}, "PLAY_INTEGRITY_PACKAGE_NAME"),
         ({"PLAY_INTEGRITY_DECRYPTION_KEY": "c2hvcnQ="}, "PLAY_INTEGRITY_DECRYPTION_KEY"),
         ({"PLAY_INTEGRITY_VERIFICATION_KEY": "c2hvcnQ="}, "PLAY_INTEGRITY_VERIFICATION_KEY"),

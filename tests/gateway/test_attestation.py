@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tallybook import logs
 from tallybook.attestation.binding import base64url_decode, client_data_hash, request_hash
 from tallybook.attestation.examiner import Examiner
 from tallybook.attestation.google import PlayIntegrity
@@ -423,6 +424,82 @@ def test_the_days_budget_is_kept_and_an_alert_comes_at_four_fifths(
         "decodes_at_80_percent",
         "decodes_spent",
     ]
+
+
+def test_rubbish_uses_up_nobodys_budget(phone: Phone, platforms: Platforms, world: World) -> None:
+    never_asked = {"x_attestation_challenge": "A" * 43}
+    for token in ("a b", "", "x" * 40_000, "opaque"):
+        answer = phone.submit(body(), **never_asked, x_attestation_token=token)
+        assert outcome(answer) == (403, "attestation_failed")
+    assert (platforms.endpoints.decodes, world.count("attestation_decodes")) == (0, 0)
+    sent = body()
+    assert phone.submit(sent, **phone.vouched(sent)).status_code == 202
+    assert platforms.endpoints.decodes == 1
+
+
+def test_a_payload_that_no_database_keeps_is_refused_once_and_for_all(
+    phone: Phone, platforms: Platforms, world: World
+) -> None:
+    sent = body()
+    headers = phone.vouched(sent, requestDetails__requestHash="a\0b")
+    assert told(phone.submit(sent, **headers), "malformed_payload")
+    assert told(phone.submit(sent, **headers), "token_undecodable")
+    assert platforms.endpoints.decodes == 1
+    assert world.count("points_events") == 0
+
+
+def test_each_of_several_is_checked_again(
+    phone: Phone, platforms: Platforms, world: World, database: Database
+) -> None:
+    platforms.endpoints.fail("decode", 429, 429)
+    events = []
+    for _ in range(2):
+        sent = body()
+        events.append(phone.submit(sent, **phone.vouched(sent)))
+    world.admin.execute(
+        "update attestation_rechecks set due_at = now(), request_hash = repeat('0', 64),"
+        " token = case when event_id = %s then token || 'x' else token end",
+        (events[0].json()["id"],),
+    )
+    assert rechecked(platforms, database) == 2
+    statuses = [stored(world, answer)["attestation"] for answer in events]
+    assert statuses == ["failed", "failed"]
+
+
+def test_evidence_of_a_platform_that_is_not_configured_is_none(
+    database: Database, tmp_path: Path, platforms: Platforms, world: World
+) -> None:
+    """Or a script that sends some would be better off than an honest browser."""
+    only_apple = Examiner(platforms.examiner.app_attest)
+    with running(database, tmp_path, with_postgrest=False, examiner=only_apple) as stack:
+        sent = body()
+        phone = Phone(stack, platforms=platforms)
+        answer = phone.submit(sent, **phone.vouched(sent))
+    assert stored(world, answer)["attestation"] == "missing"
+
+
+def test_every_refusal_is_logged_and_counted(
+    registered: Phone, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def failed() -> float:
+        text = httpx.get(f"{registered.stack.url}/metrics").text
+        line = 'tallybook_attestations_total{platform="ios",status="failed"} '
+        return sum(float(x.removeprefix(line)) for x in text.splitlines() if x.startswith(line))
+
+    before = failed()
+    first, second = body(), body()
+    assert registered.submit(first, **registered.signed(first, counter=3)).status_code == 202
+    assert told(
+        registered.submit(second, **registered.signed(second, counter=3)), "counter_not_greater"
+    )
+    assert told(registered.register(app="TEAM567890.com.example.other"), "wrong_app_id")
+    assert outcome(registered.register()) == (409, "device_key_taken")
+    assert failed() == before + 3
+    logs.flush()
+    said = [json.loads(x) for x in capfd.readouterr().err.splitlines() if "attestation.failed" in x]
+    reasons = ["counter_not_greater", "wrong_app_id", "device_key_taken"]
+    assert [line["reason"] for line in said] == reasons
+    assert {line["user_id"] for line in said} == {str(registered.user)}
 
 
 def test_a_device_may_say_that_it_cannot(phone: Phone, world: World) -> None:

@@ -191,9 +191,9 @@ def a_day_of_devices(world: World, devices: Devices, user: UUID, key: str, day: 
     world.validate(limit=10)
     token = {"token_hash": a_hash()}
     for procedure, more in (
-        ("claim_attestation", {"budget": 10_000}),
-        ("record_attestation", {"is_valid": True, "verdict": {}}),
-        ("claim_attestation", {"budget": 10_000}),
+        ("claim_attestation", {"user_id": None, "budget": 10_000}),
+        ("record_attestation", {"until": None, "is_valid": True, "verdict": {}}),
+        ("claim_attestation", {"user_id": None, "budget": 10_000}),
     ):
         world.call(f"public.{procedure}", {**token, **more}, world.functions)
     devices.clean(10)
