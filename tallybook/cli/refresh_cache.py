@@ -33,6 +33,9 @@ _EVERYBODY = """
 select a.book_id from ledger.accounts as a where a.account = 'points'
 union
 select c.user_id from public.user_points_cache as c
+union
+select e.user_id from public.points_events as e
+ where e.validation_status = 'validated' and e.transfer_id is null and e.points_delta <> 0
 order by 1
 """
 
