@@ -105,19 +105,19 @@ def test_events_less_than_a_second_apart_are_rejected_and_noted(world: World) ->
     user = world.user()
     first, second = spaced(world, user, 0.5)
     answer = world.validate()
-    assert decisions(answer) == {first: ("validated", 70), second: ("rejected", 25)}
+    assert decisions(answer) == {first: ("validated", 70), second: ("rejected", 0)}
     assert answer["events"][1]["points_awarded"] == 0
     assert answer["insights"] == [
         {
             "user_id": str(user),
             "insight_type": "velocity_anomaly",
             "severity": "high",
-            "score": 25,
+            "score": 0,
         }
     ]
     (insight,) = world.rows("select * from fraud_insights")
     assert (insight["user_id"], insight["insight_type"]) == (user, "velocity_anomaly")
-    assert (insight["severity"], insight["score"], insight["resolved"]) == ("high", 25, False)
+    assert (insight["severity"], insight["score"], insight["resolved"]) == ("high", 0, False)
     assert [str(i) for i in insight["related_event_ids"]] == [second]
     assert insight["created_at"] == NOW
     assert insight["details"] == {
@@ -128,7 +128,7 @@ def test_events_less_than_a_second_apart_are_rejected_and_noted(world: World) ->
                 "rule": "spacing_under_one_second",
                 "version": 1,
                 "mode": "enforce",
-                "weight": -25,
+                "weight": -60,
                 "below": 1,
                 "observed": 0.5,
             },
@@ -183,18 +183,18 @@ def test_a_neighbour_decided_long_ago_still_counts(world: World) -> None:
     world.submit(user, at=HOUR_AGO)
     world.validate()
     second = world.submit(user, at=HOUR_AGO + timedelta(milliseconds=10))["id"]
-    assert decisions(world.validate()) == {second: ("rejected", 25)}
+    assert decisions(world.validate()) == {second: ("rejected", 0)}
 
 
 def test_one_update_moves_the_thresholds(world: World) -> None:
     user = world.user()
     _, second = spaced(world, user, 5)
     world.operator.execute(
-        "update trust_policies set validate_at = 50, review_at = 20 where is_active"
+        "update trust_policies set validate_at = 50, review_at = 0 where is_active"
     )
     assert decisions(world.validate())[second] == ("validated", 50)
     _, fourth = spaced(world, user, 0.5, at=HOUR_AGO - timedelta(hours=1))
-    assert decisions(world.validate())[fourth] == ("pending_review", 25)
+    assert decisions(world.validate())[fourth] == ("pending_review", 0)
 
 
 def test_what_nothing_was_found_against_can_still_be_doubted(world: World) -> None:
