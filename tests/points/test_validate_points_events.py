@@ -340,6 +340,39 @@ def test_what_takes_more_than_there_is_goes_to_a_person(world: World) -> None:
     ) == [{"validation_status": "pending_review", "transfer_id": None}]
 
 
+@pytest.mark.parametrize("points", [50, -50])
+def test_what_a_person_gave_is_for_a_person_to_decide(world: World, points: int) -> None:
+    """However it came to wait here."""
+    user, other, third = world.user(points=100), world.user(), world.user()
+    for name in ("allow", "deny"):
+        world.operator.execute(
+            "insert into trust_lists (list, subject_type, subject, reason)"
+            " values (%s, 'user', %s, 'known')",
+            (name, str(user if name == "allow" else other)),
+        )
+    world.operator.execute(
+        "insert into points_events"
+        " (user_id, event_type, event_time, points_delta, proof_type)"
+        " select u, 'admin_award', internal.clock(), %s, 'manual_admin' from unnest(%s::uuid[]) u",
+        (points, [user, other, third]),
+    )
+    for each in (user, other, third):
+        world.refresh(each)
+    answer = world.validate()
+    # What is denied stays denied.
+    assert (answer["validated"], answer["pending_review"], answer["rejected"]) == (0, 2, 1)
+    assert world.points(user) == 100
+    lists = world.rows(
+        "select features ->> 'list' as list, features ->> 'list_subject' as subject, verdict"
+        " from trust_assessments order by verdict, subject"
+    )
+    assert [tuple(row.values()) for row in lists] == [
+        ("watch", "award", "pending_review"),
+        ("watch", "user", "pending_review"),
+        ("deny", "user", "rejected"),
+    ]
+
+
 def test_without_an_active_policy_nothing_is_decided(world: World) -> None:
     event = world.submit(world.user())["id"]
     world.operator.execute("update trust_policies set is_active = false")
@@ -411,10 +444,13 @@ def test_an_event_that_cannot_be_decided_holds_nobody_up(world: World) -> None:
     assert world.validate()["events"] == []
 
 
-def test_such_an_event_alone_is_taken_out_too_and_a_person_decides_it(world: World) -> None:
+@pytest.mark.parametrize("condition", ["check_violation", "program_limit_exceeded"])
+def test_such_an_event_alone_is_taken_out_too_and_a_person_decides_it(
+    world: World, condition: str
+) -> None:
     user = world.user()
     event_id = world.submit(user, event_type="goal_achieved")["id"]
-    world.admin.execute(RAISES_FOR_GOALS.format("check_violation"))
+    world.admin.execute(RAISES_FOR_GOALS.format(condition))
     assert world.validate(event_id)["flagged"] == 1
     world.admin.execute(WORTH_DOUBLE)
     assert review(world, event_id, administrator(world))["points_awarded"] == 100
