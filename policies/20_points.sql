@@ -88,9 +88,9 @@ revoke all on function
   public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
 
-revoke all on function internal.points_awarded(public.points_events[]), internal.points_limit_detail(uuid, text, text) from public, anon, authenticated, service_role;
+revoke all on function internal.points_awarded(public.points_events[]), internal.points_limit_detail(uuid, text) from public, anon, authenticated, service_role;
 grant execute on function internal.points_awarded(public.points_events[]) to tallybook_procedures, tallybook_upkeep, tallybook_operator;
-grant execute on function internal.points_limit_detail(uuid, text, text) to tallybook_procedures;
+grant execute on function internal.points_limit_detail(uuid, text) to tallybook_procedures;
 
 grant execute on function
   internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb, text), internal.move_points(internal.points_move[])

@@ -15,9 +15,9 @@ create table public.points_programs (
   events_per_day_max   int check (events_per_day_max > 0),
   points_per_hour_max  int check (points_per_hour_max > 0),
   points_per_day_max   int check (points_per_day_max > 0),
-  expires_after_days   int check (expires_after_days > 0),    -- null: never
+  expires_after_days   int check (expires_after_days between 1 and 36500),  -- null: never
   award_review_above   int check (award_review_above >= 0),   -- an award of more waits for a second administrator
-  time_zone            text not null default 'UTC',           -- where the days of a streak begin
+  time_zone            text not null default 'UTC' check ((timestamptz 'epoch' at time zone time_zone) is not null),  -- where the days of a streak begin
   updated_at           timestamptz not null default internal.clock()
 );
 
@@ -96,7 +96,7 @@ create table public.points_events (
   related_entity_id   uuid,
   nonce               text,
   payload_hash        text not null,
-  device_id           text,
+  device_id           text check (length(device_id) <= 200),
   device_info         jsonb,
   ip_address          inet,
   attestation         text  -- what its device's evidence was worth; null where no device was asked

@@ -29,7 +29,7 @@ declare
   v_outcome text;
   v_event public.points_events;
 begin
-  if nullif(trim(p_reason), '') is null then
+  if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
   end if;
   if p_to_user_id is null or p_points is null or p_points = 0 then

@@ -9,6 +9,7 @@ returns table (
 )
 language plpgsql stable
 set search_path = ''
+set timezone = 'UTC'  -- a day has 24 hours, in whatever zone somebody looks
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off

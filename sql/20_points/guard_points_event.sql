@@ -1,5 +1,5 @@
--- Keeps the history true, whoever writes it: an event keeps its user and its id, a validated one its points and its
--- time as well, an event moves only along the listed ways, and none is deleted. The clients' grants and policies come
+-- Keeps the history true, whoever writes it: an event keeps its user, its id and its type, a validated one its points, its
+-- time and what it is about as well, an event moves only along the listed ways, and none is deleted. The clients' grants and policies come
 -- before this; an operator's hand comes to this.
 --
 -- Refuses: event_frozen, invalid_transition.
@@ -13,8 +13,8 @@ begin
   if tg_op = 'DELETE' then
     perform internal.refuse('event_frozen', format('event %s cannot be deleted', old.id));
   end if;
-  if (old.user_id, old.id) is distinct from (new.user_id, new.id) then
-    perform internal.refuse('event_frozen', format('event %s keeps its user and its id', old.id));
+  if (old.user_id, old.id, old.event_type) is distinct from (new.user_id, new.id, new.event_type) then
+    perform internal.refuse('event_frozen', format('event %s keeps its user, its id and its type', old.id));
   end if;
   if old.validation_status is distinct from new.validation_status
      and (old.validation_status, new.validation_status) not in (
@@ -25,9 +25,9 @@ begin
     perform internal.refuse('invalid_transition', format('from %s to %s', old.validation_status, new.validation_status));
   end if;
   if old.validation_status = 'validated'
-     and (old.event_type, old.event_time, old.points_delta, old.payload_hash, old.created_at)
+     and (old.event_time, old.points_delta, old.payload_hash, old.created_at, old.proof_type, old.related_entity_type, old.related_entity_id)
          is distinct from
-         (new.event_type, new.event_time, new.points_delta, new.payload_hash, new.created_at)
+         (new.event_time, new.points_delta, new.payload_hash, new.created_at, new.proof_type, new.related_entity_type, new.related_entity_id)
      or old.transfer_id is not null and old.transfer_id is distinct from new.transfer_id then
     perform internal.refuse('event_frozen', format('event %s is validated', old.id));
   end if;
@@ -39,7 +39,7 @@ $$;
 create or replace trigger points_events_stay_true
 before update on public.points_events
 for each row
-when (old.validation_status <> 'pending' or old.user_id <> new.user_id or old.id <> new.id)
+when (old.validation_status <> 'pending' or old.user_id <> new.user_id or old.id <> new.id or old.event_type <> new.event_type)
 execute function internal.guard_points_event();
 
 create or replace trigger points_events_stay

@@ -1,9 +1,11 @@
 -- Makes a user's cache row what the ledger says, and returns the points the user can spend.
--- Posts first what an administrator validated by hand and nothing has posted yet, as the runbook expects.
+-- Posts first what an administrator validated by hand and nothing has posted yet, as the runbook expects: what gives before
+-- what takes. What takes more than there is stays unposted, with a warning, and `ledger.discrepancies` lists it until an
+-- opposite event makes room: one mistake must not hold up the refresh of everybody.
 --
 -- Replay:  a second refresh finds nothing to post and writes the same row.
 -- Locks:   the events it posts, the account, the cache row.
--- Refuses: insufficient_funds: a hand-made deduction takes more than there is.
+-- Refuses: nothing.
 
 create or replace function public.refresh_user_points_cache(p_user_id uuid)
 returns bigint
@@ -12,6 +14,7 @@ set search_path = ''
 as $$
 declare
   v_moves internal.points_move[];
+  v_posted ledger.posted;
   v_available bigint;
 begin
   perform internal.act_for(array[p_user_id]);
@@ -20,21 +23,22 @@ begin
     select e.user_id, e.id, e.points_delta, e.event_type, e.event_time
       from public.points_events as e
      where e.user_id = p_user_id and e.validation_status = 'validated' and e.transfer_id is null and e.points_delta <> 0
-     order by e.event_time, e.id
+     order by e.id
        for update
   )
-  select array_agg(row(u.user_id, u.id, u.points_delta, 0, u.event_type, u.event_time)::internal.points_move)
+  select array_agg(row(u.user_id, u.id, u.points_delta, 0, u.event_type, u.event_time)::internal.points_move
+                   order by u.points_delta < 0, u.event_time, u.id)
     into v_moves
     from unposted as u;
 
   if v_moves is not null then
-    perform internal.refuse('insufficient_funds', format('event %s takes more than the user has', o.transfer_id))
-       from internal.move_points(v_moves) as o
-      where o.outcome = 'insufficient_funds';
-    update public.points_events as e
-       set transfer_id = e.id
-      from unnest(v_moves) as m
-     where e.user_id = m.user_id and e.id = m.event_id;
+    for v_posted in select o.* from internal.move_points(v_moves) as o loop
+      if v_posted.outcome = 'insufficient_funds' then
+        raise warning 'event % takes more than the user has', v_posted.transfer_id using hint = 'Make room with an opposite event.';
+      else
+        update public.points_events as e set transfer_id = e.id where e.user_id = p_user_id and e.id = v_posted.transfer_id;
+      end if;
+    end loop;
   end if;
 
   perform ledger.lock(array[p_user_id], 'points');

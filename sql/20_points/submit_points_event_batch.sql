@@ -166,7 +166,7 @@ begin
                when r.event_time < v_now - interval '7 days' then
                  internal.refusal('event_too_old', format('event_time: %s is more than 7 days before %s', r.event_time, v_now))
                else
-                 internal.refusal('rate_limited', internal.points_limit_detail(r.user_id, r.event_type, x.exceeded))
+                 internal.refusal('rate_limited', internal.points_limit_detail(r.user_id, r.event_type))
              end
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         join unnest(v_left, v_exceeded) as x(position, exceeded) on x.position = r.ordinality

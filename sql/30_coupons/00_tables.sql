@@ -10,7 +10,7 @@ create table public.coupon_templates (
   partner_name             text,
   partner_id               text,
   terms_and_conditions     text,
-  expires_after_days       int  not null default 30 check (expires_after_days > 0),
+  expires_after_days       int  not null default 30 check (expires_after_days between 1 and 36500),
   is_active                boolean not null default true,
   max_redemptions_per_user int  default 1 check (max_redemptions_per_user > 0),  -- null: as often as there are points
   max_redemptions          int check (max_redemptions > 0),    -- how many there are for everybody; null: no end

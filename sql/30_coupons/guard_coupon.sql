@@ -1,7 +1,7 @@
 -- Keeps a coupon's life true, whoever writes it: its status moves only along the listed ways, and nothing leaves redeemed or
--- revoked. Fills in what a hand leaves out, and writes every revocation down.
+-- revoked. The mark of a refund stays, so that there is never a second one. Fills in what a hand leaves out, and writes every revocation down.
 --
--- Refuses: invalid_transition.
+-- Refuses: coupon_refunded, invalid_transition.
 
 create or replace function internal.guard_coupon()
 returns trigger
@@ -9,6 +9,12 @@ language plpgsql
 set search_path = ''
 as $$
 begin
+  if old.refunded_at is not null and (old.refunded_at, old.refund_points_event_id) is distinct from (new.refunded_at, new.refund_points_event_id) then
+    perform internal.refuse('coupon_refunded', format('coupon_id: %s, by event %s', old.coupon_id, old.refund_points_event_id));
+  end if;
+  if old.status = new.status then
+    return new;
+  end if;
   if (old.status, new.status) not in (
        ('issued', 'held'), ('issued', 'redeemed'), ('issued', 'expired'), ('issued', 'revoked'),
        ('held', 'issued'), ('held', 'redeemed'),   ('held', 'expired'),   ('held', 'revoked'),
@@ -35,7 +41,7 @@ end
 $$;
 
 create or replace trigger coupons_live_as_listed
-before update of status on public.coupons
+before update on public.coupons
 for each row
-when (old.status is distinct from new.status)
+when (old.status is distinct from new.status or old.refunded_at is not null)
 execute function internal.guard_coupon();

@@ -54,8 +54,8 @@ create table public.trust_rules (
 insert into public.trust_rules (rule_id, feature, parameters, weight, insight_type, severity, mode, description) values
   ('spacing_under_ten_seconds', 'seconds_to_nearest_event', '{"below": 10}', -20, 'velocity_anomaly', null, 'enforce',
    'Nobody finishes two things within ten seconds. 70 - 20 = 50: a person looks.'),
-  ('spacing_under_one_second', 'seconds_to_nearest_event', '{"below": 1}', -25, 'velocity_anomaly', null, 'enforce',
-   'Less than a second apart is a program. On top of the farther rule: 70 - 20 - 25 = 25 is rejected.'),
+  ('spacing_under_one_second', 'seconds_to_nearest_event', '{"below": 1}', -60, 'velocity_anomaly', null, 'enforce',
+   'Less than a second apart is a program, whatever speaks for it. On top of the farther rule: 70 + 35 - 20 - 60 = 25 is rejected.'),
   ('sixty_events_in_an_hour', 'events_in_hour', '{"at_least": 60}', -15, 'velocity_anomaly', null, 'enforce',
    'One thing a minute, for an hour, is no human day. The rate limits stop a flood; this finds what stays below them.'),
   ('proof_sent_before', 'repeated_proof', '{"at_least": 1}', -20, 'suspicious_pattern', null, 'enforce',

@@ -59,7 +59,10 @@ begin
                 and f.severity in ('high', 'critical') and not f.resolved),
            'honeypot', (e.event_type = any (v_baits))::int,
            'attestation', case e.attestation when 'verified' then 1 when 'missing' then 0 when 'unsupported' then 0 when 'failed' then -1 end,
-           'list', l.list, 'list_subject', l.subject_type, 'list_reason', l.reason))
+           -- What a person gave is for a person to decide, however it came to wait here.
+           'list', case when e.proof_type = 'manual_admin' and l.list is distinct from 'deny' then 'watch' else l.list end,
+           'list_subject', coalesce(l.subject_type, case when e.proof_type = 'manual_admin' then 'award' end),
+           'list_reason', l.reason))
     from unnest(p_events) as e
     left join internal.account_created_at(array(select distinct x.user_id from unnest(p_events) as x)) as u
       on u.user_id = e.user_id
@@ -70,7 +73,9 @@ begin
                 count(*) filter (where o.event_time between e.event_time - interval '1 hour' and e.event_time) as in_hour,
                 count(*) filter (where o.created_at >= e.created_at - interval '1 minute') as arrived,
                 -- A large payload would have to be unpacked for each comparison, and anyone can make it differ in one byte.
-                count(*) filter (where pg_column_size(o.proof_payload) < 8192 and o.proof_payload = e.proof_payload) as repeated,
+                -- What an app says of itself may say the same every day; a measurement of somebody else's does not.
+                count(*) filter (where e.proof_type in ('google_fit', 'apple_health') and e.proof_payload <> '{}'
+                  and pg_column_size(o.proof_payload) < 8192 and o.proof_payload = e.proof_payload) as repeated,
                 (array_agg(o.event_time order by o.event_time desc) filter (where o.event_time <= e.event_time))[1:6] as times
            from public.points_events as o
           where o.user_id = e.user_id

@@ -61,7 +61,8 @@ begin
     if p_decision = 'approved' and v_event.validated_by = v_actor then
       perform internal.refuse('own_event', format('%s made this award', v_actor));
     end if;
-  elsif (v_review.decision, v_review.reviewed_by, v_review.reviewer_id) is distinct from (p_decision, v_actor, p_user_id) then
+  elsif (v_review.decision, v_review.reason, v_review.label, v_review.reviewed_by, v_review.reviewer_id)
+        is distinct from (p_decision, p_reason, p_label, v_actor, p_user_id) then
     perform internal.refuse('already_reviewed', format('%s has %s it', v_review.reviewed_by, v_review.decision));
   else
     return internal.points_review_answer(v_event, v_review, true);

@@ -40,7 +40,7 @@ begin
     return internal.decide_points_events(v_events);
   exception when others then
     -- A value, a constraint or a procedure that says no may be one event's fault. Anything else is not.
-    if sqlstate !~ '^(22|23|P0|PT4)' or v_events is null then
+    if sqlstate !~ '^(22|23|54|P0|PT4)' or v_events is null then
       raise;
     end if;
     v_state := sqlstate;
@@ -53,7 +53,7 @@ begin
     begin
       v_one := internal.decide_points_events(array[v_event]);
     exception when others then
-      if sqlstate !~ '^(22|23|P0|PT4)' then
+      if sqlstate !~ '^(22|23|54|P0|PT4)' then
         raise;
       end if;
       v_one := internal.flag_points_event(v_event, sqlstate, sqlerrm);

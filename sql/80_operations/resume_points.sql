@@ -21,7 +21,7 @@ declare
   v_events int;
   v_templates int;
 begin
-  if nullif(trim(p_reason), '') is null then
+  if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
   end if;
   select coalesce(max(a.recorded_at), '-infinity') into v_since from public.audit_log as a where a.action = 'points.resume';

@@ -20,7 +20,7 @@ declare
   v_events int;
   v_templates uuid[];
 begin
-  if nullif(trim(p_reason), '') is null then
+  if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
   end if;
   with off as (

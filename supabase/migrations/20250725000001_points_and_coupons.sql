@@ -1719,9 +1719,9 @@ create table public.points_programs (
   events_per_day_max   int check (events_per_day_max > 0),
   points_per_hour_max  int check (points_per_hour_max > 0),
   points_per_day_max   int check (points_per_day_max > 0),
-  expires_after_days   int check (expires_after_days > 0),    -- null: never
+  expires_after_days   int check (expires_after_days between 1 and 36500),  -- null: never
   award_review_above   int check (award_review_above >= 0),   -- an award of more waits for a second administrator
-  time_zone            text not null default 'UTC',           -- where the days of a streak begin
+  time_zone            text not null default 'UTC' check ((timestamptz 'epoch' at time zone time_zone) is not null),  -- where the days of a streak begin
   updated_at           timestamptz not null default internal.clock()
 );
 
@@ -1800,7 +1800,7 @@ create table public.points_events (
   related_entity_id   uuid,
   nonce               text,
   payload_hash        text not null,
-  device_id           text,
+  device_id           text check (length(device_id) <= 200),
   device_info         jsonb,
   ip_address          inet,
   attestation         text  -- what its device's evidence was worth; null where no device was asked
@@ -1821,6 +1821,8 @@ create index points_events_history on public.points_events (user_id, event_time 
 -- of each comes first. One index and not three, because every insert evaluates every predicate.
 create index points_events_unfinished on public.points_events (validation_status, id)
   where transfer_id is null and validation_status <> 'rejected';
+-- A coupon is refunded once, whoever writes it.
+create unique index points_events_refunds on public.points_events (user_id, related_entity_id) where event_type = 'coupon_refund';
 create index points_events_created on public.points_events using brin (created_at);
 
 create table public.user_points_cache (
@@ -1950,7 +1952,7 @@ declare
   v_outcome text;
   v_event public.points_events;
 begin
-  if nullif(trim(p_reason), '') is null then
+  if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
   end if;
   if p_to_user_id is null or p_points is null or p_points = 0 then
@@ -2069,6 +2071,7 @@ returns table (
 )
 language plpgsql stable
 set search_path = ''
+set timezone = 'UTC'  -- a day has 24 hours, in whatever zone somebody looks
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
@@ -2188,8 +2191,8 @@ $$;
 
 -- sql/20_points/guard_points_event.sql
 
--- Keeps the history true, whoever writes it: an event keeps its user and its id, a validated one its points and its
--- time as well, an event moves only along the listed ways, and none is deleted. The clients' grants and policies come
+-- Keeps the history true, whoever writes it: an event keeps its user, its id and its type, a validated one its points, its
+-- time and what it is about as well, an event moves only along the listed ways, and none is deleted. The clients' grants and policies come
 -- before this; an operator's hand comes to this.
 --
 -- Refuses: event_frozen, invalid_transition.
@@ -2203,8 +2206,8 @@ begin
   if tg_op = 'DELETE' then
     perform internal.refuse('event_frozen', format('event %s cannot be deleted', old.id));
   end if;
-  if (old.user_id, old.id) is distinct from (new.user_id, new.id) then
-    perform internal.refuse('event_frozen', format('event %s keeps its user and its id', old.id));
+  if (old.user_id, old.id, old.event_type) is distinct from (new.user_id, new.id, new.event_type) then
+    perform internal.refuse('event_frozen', format('event %s keeps its user, its id and its type', old.id));
   end if;
   if old.validation_status is distinct from new.validation_status
      and (old.validation_status, new.validation_status) not in (
@@ -2215,9 +2218,9 @@ begin
     perform internal.refuse('invalid_transition', format('from %s to %s', old.validation_status, new.validation_status));
   end if;
   if old.validation_status = 'validated'
-     and (old.event_type, old.event_time, old.points_delta, old.payload_hash, old.created_at)
+     and (old.event_time, old.points_delta, old.payload_hash, old.created_at, old.proof_type, old.related_entity_type, old.related_entity_id)
          is distinct from
-         (new.event_type, new.event_time, new.points_delta, new.payload_hash, new.created_at)
+         (new.event_time, new.points_delta, new.payload_hash, new.created_at, new.proof_type, new.related_entity_type, new.related_entity_id)
      or old.transfer_id is not null and old.transfer_id is distinct from new.transfer_id then
     perform internal.refuse('event_frozen', format('event %s is validated', old.id));
   end if;
@@ -2229,7 +2232,7 @@ $$;
 create or replace trigger points_events_stay_true
 before update on public.points_events
 for each row
-when (old.validation_status <> 'pending' or old.user_id <> new.user_id or old.id <> new.id)
+when (old.validation_status <> 'pending' or old.user_id <> new.user_id or old.id <> new.id or old.event_type <> new.event_type)
 execute function internal.guard_points_event();
 
 create or replace trigger points_events_stay
@@ -2674,11 +2677,11 @@ select c.user_id, l.expires_at, l.remaining as points, l.program, l.event_id, l.
 
 -- sql/20_points/points_limit_detail.sql
 
--- Says of a limit that a submission came up against what it is and when there is room again, in the one form that clients'
--- headers are made of: '<policy>: <quota> in <window> s; again in <seconds> s'.
+-- Says of the limits that a submission came up against the one that lasts longest, what it is and when there is room again,
+-- in the one form that clients' headers are made of: '<policy>: <quota> in <window> s; again in <seconds> s'.
 -- Going back from the newest event, the one that fills the quota has to grow older than the window.
 
-create or replace function internal.points_limit_detail(p_user_id uuid, p_event_type text, p_policy text)
+create or replace function internal.points_limit_detail(p_user_id uuid, p_event_type text)
 returns text
 language plpgsql stable
 set search_path = ''
@@ -2688,40 +2691,40 @@ set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
-  v_seconds int := case when p_policy like '%_per_hour' then 3600 else 86400 end;
   v_rule public.points_rules;
-  v_quota int;
-  v_needed int;
-  v_filled_at timestamptz;
+  v_detail text;
 begin
   select p.* into v_rule from public.points_rules as p where p.event_type = p_event_type;
-  select case p_policy
-           when 'events_per_hour' then g.events_per_hour_max
-           when 'events_per_day' then g.events_per_day_max
-           when 'points_per_hour' then g.points_per_hour_max
-           when 'points_per_day' then g.points_per_day_max
-           else v_rule.daily_max end
-    into v_quota
-    from public.points_programs as g
-   where g.program = v_rule.program;
-  v_needed := case when p_policy like 'points_%' then v_rule.points else 1 end;
 
-  select max(x.created_at) into v_filled_at
-    from (select e.created_at,
-                 sum(case
-                       when p_policy not like 'points_%' then 1
-                       when e.validation_status <> 'rejected' then e.points_delta
-                       else 0 end) over (order by e.created_at desc, e.id desc) as used
-            from public.points_events as e
-            join public.points_rules as r on r.event_type = e.event_type and r.client_submittable and r.program = v_rule.program
-           where e.user_id = p_user_id
-             and e.id >= internal.uuidv7_floor(clock_timestamp() - interval '25 hours')
-             and e.created_at > v_now - make_interval(secs => v_seconds)
-             and e.proof_type <> 'automatic'
-             and (p_policy <> 'events_of_type_per_day' or e.event_type = p_event_type)) as x
-   where x.used + v_needed > v_quota;
-  return format('%s: %s in %s s; again in %s s', p_policy, v_quota, v_seconds,
-    greatest(1, ceil(v_seconds - extract(epoch from v_now - coalesce(v_filled_at, v_now))))::int);
+  select format('%s: %s in %s s; again in %s s', l.policy, l.quota, l.seconds, w.again) into v_detail
+    from public.points_programs as g
+   cross join lateral (values
+           ('events_per_hour', g.events_per_hour_max, 3600, 1),
+           ('events_per_day', g.events_per_day_max, 86400, 1),
+           ('events_of_type_per_day', v_rule.daily_max, 86400, 1),
+           ('points_per_hour', g.points_per_hour_max, 3600, v_rule.points),
+           ('points_per_day', g.points_per_day_max, 86400, v_rule.points)) as l(policy, quota, seconds, needed)
+   cross join lateral (
+         select max(x.created_at) as filled_at
+           from (select e.created_at,
+                        sum(case
+                              when l.policy not like 'points_%' then 1
+                              when e.validation_status <> 'rejected' then e.points_delta
+                              else 0 end) over (order by e.created_at desc, e.id desc) as used
+                   from public.points_events as e
+                   join public.points_rules as r on r.event_type = e.event_type and r.client_submittable and r.program = v_rule.program
+                  where e.user_id = p_user_id
+                    and e.id >= internal.uuidv7_floor(clock_timestamp() - interval '25 hours')
+                    and e.created_at > v_now - make_interval(secs => l.seconds)
+                    and e.proof_type <> 'automatic'
+                    and (l.policy <> 'events_of_type_per_day' or e.event_type = p_event_type)) as x
+          where x.used + l.needed > l.quota) as f
+   cross join lateral (
+         select greatest(1, ceil(l.seconds - extract(epoch from v_now - coalesce(f.filled_at, v_now))))::int as again) as w
+   where g.program = v_rule.program and (f.filled_at is not null or l.needed > l.quota)
+   order by w.again desc, l.policy
+   limit 1;
+  return v_detail;
 end
 $$;
 
@@ -2790,11 +2793,13 @@ $$;
 -- sql/20_points/refresh_user_points_cache.sql
 
 -- Makes a user's cache row what the ledger says, and returns the points the user can spend.
--- Posts first what an administrator validated by hand and nothing has posted yet, as the runbook expects.
+-- Posts first what an administrator validated by hand and nothing has posted yet, as the runbook expects: what gives before
+-- what takes. What takes more than there is stays unposted, with a warning, and `ledger.discrepancies` lists it until an
+-- opposite event makes room: one mistake must not hold up the refresh of everybody.
 --
 -- Replay:  a second refresh finds nothing to post and writes the same row.
 -- Locks:   the events it posts, the account, the cache row.
--- Refuses: insufficient_funds: a hand-made deduction takes more than there is.
+-- Refuses: nothing.
 
 create or replace function public.refresh_user_points_cache(p_user_id uuid)
 returns bigint
@@ -2803,6 +2808,7 @@ set search_path = ''
 as $$
 declare
   v_moves internal.points_move[];
+  v_posted ledger.posted;
   v_available bigint;
 begin
   perform internal.act_for(array[p_user_id]);
@@ -2811,21 +2817,22 @@ begin
     select e.user_id, e.id, e.points_delta, e.event_type, e.event_time
       from public.points_events as e
      where e.user_id = p_user_id and e.validation_status = 'validated' and e.transfer_id is null and e.points_delta <> 0
-     order by e.event_time, e.id
+     order by e.id
        for update
   )
-  select array_agg(row(u.user_id, u.id, u.points_delta, 0, u.event_type, u.event_time)::internal.points_move)
+  select array_agg(row(u.user_id, u.id, u.points_delta, 0, u.event_type, u.event_time)::internal.points_move
+                   order by u.points_delta < 0, u.event_time, u.id)
     into v_moves
     from unposted as u;
 
   if v_moves is not null then
-    perform internal.refuse('insufficient_funds', format('event %s takes more than the user has', o.transfer_id))
-       from internal.move_points(v_moves) as o
-      where o.outcome = 'insufficient_funds';
-    update public.points_events as e
-       set transfer_id = e.id
-      from unnest(v_moves) as m
-     where e.user_id = m.user_id and e.id = m.event_id;
+    for v_posted in select o.* from internal.move_points(v_moves) as o loop
+      if v_posted.outcome = 'insufficient_funds' then
+        raise warning 'event % takes more than the user has', v_posted.transfer_id using hint = 'Make room with an opposite event.';
+      else
+        update public.points_events as e set transfer_id = e.id where e.user_id = p_user_id and e.id = v_posted.transfer_id;
+      end if;
+    end loop;
   end if;
 
   perform ledger.lock(array[p_user_id], 'points');
@@ -3068,7 +3075,7 @@ begin
                when r.event_time < v_now - interval '7 days' then
                  internal.refusal('event_too_old', format('event_time: %s is more than 7 days before %s', r.event_time, v_now))
                else
-                 internal.refusal('rate_limited', internal.points_limit_detail(r.user_id, r.event_type, x.exceeded))
+                 internal.refusal('rate_limited', internal.points_limit_detail(r.user_id, r.event_type))
              end
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         join unnest(v_left, v_exceeded) as x(position, exceeded) on x.position = r.ordinality
@@ -3130,7 +3137,7 @@ create table public.coupon_templates (
   partner_name             text,
   partner_id               text,
   terms_and_conditions     text,
-  expires_after_days       int  not null default 30 check (expires_after_days > 0),
+  expires_after_days       int  not null default 30 check (expires_after_days between 1 and 36500),
   is_active                boolean not null default true,
   max_redemptions_per_user int  default 1 check (max_redemptions_per_user > 0),  -- null: as often as there are points
   max_redemptions          int check (max_redemptions > 0),    -- how many there are for everybody; null: no end
@@ -3661,9 +3668,9 @@ $$;
 -- sql/30_coupons/guard_coupon.sql
 
 -- Keeps a coupon's life true, whoever writes it: its status moves only along the listed ways, and nothing leaves redeemed or
--- revoked. Fills in what a hand leaves out, and writes every revocation down.
+-- revoked, nor does a refund go. Fills in what a hand leaves out, and writes every revocation down.
 --
--- Refuses: invalid_transition.
+-- Refuses: coupon_refunded, invalid_transition.
 
 create or replace function internal.guard_coupon()
 returns trigger
@@ -3671,6 +3678,12 @@ language plpgsql
 set search_path = ''
 as $$
 begin
+  if old.refunded_at is not null and (old.refunded_at, old.refund_points_event_id) is distinct from (new.refunded_at, new.refund_points_event_id) then
+    perform internal.refuse('coupon_refunded', format('coupon_id: %s, by event %s', old.coupon_id, old.refund_points_event_id));
+  end if;
+  if old.status = new.status then
+    return new;
+  end if;
   if (old.status, new.status) not in (
        ('issued', 'held'), ('issued', 'redeemed'), ('issued', 'expired'), ('issued', 'revoked'),
        ('held', 'issued'), ('held', 'redeemed'),   ('held', 'expired'),   ('held', 'revoked'),
@@ -3697,9 +3710,9 @@ end
 $$;
 
 create or replace trigger coupons_live_as_listed
-before update of status on public.coupons
+before update on public.coupons
 for each row
-when (old.status is distinct from new.status)
+when (old.status is distinct from new.status or old.refunded_at is not null)
 execute function internal.guard_coupon();
 
 -- sql/30_coupons/hold_coupon.sql
@@ -4469,8 +4482,8 @@ create table public.trust_rules (
 insert into public.trust_rules (rule_id, feature, parameters, weight, insight_type, severity, mode, description) values
   ('spacing_under_ten_seconds', 'seconds_to_nearest_event', '{"below": 10}', -20, 'velocity_anomaly', null, 'enforce',
    'Nobody finishes two things within ten seconds. 70 - 20 = 50: a person looks.'),
-  ('spacing_under_one_second', 'seconds_to_nearest_event', '{"below": 1}', -25, 'velocity_anomaly', null, 'enforce',
-   'Less than a second apart is a program. On top of the farther rule: 70 - 20 - 25 = 25 is rejected.'),
+  ('spacing_under_one_second', 'seconds_to_nearest_event', '{"below": 1}', -60, 'velocity_anomaly', null, 'enforce',
+   'Less than a second apart is a program, whatever speaks for it. On top of the farther rule: 70 + 35 - 20 - 60 = 25 is rejected.'),
   ('sixty_events_in_an_hour', 'events_in_hour', '{"at_least": 60}', -15, 'velocity_anomaly', null, 'enforce',
    'One thing a minute, for an hour, is no human day. The rate limits stop a flood; this finds what stays below them.'),
   ('proof_sent_before', 'repeated_proof', '{"at_least": 1}', -20, 'suspicious_pattern', null, 'enforce',
@@ -5191,7 +5204,10 @@ begin
                 and f.severity in ('high', 'critical') and not f.resolved),
            'honeypot', (e.event_type = any (v_baits))::int,
            'attestation', case e.attestation when 'verified' then 1 when 'missing' then 0 when 'unsupported' then 0 when 'failed' then -1 end,
-           'list', l.list, 'list_subject', l.subject_type, 'list_reason', l.reason))
+           -- What a person gave is for a person to decide, however it came to wait here.
+           'list', case when e.proof_type = 'manual_admin' and l.list is distinct from 'deny' then 'watch' else l.list end,
+           'list_subject', coalesce(l.subject_type, case when e.proof_type = 'manual_admin' then 'award' end),
+           'list_reason', l.reason))
     from unnest(p_events) as e
     left join internal.account_created_at(array(select distinct x.user_id from unnest(p_events) as x)) as u
       on u.user_id = e.user_id
@@ -5202,7 +5218,9 @@ begin
                 count(*) filter (where o.event_time between e.event_time - interval '1 hour' and e.event_time) as in_hour,
                 count(*) filter (where o.created_at >= e.created_at - interval '1 minute') as arrived,
                 -- A large payload would have to be unpacked for each comparison, and anyone can make it differ in one byte.
-                count(*) filter (where pg_column_size(o.proof_payload) < 8192 and o.proof_payload = e.proof_payload) as repeated,
+                -- What an app says of itself may say the same every day; a measurement of somebody else's does not.
+                count(*) filter (where e.proof_type in ('google_fit', 'apple_health') and e.proof_payload <> '{}'
+                  and pg_column_size(o.proof_payload) < 8192 and o.proof_payload = e.proof_payload) as repeated,
                 (array_agg(o.event_time order by o.event_time desc) filter (where o.event_time <= e.event_time))[1:6] as times
            from public.points_events as o
           where o.user_id = e.user_id
@@ -5368,7 +5386,8 @@ begin
     if p_decision = 'approved' and v_event.validated_by = v_actor then
       perform internal.refuse('own_event', format('%s made this award', v_actor));
     end if;
-  elsif (v_review.decision, v_review.reviewed_by, v_review.reviewer_id) is distinct from (p_decision, v_actor, p_user_id) then
+  elsif (v_review.decision, v_review.reason, v_review.label, v_review.reviewed_by, v_review.reviewer_id)
+        is distinct from (p_decision, p_reason, p_label, v_actor, p_user_id) then
     perform internal.refuse('already_reviewed', format('%s has %s it', v_review.reviewed_by, v_review.decision));
   else
     return internal.points_review_answer(v_event, v_review, true);
@@ -5550,7 +5569,7 @@ begin
     return internal.decide_points_events(v_events);
   exception when others then
     -- A value, a constraint or a procedure that says no may be one event's fault. Anything else is not.
-    if sqlstate !~ '^(22|23|P0|PT4)' or v_events is null then
+    if sqlstate !~ '^(22|23|54|P0|PT4)' or v_events is null then
       raise;
     end if;
     v_state := sqlstate;
@@ -5563,7 +5582,7 @@ begin
     begin
       v_one := internal.decide_points_events(array[v_event]);
     exception when others then
-      if sqlstate !~ '^(22|23|P0|PT4)' then
+      if sqlstate !~ '^(22|23|54|P0|PT4)' then
         raise;
       end if;
       v_one := internal.flag_points_event(v_event, sqlstate, sqlerrm);
@@ -5918,7 +5937,7 @@ declare
   v_events int;
   v_templates int;
 begin
-  if nullif(trim(p_reason), '') is null then
+  if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
   end if;
   select coalesce(max(a.recorded_at), '-infinity') into v_since from public.audit_log as a where a.action = 'points.resume';
@@ -6009,7 +6028,7 @@ declare
   v_events int;
   v_templates uuid[];
 begin
-  if nullif(trim(p_reason), '') is null then
+  if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
   end if;
   with off as (
@@ -6348,9 +6367,9 @@ revoke all on function
   public.refresh_user_points_cache(uuid), public.points_balance(uuid)
 from public, anon, authenticated, service_role;
 
-revoke all on function internal.points_awarded(public.points_events[]), internal.points_limit_detail(uuid, text, text) from public, anon, authenticated, service_role;
+revoke all on function internal.points_awarded(public.points_events[]), internal.points_limit_detail(uuid, text) from public, anon, authenticated, service_role;
 grant execute on function internal.points_awarded(public.points_events[]) to tallybook_procedures, tallybook_upkeep, tallybook_operator;
-grant execute on function internal.points_limit_detail(uuid, text, text) to tallybook_procedures;
+grant execute on function internal.points_limit_detail(uuid, text) to tallybook_procedures;
 
 grant execute on function
   internal.points_event_hash(uuid, text, timestamptz, text, text, uuid, jsonb, text, jsonb, text), internal.move_points(internal.points_move[])

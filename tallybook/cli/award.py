@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
@@ -10,10 +10,17 @@ import typer
 from tallybook.cli.connection import DatabaseUrl, DryRun, Json
 from tallybook.cli.operator import Actor, Reason, told, writing
 
+POINTS_MAX: Final = 2_147_483_647
+
 
 def award(
     user: Annotated[UUID, typer.Argument(show_default=False)],
-    points: Annotated[int, typer.Argument(help="Below zero takes points.", show_default=False)],
+    points: Annotated[
+        int,
+        typer.Argument(
+            min=-POINTS_MAX, max=POINTS_MAX, help="Below zero takes points.", show_default=False
+        ),
+    ],
     reason: Reason,
     key: Annotated[
         str | None, typer.Option("--key", help="Under one key an award is made once.")

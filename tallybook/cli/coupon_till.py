@@ -55,7 +55,7 @@ def consume(
             code_hashes=hashes_of(code, database),
             idempotency_key=key,
             # The procedure knows the service only; who it was stands in the proof.
-            redemption_proof={"operator": operator.actor, **(proof or {})},
+            redemption_proof={**(proof or {}), "operator": operator.actor},
         )
     words = f"{answer['coupon_id']} is consumed: {answer['template_name']}"
     told(answer, words, json=json, dry_run=dry_run)

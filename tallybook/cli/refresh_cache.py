@@ -29,10 +29,21 @@ select u.user_id, coalesce(a.balance - a.held, 0) as available_points,
   left join public.user_points_cache as c on c.user_id = u.user_id
 """
 
+# What takes more than there is a refresh leaves, and it would not show in what it returns.
+_UNPOSTED = """
+select 1 from public.points_events as e
+ where e.user_id = %s and e.validation_status = 'validated' and e.transfer_id is null
+   and e.points_delta <> 0
+ limit 1
+"""
+
 _EVERYBODY = """
 select a.book_id from ledger.accounts as a where a.account = 'points'
 union
 select c.user_id from public.user_points_cache as c
+union
+select e.user_id from public.points_events as e
+ where e.validation_status = 'validated' and e.transfer_id is null and e.points_delta <> 0
 order by 1
 """
 
@@ -56,7 +67,8 @@ def refresh_cache(
 ) -> None:
     """Make users' cached balances what the ledger says, and post what was validated by hand.
 
-    Exit code 1 when a refresh was refused; the others are done all the same.
+    Exit code 1 when a refresh was refused, or left what takes more than the user has unposted;
+    the others are done all the same.
     """
     if bool(users) == everybody:
         fail("Name users, or give --all.", UNUSABLE)
@@ -82,4 +94,7 @@ def _refresh(operator: Operator, user: UUID) -> dict[str, Any]:
         points = operator.value("refresh_user_points_cache", user_id=user)
     except Refusal as refusal:
         return row | {"refused": refusal.code}
-    return row | {"available_points": points}
+    row["available_points"] = points
+    if operator.rows(_UNPOSTED, (user,)):
+        row["refused"] = "insufficient_funds"
+    return row

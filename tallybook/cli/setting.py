@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -73,12 +74,19 @@ def _or_none(parse: Any, must_be: str) -> Any:
     return parsed
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
 _INTEGER: Final = _or_none(int, "a whole number")
 
 Limit = Annotated[int | None, typer.Option(parser=_INTEGER, metavar="N|none", show_default=False)]
 Threshold = Annotated[
     float | None,
-    typer.Option(parser=_or_none(float, "a number"), metavar="X|none", show_default=False),
+    typer.Option(parser=_or_none(_finite, "a finite number"), metavar="X|none", show_default=False),
 ]
 Moment = Annotated[
     datetime | None,

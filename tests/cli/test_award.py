@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import pytest
+
 from tests.cli.conftest import Run
 from tests.world import World
 
@@ -72,3 +74,9 @@ def test_an_operators_own_login_is_enough(operate: Run, world: World) -> None:
     assert operate("award", str(user), "5", "--reason", "x", "--database-url", url).code == 0
     foreign = world.database.dsn("tallybook_functions")
     assert operate("award", str(user), "5", "--reason", "x", "--database-url", foreign).code == 2
+
+
+@pytest.mark.parametrize("points", ["2147483648", "-2147483648", "many"])
+def test_more_than_an_event_can_hold_is_code_2(operate: Run, world: World, points: str) -> None:
+    assert operate("award", str(world.user()), points, "--reason", "x").code == 2
+    assert world.count("points_events") == 0

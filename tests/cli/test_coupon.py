@@ -119,7 +119,9 @@ def test_a_code_is_verified_and_consumed_once(operate: Run, world: World, user: 
     consume = ("coupon", "consume", "-", "--key", "till-1-0001", "--json")
     tried = operate(*consume, "--dry-run", input=code)
     assert (tried.json["status"], status(world, coupon)) == ("redeemed", "issued")
-    done = operate(*consume, "--proof", '{"receipt": "R-1"}', input=code)
+    # Who it was is not for the proof to say.
+    receipt = '{"receipt": "R-1", "operator": "eve@example.org"}'
+    done = operate(*consume, "--proof", receipt, input=code)
     assert done.json["replayed"] is False
     assert code not in done.output
     assert operate(*consume, input=code).json["replayed"] is True

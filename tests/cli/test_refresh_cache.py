@@ -23,6 +23,14 @@ def test_all_means_everybody(operate: Run, world: World) -> None:
     assert [world.cache(user)[0] for user in users] == [100, 100, 100]
 
 
+def test_all_means_whoever_a_hand_has_just_given_points_too(operate: Run, world: World) -> None:
+    user = world.user()
+    world.write_by_hand(user, 100)
+    assert world.cache(user) is None
+    assert operate("refresh-cache", "--all").code == 0
+    assert world.points(user) == world.cache(user)[0] == 100
+
+
 def test_a_dry_run_changes_nothing(operate: Run, world: World) -> None:
     user = world.user(points=100)
     world.admin.execute("update user_points_cache set available_points = 1")
@@ -32,21 +40,19 @@ def test_a_dry_run_changes_nothing(operate: Run, world: World) -> None:
     world.refresh(user)
 
 
-def test_a_refused_refresh_is_code_1_and_others_are_done(operate: Run, world: World) -> None:
+def test_what_cannot_be_posted_is_code_1_and_others_are_done(operate: Run, world: World) -> None:
     poor, other = world.user(), world.user(points=100)
     world.write_by_hand(poor, -5, "admin_deduction")
     world.admin.execute("update user_points_cache set available_points = 1")
     done = operate("refresh-cache", str(poor), str(other), "--json")
     assert done.code == 1
-    assert done.json["users"][0]["refused"] == "insufficient_funds"
+    left, whole = done.json["users"]
+    assert (left["available_points"], left["refused"]) == (0, "insufficient_funds")
+    assert "refused" not in whole
     assert world.cache(other)[0] == 100
-    # What came before makes it affordable.
-    world.operator.execute(
-        "insert into points_events (user_id, event_type, event_time, points_delta, proof_type,"
-        " validation_status) values (%s, 'admin_award', internal.clock() - interval '1 day', 5,"
-        " 'manual_admin', 'validated')",
-        (poor,),
-    )
+    assert operate("refresh-cache", "--all").code == 1
+    # An opposite event makes it affordable.
+    world.write_by_hand(poor, 5)
     assert operate("refresh-cache", str(poor)).code == 0
 
 

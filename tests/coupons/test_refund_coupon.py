@@ -311,3 +311,24 @@ def test_a_refund_that_does_not_come_in_refunds_nothing(world: World, till: Till
     other = Coupon(second.id, first.owner, second.template, ())
     by_hand(other, world.operator, again)
     assert till.row(second)["refunded_at"] is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update coupons set refunded_at = null, refund_points_event_id = null",
+        "update coupons set refunded_at = null",
+        "update coupons set refund_points_event_id = gen_random_uuid()",
+    ],
+)
+def test_a_refund_stays_written_on_its_coupon(
+    world: World, till: Till, admin: UUID, change: str
+) -> None:
+    """Or a hand that takes the mark away could refund it again."""
+    coupon = till.coupon()
+    refund(world, admin, coupon)
+    with refused("coupon_refunded", 409, "coupon_id: "):
+        world.operator.execute(change)
+    with refused("coupon_refunded", 409, "coupon_id: "):
+        by_hand(coupon, world.operator)
+    assert world.points(coupon.owner) == 500

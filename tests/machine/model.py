@@ -136,6 +136,7 @@ class Event:
     event_time: datetime
     nonce: str | None = None
     proof: str | None = None
+    measured: bool = False  # by somebody else than the app
     device: str | None = None
     score: int | None = None
     streak: int | None = None

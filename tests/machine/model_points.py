@@ -57,7 +57,9 @@ class Points:
             and now - EARLIEST <= it.at <= now + LATEST
         )
         met = self._limits(it) if it.kind in POINTS else []
-        exceeded = next((limit for limit in met if limit.exceeded), None)
+        # Of several the one that lasts longest is told.
+        full = sorted((-limit.again(now), limit.policy, limit) for limit in met if limit.exceeded)
+        exceeded = full[0][-1] if full else None
         nonce = (it.user, it.nonce)
         claimed = acceptable and exceeded is None and nonce not in self.shared.nonces
         if claimed:
@@ -69,7 +71,8 @@ class Points:
             per_hour = met[0]
             event = self.submitted[it] = self.shared.record(
                 it.user, it.kind, POINTS[it.kind], "pending",
-                event_time=it.at, nonce=it.nonce, proof=it.proof, device=it.device,
+                event_time=it.at, nonce=it.nonce, proof=it.proof,
+                measured=it.proof_type == "google_fit", device=it.device,
             )  # fmt: skip
             since = per_hour.used[0][0] if per_hour.used else now
             left = per_hour.quota - len(per_hour.used) - 1

@@ -26,7 +26,7 @@ class Rule(NamedTuple):
 
 RULES: Final = (
     Rule("spacing_under_ten_seconds", "nearest", lambda x: x < 10, -20, "velocity_anomaly"),
-    Rule("spacing_under_one_second", "nearest", lambda x: x < 1, -25, "velocity_anomaly"),
+    Rule("spacing_under_one_second", "nearest", lambda x: x < 1, -60, "velocity_anomaly"),
     Rule("sixty_events_in_an_hour", "in_hour", lambda x: x >= 60, -15, "velocity_anomaly"),
     Rule("proof_sent_before", "repeated", lambda x: x >= 1, -20, "suspicious_pattern"),
     Rule("clock_ahead", "ahead", lambda x: x >= 120, -15, "suspicious_pattern"),
@@ -119,7 +119,8 @@ class Judge:
                 timedelta(0) <= event.event_time - o.event_time <= timedelta(hours=1)
                 for o in around
             ),
-            "repeated": sum(o.proof is not None and o.proof == event.proof for o in around),
+            "repeated": event.measured
+            and sum(o.proof is not None and o.proof == event.proof for o in around),
             "ahead": (event.event_time - event.created_at).total_seconds(),
             "open": sum(
                 i.event.user == event.user

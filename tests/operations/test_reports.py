@@ -42,7 +42,7 @@ def test_events_by_status(world: World, day: dict[str, UUID]) -> None:
     rows = report(world, "events_by_status")
     assert [(r["validation_status"], r["count"], r["avg_trust_score"]) for r in rows] == [
         ("pending", 1, None),
-        ("rejected", 1, Decimal("25.00")),
+        ("rejected", 1, Decimal("0.00")),
         ("validated", 4, Decimal("70.00")),
     ]
     world.pass_time(2 * HOUR)
@@ -126,7 +126,7 @@ def test_one_users_balance_and_history(world: World, day: dict[str, UUID]) -> No
 def test_insights_by_type(world: World, day: dict[str, UUID]) -> None:
     (row,) = report(world, "insights_by_type")
     assert (row["insight_type"], row["severity"]) == ("velocity_anomaly", "high")
-    assert (row["count"], row["avg_score"], row["open"]) == (1, 25, 1)
+    assert (row["count"], row["avg_score"], row["open"]) == (1, 0, 1)
     assert row["avg_hours_to_resolve"] is None
 
 

@@ -164,3 +164,13 @@ def test_the_schedule_of_everybody(world: World) -> None:
     (row,) = world.rows("select * from points_expiry_schedule", through=world.operator)
     assert (row["user_id"], row["points"], row["expires_at"]) == (user, 10, NOW + 7 * DAY)
     assert (row["program"], row["event_type"]) == ("standard", "admin_award")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+def test_a_day_has_24_hours_in_whatever_zone_somebody_looks(world: World, zone: str) -> None:
+    """In March the clocks of the others are put forward."""
+    keep_for(world, 30)
+    user = world.user(points=100)
+    world.admin.execute(f"set timezone = '{zone}'")
+    expires = "select expires_at from internal.earned_lots(array[%s])"
+    assert world.value(expires, (user,)) == NOW + 30 * DAY

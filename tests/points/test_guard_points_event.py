@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +29,9 @@ FROZEN: dict[str, Any] = {
     "payload_hash": "x",
     "created_at": "2020-01-01",
     "transfer_id": None,
+    "proof_type": "internal_of_another_kind",
+    "related_entity_type": "coupon",
+    "related_entity_id": uuid4(),
 }
 
 
@@ -113,3 +117,28 @@ def test_points_move_only_for_validated_events(world: World) -> None:
     assert (
         violation.value.diag.constraint_name == "a_validated_event_moves_points_under_its_own_name"
     )
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_no_event_becomes_one_of_another_type(world: World, status: str) -> None:
+    """A refund does what it does when it comes in, so nothing becomes one later."""
+    world.operator.execute(
+        "insert into points_events"
+        " (user_id, event_type, event_time, points_delta, validation_status)"
+        " values (%s, 'habit_completion', now(), 0, %s)",
+        (world.user(), status),
+    )
+    with refused("event_frozen", 409):
+        world.operator.execute("update points_events set event_type = 'coupon_refund'")
+
+
+def test_a_device_has_a_name_of_a_length_that_can_be_looked_up(world: World) -> None:
+    for length in (200, 201):
+        with suppress(psycopg.errors.CheckViolation):
+            world.operator.execute(
+                "insert into points_events"
+                " (user_id, event_type, event_time, points_delta, device_id)"
+                " values (gen_random_uuid(), 'workout', now(), 0, repeat('d', %s))",
+                (length,),
+            )
+    assert world.value("select length(device_id) from points_events") == 200

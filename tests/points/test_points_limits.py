@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from tests.world import NOW, Connection, World, code_of, refused
@@ -79,6 +80,24 @@ def test_a_day_has_its_own_limit(world: World) -> None:
     with refused("rate_limited", 429, "events_per_day: 4 in 86400 s; again in 72000 s"):
         world.submit(user)
     world.pass_time(20 * HOUR)
+    world.submit(user)
+
+
+def test_of_several_limits_the_one_that_lasts_longest_is_named(world: World) -> None:
+    limits(world, events_per_hour_max=100, events_per_day_max=500)
+    user = world.user()
+    for hour in range(5):
+        for _ in range(100):
+            world.submit(user)
+        if hour < 4:
+            with refused("rate_limited", 429, "events_per_hour: 100 in 3600 s; again in 3600 s"):
+                world.submit(user)
+            world.pass_time(HOUR)
+    with refused("rate_limited", 429, "events_per_day: 500 in 86400 s; again in 72000 s"):
+        world.submit(user)
+    world.pass_time(72000 * SECOND - SECOND)
+    assert again_in(world, user) == 1
+    world.pass_time(SECOND)
     world.submit(user)
 
 
@@ -231,3 +250,24 @@ def test_the_bait_is_in_no_list_that_a_user_can_read(world: World) -> None:
         seen = world.rows("select event_type from points_rules")
     assert {"workout", "habit_completion"} < {row["event_type"] for row in seen}
     assert "bonus_claim" not in {row["event_type"] for row in seen}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "time_zone = 'Mars/Olympus'",
+        "time_zone = ''",
+        "expires_after_days = 0",
+        "expires_after_days = 36501",
+    ],
+)
+def test_a_program_takes_no_setting_that_would_fail_later(world: World, change: str) -> None:
+    with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.InvalidParameterValue)):
+        world.operator.execute(f"update points_programs set {change}")  # type: ignore[call-overload]
+
+
+def test_a_program_takes_the_longest_time_and_a_zone_that_exists(world: World) -> None:
+    world.operator.execute(
+        "update points_programs set time_zone = 'Asia/Tokyo', expires_after_days = 36500"
+    )
+    assert world.refresh(world.user(points=5)) == 5

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.world import NOW, World, refused
+from tests.world import NOW, World
 
 
 def test_a_new_user_has_nothing(world: World) -> None:
@@ -88,17 +88,62 @@ def test_a_deduction_by_hand_is_posted(world: World) -> None:
     assert world.cache(user) == (70, 0, 100, 30)
 
 
-def test_a_deduction_of_more_than_there_is_is_refused_and_posts_nothing(world: World) -> None:
+def test_a_deduction_of_more_than_there_is_waits_for_room_with_a_warning(world: World) -> None:
+    user, warnings = world.user(points=100), list[tuple[str | None, str | None]]()
+    world.operator.add_notice_handler(
+        lambda notice: warnings.append((notice.severity_nonlocalized, notice.message_primary))
+    )
+    world.write_by_hand(user, 50)
+    world.write_by_hand(user, -151, "admin_deduction")
+    deduction = world.value("select id from points_events where points_delta < 0")
+    for _ in range(2):
+        assert world.refresh(user) == 150
+        # It is told each time, and no balance hides it.
+        assert warnings == [("WARNING", f"event {deduction} takes more than the user has")]
+        warnings.clear()
+        assert world.cache(user) == (150, 0, 150, 0)
+        assert [row["book_id"] for row in world.discrepancies()] == [user]
+    assert world.count("points_events", "transfer_id is null") == 1
+    world.write_by_hand(user, 1)
+    assert world.refresh(user) == 0
+    assert (warnings, world.discrepancies()) == ([], [])
+    assert world.cache(user) == (0, 0, 151, 151)
+
+
+def test_a_mistake_is_mended_by_the_opposite_event(world: World) -> None:
+    """As the runbook has it: somebody took 500 from 50, and gives 480 back."""
+    user = world.user(points=50)
+    world.write_by_hand(user, -500, "admin_deduction")
+    world.write_by_hand(user, 480)
+    assert world.refresh(user) == 30
+    assert world.cache(user) == (30, 0, 530, 500)
+
+
+def test_of_several_deductions_those_that_fit_are_posted(world: World) -> None:
     user = world.user(points=100)
-    with world.operator.transaction(force_rollback=True):
-        world.write_by_hand(user, 50)
-        world.write_by_hand(user, -151, "admin_deduction")
-        with refused("insufficient_funds", 400), world.operator.transaction():
-            world.refresh(user)
-        # Not even the award that came before it.
-        balance = "select balance from ledger.accounts"
-        assert world.value(balance, through=world.operator) == 100
-    assert world.cache(user) == (100, 0, 100, 0)
+    for points in (-30, -90, -50):
+        world.write_by_hand(user, points, "admin_deduction")
+    assert world.refresh(user) == 20
+    assert world.rows("select points_delta from points_events where transfer_id is null") == [
+        {"points_delta": -90}
+    ]
+    world.write_by_hand(user, 70)
+    assert world.refresh(user) == 0
+
+
+def test_one_users_mistake_does_not_hold_up_the_others(world: World) -> None:
+    # The seed's bulk form, as it stands there.
+    users = [world.user(points=10) for _ in range(3)]
+    for user, points in zip(users, (5, -11, 5), strict=True):
+        world.write_by_hand(user, points, "admin_award" if points > 0 else "admin_deduction")
+    rows = world.rows(
+        "SELECT user_id, refresh_user_points_cache(user_id) FROM user_points_cache;",
+        through=world.operator,
+    )
+    refreshed = {row["user_id"]: row["refresh_user_points_cache"] for row in rows}
+    assert refreshed == dict(zip(users, (15, 10, 15), strict=True))
+    assert [world.points(user) for user in users] == [15, 10, 15]
+    world.award(users[1], 1)
 
 
 def test_what_is_written_by_hand_is_posted_in_the_order_of_its_time(world: World) -> None:

@@ -169,7 +169,7 @@ def test_event_validation_rate(world: World, day: Day) -> None:
     )
     assert sorted(rows, key=str) == [
         ("pending", 1, None),
-        ("rejected", 1, Decimal("25.00")),
+        ("rejected", 1, Decimal("0.00")),
         ("validated", 4, Decimal("70.00")),
     ]
 
@@ -349,7 +349,7 @@ def test_fraud_of_the_last_day(world: World, day: Day) -> None:
         ORDER BY count DESC;
         """,
     )
-    assert rows == [("velocity_anomaly", 1, Decimal(25))]
+    assert rows == [("velocity_anomaly", 1, Decimal(0))]
 
 
 def test_why_a_redemption_fails(world: World, day: Day) -> None:

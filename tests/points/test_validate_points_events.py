@@ -105,19 +105,19 @@ def test_events_less_than_a_second_apart_are_rejected_and_noted(world: World) ->
     user = world.user()
     first, second = spaced(world, user, 0.5)
     answer = world.validate()
-    assert decisions(answer) == {first: ("validated", 70), second: ("rejected", 25)}
+    assert decisions(answer) == {first: ("validated", 70), second: ("rejected", 0)}
     assert answer["events"][1]["points_awarded"] == 0
     assert answer["insights"] == [
         {
             "user_id": str(user),
             "insight_type": "velocity_anomaly",
             "severity": "high",
-            "score": 25,
+            "score": 0,
         }
     ]
     (insight,) = world.rows("select * from fraud_insights")
     assert (insight["user_id"], insight["insight_type"]) == (user, "velocity_anomaly")
-    assert (insight["severity"], insight["score"], insight["resolved"]) == ("high", 25, False)
+    assert (insight["severity"], insight["score"], insight["resolved"]) == ("high", 0, False)
     assert [str(i) for i in insight["related_event_ids"]] == [second]
     assert insight["created_at"] == NOW
     assert insight["details"] == {
@@ -128,7 +128,7 @@ def test_events_less_than_a_second_apart_are_rejected_and_noted(world: World) ->
                 "rule": "spacing_under_one_second",
                 "version": 1,
                 "mode": "enforce",
-                "weight": -25,
+                "weight": -60,
                 "below": 1,
                 "observed": 0.5,
             },
@@ -183,18 +183,18 @@ def test_a_neighbour_decided_long_ago_still_counts(world: World) -> None:
     world.submit(user, at=HOUR_AGO)
     world.validate()
     second = world.submit(user, at=HOUR_AGO + timedelta(milliseconds=10))["id"]
-    assert decisions(world.validate()) == {second: ("rejected", 25)}
+    assert decisions(world.validate()) == {second: ("rejected", 0)}
 
 
 def test_one_update_moves_the_thresholds(world: World) -> None:
     user = world.user()
     _, second = spaced(world, user, 5)
     world.operator.execute(
-        "update trust_policies set validate_at = 50, review_at = 20 where is_active"
+        "update trust_policies set validate_at = 50, review_at = 0 where is_active"
     )
     assert decisions(world.validate())[second] == ("validated", 50)
     _, fourth = spaced(world, user, 0.5, at=HOUR_AGO - timedelta(hours=1))
-    assert decisions(world.validate())[fourth] == ("pending_review", 25)
+    assert decisions(world.validate())[fourth] == ("pending_review", 0)
 
 
 def test_what_nothing_was_found_against_can_still_be_doubted(world: World) -> None:
@@ -340,6 +340,39 @@ def test_what_takes_more_than_there_is_goes_to_a_person(world: World) -> None:
     ) == [{"validation_status": "pending_review", "transfer_id": None}]
 
 
+@pytest.mark.parametrize("points", [50, -50])
+def test_what_a_person_gave_is_for_a_person_to_decide(world: World, points: int) -> None:
+    """However it came to wait here."""
+    user, other, third = world.user(points=100), world.user(), world.user()
+    for name in ("allow", "deny"):
+        world.operator.execute(
+            "insert into trust_lists (list, subject_type, subject, reason)"
+            " values (%s, 'user', %s, 'known')",
+            (name, str(user if name == "allow" else other)),
+        )
+    world.operator.execute(
+        "insert into points_events"
+        " (user_id, event_type, event_time, points_delta, proof_type)"
+        " select u, 'admin_award', internal.clock(), %s, 'manual_admin' from unnest(%s::uuid[]) u",
+        (points, [user, other, third]),
+    )
+    for each in (user, other, third):
+        world.refresh(each)
+    answer = world.validate()
+    # What is denied stays denied.
+    assert (answer["validated"], answer["pending_review"], answer["rejected"]) == (0, 2, 1)
+    assert world.points(user) == 100
+    lists = world.rows(
+        "select features ->> 'list' as list, features ->> 'list_subject' as subject, verdict"
+        " from trust_assessments order by verdict, subject"
+    )
+    assert [tuple(row.values()) for row in lists] == [
+        ("watch", "award", "pending_review"),
+        ("watch", "user", "pending_review"),
+        ("deny", "user", "rejected"),
+    ]
+
+
 def test_without_an_active_policy_nothing_is_decided(world: World) -> None:
     event = world.submit(world.user())["id"]
     world.operator.execute("update trust_policies set is_active = false")
@@ -411,10 +444,13 @@ def test_an_event_that_cannot_be_decided_holds_nobody_up(world: World) -> None:
     assert world.validate()["events"] == []
 
 
-def test_such_an_event_alone_is_taken_out_too_and_a_person_decides_it(world: World) -> None:
+@pytest.mark.parametrize("condition", ["check_violation", "program_limit_exceeded"])
+def test_such_an_event_alone_is_taken_out_too_and_a_person_decides_it(
+    world: World, condition: str
+) -> None:
     user = world.user()
     event_id = world.submit(user, event_type="goal_achieved")["id"]
-    world.admin.execute(RAISES_FOR_GOALS.format("check_violation"))
+    world.admin.execute(RAISES_FOR_GOALS.format(condition))
     assert world.validate(event_id)["flagged"] == 1
     world.admin.execute(WORTH_DOUBLE)
     assert review(world, event_id, administrator(world))["points_awarded"] == 100

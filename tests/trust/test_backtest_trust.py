@@ -54,7 +54,7 @@ def test_a_lower_threshold(world: World) -> None:
 
 @pytest.mark.usefixtures("judged")
 def test_a_higher_threshold_takes_points_away(world: World) -> None:
-    found = backtest(world, validate_at=71, review_at=20)
+    found = backtest(world, validate_at=71, review_at=0)
     assert (found["changed"], found["points_change"]) == (4, -10 - 10 - 20)
     names = ("event_type", "from", "to", "events", "users", "points")
     assert [tuple(line[name] for name in names) for line in found["by_event_type"]] == [
@@ -68,11 +68,14 @@ def test_a_higher_threshold_takes_points_away(world: World) -> None:
 def test_a_changed_rule(world: World) -> None:
     rule = {"rule_id": "spacing_under_ten_seconds"}
     assert backtest(world, rules=[rule])["changed"] == 0
-    assert backtest(world, rules=[rule | {"weight": -10}])["changed"] == 3
+    assert backtest(world, rules=[rule | {"weight": -10}])["changed"] == 2
     assert backtest(world, rules=[rule | {"mode": "shadow"}])["points_change"] == 20
     assert backtest(world, rules=[rule | {"parameters": {"below": 5}}])["changed"] == 2
-    other = {"rule_id": "spacing_under_one_second", "weight": 0}
-    assert backtest(world, rules=[rule | {"weight": 0}, other])["points_change"] == 40
+    other = {"rule_id": "spacing_under_one_second"}
+    both = [rule | {"weight": -10}, other | {"weight": -25}]
+    assert backtest(world, rules=both)["changed"] == 3
+    both = [rule | {"weight": 0}, other | {"weight": 0}]
+    assert backtest(world, rules=both)["points_change"] == 40
 
 
 @pytest.mark.usefixtures("judged")

@@ -27,10 +27,14 @@ def an_hour_full(world: World) -> str:
     return [world.submit(user, at=at)["id"] for at in times][-1]
 
 
+def measured(proof: dict[str, Any], by: str = "google_fit") -> dict[str, Any]:
+    return {"proof_type": by, "proof_payload": proof}
+
+
 def proven_twice(world: World) -> str:
     user, proof = world.user(), {"steps": 10_000, "source": "watch"}
-    world.submit(user, at=HOUR_AGO, proof_payload=proof)
-    event_id: str = world.submit(user, proof_payload=dict(reversed(proof.items())))["id"]
+    world.submit(user, at=HOUR_AGO, **measured(proof))
+    event_id: str = world.submit(user, **measured(dict(reversed(proof.items()))))["id"]
     return event_id
 
 
@@ -98,7 +102,7 @@ class Signal(NamedTuple):
 
 SIGNALS = {
     "spacing_under_ten_seconds": Signal(lambda w: spaced(w, w.user(), 5), 5, 50, 70),
-    "spacing_under_one_second": Signal(lambda w: spaced(w, w.user(), 0.5), 0.5, 25, 50),
+    "spacing_under_one_second": Signal(lambda w: spaced(w, w.user(), 0.5), 0.5, 0, 50),
     "sixty_events_in_an_hour": Signal(an_hour_full, 60, 55, 70),
     "proof_sent_before": Signal(proven_twice, 1, 50, 70),
     "clock_ahead": Signal(submitted(at=NOW + timedelta(seconds=120)), 120, 55, 70),
@@ -196,8 +200,8 @@ def test_what_is_just_not_suspicious_scores_70(world: World, event: Any) -> None
 
 def test_what_was_sent_later_says_nothing_about_an_event(world: World) -> None:
     user, proof = world.user(), {"steps": 1}
-    first = world.submit(user, at=HOUR_AGO, proof_payload=proof)["id"]
-    world.submit(user, at=HOUR_AGO, proof_payload=proof)
+    first = world.submit(user, at=HOUR_AGO, **measured(proof))["id"]
+    world.submit(user, at=HOUR_AGO, **measured(proof))
     known = features(world, first)
     assert (known["repeated_proof"], known["arrived_in_minute"]) == (0, 0)
     assert "seconds_to_nearest_event" not in known
@@ -246,18 +250,71 @@ def test_the_spread_of_the_gaps(world: World) -> None:
 
 def test_another_proof_and_none_are_not_the_same(world: World) -> None:
     user = world.user()
-    world.submit(user, proof_payload={"steps": 1})
+    world.submit(user, **measured({"steps": 1}))
     world.submit(user)
     last = world.submit(user)["id"]
     assert features(world, last)["repeated_proof"] == 0
-    assert (
-        features(world, world.submit(user, proof_payload={"steps": 2})["id"])["repeated_proof"] == 0
+    another = world.submit(user, **measured({"steps": 2}))["id"]
+    assert features(world, another)["repeated_proof"] == 0
+
+
+@pytest.mark.parametrize("by", ["google_fit", "apple_health"])
+def test_a_measurement_does_not_repeat_itself(world: World, by: str) -> None:
+    user = world.user()
+    world.submit(user, at=HOUR_AGO, **measured({"steps": 1}, by))
+    again = world.submit(user, **measured({"steps": 1}, by))["id"]
+    assert features(world, again)["repeated_proof"] == 1
+
+
+@pytest.mark.parametrize(
+    ("proof", "by"),
+    [({}, "internal"), ({"completed": True}, "internal"), ({}, "google_fit")],
+    ids=["nothing", "done", "nothing measured"],
+)
+def test_who_says_the_same_every_day_is_not_doubted(
+    world: World, proof: dict[str, Any], by: str
+) -> None:
+    user = world.user()
+    events = [world.submit(user, **measured(proof, by))["id"] for _ in range(3)]
+    world.validate()
+    for event_id in events:
+        found = assessment(world, event_id)
+        assert (found["features"]["repeated_proof"], found["hits"]) == (0, [])
+        assert (found["trust_score"], found["verdict"]) == (70, "validated")
+
+
+def test_a_program_is_rejected_whatever_speaks_for_it(world: World) -> None:
+    """An account of eight days, a known device that is attested, an entity of their own."""
+    user, habit = world.user(), uuid4()
+    world.admin.execute(
+        "insert into auth.users (id, created_at) values (%s, %s)", (user, NOW - timedelta(days=8))
     )
+    world.operator.execute(
+        "insert into entity_owners (entity_type, entity_id, user_id) values ('habit', %s, %s)",
+        (habit, user),
+    )
+    world.submit(user, device_id="phone", at=HOUR_AGO - timedelta(hours=1))
+    world.validate()
+    world.pass_time(timedelta(minutes=10))
+    honest: dict[str, Any] = {
+        "device_id": "phone",
+        "attestation": {"status": "verified"},
+        "related_entity_type": "habit",
+        "related_entity_id": habit,
+    }
+    world.submit(user, at=HOUR_AGO, **honest)
+    event_id = world.submit(user, at=HOUR_AGO + timedelta(seconds=0.5), **honest)["id"]
+    assert world.validate()["rejected"] == 1
+    found = assessment(world, event_id)
+    assert (found["trust_score"], found["verdict"]) == (25, "rejected")
+    (insight,) = world.rows("select * from fraud_insights")
+    assert (insight["insight_type"], insight["score"]) == ("velocity_anomaly", 25)
+    assert [str(i) for i in insight["related_event_ids"]] == [event_id]
 
 
 def test_the_same_proof_of_another_user_is_theirs(world: World) -> None:
-    world.submit(world.user(), proof_payload={"steps": 1})
-    event_id = world.submit(world.user(), proof_payload={"steps": 1})["id"]
+    world.submit(world.user(), **measured({"steps": 1}))
+    event_id = world.submit(world.user(), **measured({"steps": 1}))["id"]
     assert features(world, event_id)["repeated_proof"] == 0
 
 

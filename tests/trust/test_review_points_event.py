@@ -247,6 +247,9 @@ def test_what_somebody_else_has_decided_stays_decided(world: World, ada: UUID) -
         review(world, event_id, administrator(world, "bob@example.org"))
     with refused("already_reviewed", 409):
         review(world, event_id, ada, "rejected")
+    for more in ({"reason": "On second thoughts"}, {"label": "false_positive"}):
+        with refused("already_reviewed", 409, "ada@example.org"):
+            review(world, event_id, ada, **more)
 
 
 def test_what_waits_for_nobody_is_not_reviewed(world: World, ada: UUID) -> None:

@@ -87,7 +87,7 @@ def test_the_watched_score_no_more_than_the_rules_say(world: World) -> None:
     put(world, "watch", user)
     event_id = spaced(world, user, 0.5)
     world.validate()
-    assert assessment(world, event_id)["trust_score"] == 25
+    assert assessment(world, event_id)["trust_score"] == 0
     assert world.count("fraud_insights", "insight_type = 'velocity_anomaly'") == 1
 
 
