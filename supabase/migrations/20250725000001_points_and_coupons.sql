@@ -1821,8 +1821,6 @@ create index points_events_history on public.points_events (user_id, event_time 
 -- of each comes first. One index and not three, because every insert evaluates every predicate.
 create index points_events_unfinished on public.points_events (validation_status, id)
   where transfer_id is null and validation_status <> 'rejected';
--- A coupon is refunded once, whoever writes it.
-create unique index points_events_refunds on public.points_events (user_id, related_entity_id) where event_type = 'coupon_refund';
 create index points_events_created on public.points_events using brin (created_at);
 
 create table public.user_points_cache (
@@ -3668,7 +3666,7 @@ $$;
 -- sql/30_coupons/guard_coupon.sql
 
 -- Keeps a coupon's life true, whoever writes it: its status moves only along the listed ways, and nothing leaves redeemed or
--- revoked, nor does a refund go. Fills in what a hand leaves out, and writes every revocation down.
+-- revoked. The mark of a refund stays, so that there is never a second one. Fills in what a hand leaves out, and writes every revocation down.
 --
 -- Refuses: coupon_refunded, invalid_transition.
 
