@@ -2936,7 +2936,6 @@ declare
   v_floor uuid := internal.uuidv7_floor(clock_timestamp() - interval '25 hours');
   v_outcome internal.outcome;
   v_left int[] := array[]::int[];
-  v_exceeded text[] := array[]::text[];
   v_failed int[] := array[]::int[];     -- whose device's evidence is refused, and why
   v_reasons text[] := array[]::text[];
   v_waiting uuid[] := array[]::uuid[];  -- whose evidence is checked again later
@@ -2972,13 +2971,11 @@ begin
                and coalesce(r.proof_type, 'internal') = any (p.proof_types)
                and r.event_time between v_now - interval '7 days' and v_now + interval '10 minutes'
                and r.ordinality <> all (v_failed) as acceptable,
-             case
-               when u.events_hour >= g.events_per_hour_max then 'events_per_hour'
-               when u.events_day >= g.events_per_day_max then 'events_per_day'
-               when u.of_type_day >= p.daily_max then 'events_of_type_per_day'
-               when u.points_hour + p.points > g.points_per_hour_max then 'points_per_hour'
-               when u.points_day + p.points > g.points_per_day_max then 'points_per_day'
-             end as exceeded
+             (u.events_hour >= g.events_per_hour_max
+              or u.events_day >= g.events_per_day_max
+              or u.of_type_day >= p.daily_max
+              or u.points_hour + p.points > g.points_per_hour_max
+              or u.points_day + p.points > g.points_per_day_max) is true as exceeded
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
         left join public.points_rules as p on p.event_type = r.event_type
         left join public.points_programs as g on g.program = p.program
@@ -2996,7 +2993,7 @@ begin
                 and e.event_type = any (k.event_types) and e.proof_type <> 'automatic') as u on true
     ), claimed as (
       insert into public.used_nonces as n (user_id, nonce, event_type, payload_hash, created_at)
-      select r.user_id, r.nonce, r.event_type, r.payload_hash, v_now from request as r where r.acceptable and r.exceeded is null
+      select r.user_id, r.nonce, r.event_type, r.payload_hash, v_now from request as r where r.acceptable and not r.exceeded
       on conflict (user_id, nonce) do nothing
       returning n.user_id
     ), stored as (
@@ -3024,15 +3021,13 @@ begin
                'policy', 'events_per_hour', 'quota', r.events_per_hour_max, 'window_seconds', 3600,
                'remaining', r.events_per_hour_max - r.events_hour - 1,
                'reset_seconds', ceil(3600 - extract(epoch from v_now - coalesce(r.hour_since, v_now)))::int) end) end,
-           to_jsonb(r.exceeded)
+           null::jsonb
       from request as r
       left join stored as s on s.user_id = r.user_id
   loop
     if v_outcome.answer is null then
       v_left := v_left || v_outcome.position;
-      v_exceeded := v_exceeded || (v_outcome.refusal #>> '{}');
     else
-      v_outcome.refusal := null;
       return next v_outcome;
       if p_requests -> (v_outcome.position - 1) -> 'attestation' @> '{"status": "unavailable"}' then
         v_waiting := v_waiting || (v_outcome.answer ->> 'id')::uuid;
@@ -3076,7 +3071,7 @@ begin
                  internal.refusal('rate_limited', internal.points_limit_detail(r.user_id, r.event_type))
              end
         from jsonb_populate_recordset(null::internal.points_event_request, p_requests) with ordinality as r
-        join unnest(v_left, v_exceeded) as x(position, exceeded) on x.position = r.ordinality
+        join unnest(v_left) as x(position) on x.position = r.ordinality
         left join public.points_rules as p on p.event_type = r.event_type
        -- Lateral, so that each look-up goes by its own key and never through all rows of the call's subjects; and the
        -- hash by itself, because a condition that calls a function is no index condition under row-level security.
