@@ -1,6 +1,6 @@
 -- Keeps the history true, whoever writes it: an event keeps its user, its id and its type, a validated one its points, its
--- time and what it is about as well, an event moves only along the listed ways, and none is deleted. The clients' grants and policies come
--- before this; an operator's hand comes to this.
+-- time and what it is about as well, an event moves only along the listed ways, and none is deleted. The clients' grants and
+-- policies come before this; an operator's hand comes to this.
 --
 -- Refuses: event_frozen, invalid_transition.
 

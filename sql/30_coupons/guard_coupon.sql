@@ -1,5 +1,6 @@
 -- Keeps a coupon's life true, whoever writes it: its status moves only along the listed ways, and nothing leaves redeemed or
--- revoked. The mark of a refund stays, so that there is never a second one. Fills in what a hand leaves out, and writes every revocation down.
+-- revoked. The mark of a refund stays, so that there is never a second one. Fills in what a hand leaves out, and writes every
+-- revocation down.
 --
 -- Refuses: coupon_refunded, invalid_transition.
 

@@ -2190,8 +2190,8 @@ $$;
 -- sql/20_points/guard_points_event.sql
 
 -- Keeps the history true, whoever writes it: an event keeps its user, its id and its type, a validated one its points, its
--- time and what it is about as well, an event moves only along the listed ways, and none is deleted. The clients' grants and policies come
--- before this; an operator's hand comes to this.
+-- time and what it is about as well, an event moves only along the listed ways, and none is deleted. The clients' grants and
+-- policies come before this; an operator's hand comes to this.
 --
 -- Refuses: event_frozen, invalid_transition.
 
@@ -3661,7 +3661,8 @@ $$;
 -- sql/30_coupons/guard_coupon.sql
 
 -- Keeps a coupon's life true, whoever writes it: its status moves only along the listed ways, and nothing leaves redeemed or
--- revoked. The mark of a refund stays, so that there is never a second one. Fills in what a hand leaves out, and writes every revocation down.
+-- revoked. The mark of a refund stays, so that there is never a second one. Fills in what a hand leaves out, and writes every
+-- revocation down.
 --
 -- Refuses: coupon_refunded, invalid_transition.
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
 from tallybook import logs, metrics
@@ -55,6 +56,13 @@ class Question:
     user_id: UUID | None
 
 
+class Asked(NamedTuple):
+    """What the device answers: the server's challenge, by its hash, and H, which it signed."""
+
+    challenge_hash: str
+    request_hash: bytes
+
+
 @dataclass
 class Examiner:
     """Both platforms, each None where nobody configured it. The roots are in the policies."""
@@ -75,17 +83,24 @@ class Examiner:
         if self.app_attest is None and self.play is None:
             return {"status": Status.NOT_CONFIGURED}
         platform = "ios" if KEY_HEADER in headers else "android"
-        examine = self._assertion if platform == "ios" else self._token
+        examine: Callable[[Question, Asked, Database], Awaitable[Evidence]] | None = None
+        if platform == "ios" and self.app_attest is not None:
+            examine = partial(self._assertion, self.app_attest)
+        elif platform == "android" and self.play is not None:
+            examine = partial(self._token, self.play)
         # Evidence of a platform that nobody configured is none, or a script would just send some.
-        if TOKEN_HEADER not in headers or not (self.app_attest if platform == "ios" else self.play):
+        if TOKEN_HEADER not in headers or examine is None:
             said = UNSUPPORTED_HEADER in headers
             return {"status": Status.UNSUPPORTED if said else Status.MISSING}
         evidence: Evidence = {"platform": platform}
         try:
             challenge = read_challenge(headers.get(CHALLENGE_HEADER, ""))
-            asked = client_data_hash("POST", question.path, challenge, question.body)
-            evidence["challenge_hash"] = sha256(challenge).hexdigest()
-            evidence["request_hash"] = asked.hex()
+            asked = Asked(
+                sha256(challenge).hexdigest(),
+                client_data_hash("POST", question.path, challenge, question.body),
+            )
+            evidence["challenge_hash"] = asked.challenge_hash
+            evidence["request_hash"] = asked.request_hash.hex()
             evidence |= await examine(question, asked, database)
         except Rejected as rejected:
             evidence |= {
@@ -122,16 +137,17 @@ class Examiner:
             )
         metrics.count_attestation(platform, status)
 
-    async def _assertion(self, question: Question, asked: bytes, database: Database) -> Evidence:
+    async def _assertion(
+        self, policy: AppAttestPolicy, question: Question, asked: Asked, database: Database
+    ) -> Evidence:
         from tallybook.attestation.app_attest import verify_assertion
 
-        assert self.app_attest is not None  # noqa: S101
         key_id = question.headers[KEY_HEADER]
         assertion = read_base64(question.headers[TOKEN_HEADER], "malformed_assertion")
         if len(read_base64(key_id, "unknown_key")) != KEY_ID_BYTES:
             raise Rejected("unknown_key", "It is no SHA-256.")
         public_key = await self._public_key(key_id, question.user_id, database)
-        verified = verify_assertion(assertion, public_key, asked, self.app_attest)
+        verified = verify_assertion(assertion, public_key, asked.request_hash, policy)
         return {"key_id": key_id, "sign_count": verified.sign_count}
 
     async def _public_key(self, key_id: str, user_id: UUID | None, database: Database) -> bytes:
@@ -145,17 +161,12 @@ class Examiner:
             self._public_keys[key_id] = base64.b64decode(found["public_key"])
         return self._public_keys[key_id]
 
-    async def _token(self, question: Question, asked: bytes, database: Database) -> Evidence:
-        assert self.play is not None  # noqa: S101
-        challenge = read_challenge(question.headers.get(CHALLENGE_HEADER, ""))
-        await self.play.judge(
-            question.headers[TOKEN_HEADER],
-            asked,
-            self.clock(),
-            database,
-            question.user_id,
-            sha256(challenge).hexdigest(),
-        )
+    async def _token(
+        self, play: Play, question: Question, asked: Asked, database: Database
+    ) -> Evidence:
+        token = question.headers[TOKEN_HEADER]
+        whose = (question.user_id, asked.challenge_hash)
+        await play.judge(token, asked.request_hash, self.clock(), database, *whose)
         return {}
 
     def register(self, key_id: str, challenge: str, attestation: str) -> Evidence:

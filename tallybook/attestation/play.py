@@ -50,26 +50,26 @@ class Play:
         Without a user it is the worker who asks, about what was accepted before.
         """
         check_token_text(token)
-        if self.classic_keys is not None and (
-            self.google is None or token.count(".") == JWE_PARTS - 1
-        ):
-            payload: Mapping[str, Any] = open_token(token, self.classic_keys)
+        google, keys = self.google, self.classic_keys
+        if keys is not None and (google is None or token.count(".") == JWE_PARTS - 1):
+            payload: Mapping[str, Any] = open_token(token, keys)
+        elif google is None:
+            raise ValueError("there is no way to the content of any token")
         else:
             asked = {
                 "user_id": user_id,
                 "challenge_hash": challenge_hash,
                 "request_hash": request_hash.hex(),
             }
-            payload = await self._decoded(token, asked, database)
+            payload = await self._decoded(google, token, asked, database)
         details = payload.get("requestDetails")
         classic = isinstance(details, Mapping) and "nonce" in details
         return judge(payload, request_hash, self.policy, at, classic=classic)
 
     async def _decoded(
-        self, token: str, asked: Mapping[str, Any], database: Database
+        self, google: PlayIntegrity, token: str, asked: Mapping[str, Any], database: Database
     ) -> Mapping[str, Any]:
         """What Google says, or said: a token that is decoded twice loses its verdicts."""
-        assert self.google is not None  # noqa: S101
         token_hash = sha256(token.encode()).hexdigest()
         named = {**asked, "token_hash": token_hash, "budget": self.daily_decodes}
         claim = await database.call("claim_attestation", named)
@@ -92,7 +92,7 @@ class Play:
             self._alert("decodes_at_80_percent", decodes=claim["decodes"])
         said: dict[str, Any] = {}
         try:
-            verdict = await self.google.decode(token)
+            verdict = await google.decode(token)
             if b"\\u0000" in msgspec.json.encode(verdict):
                 # Nothing honest has it, and no database keeps it.
                 raise Rejected("malformed_payload", "It has the character U+0000.")
