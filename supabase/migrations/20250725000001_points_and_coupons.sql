@@ -291,7 +291,20 @@ with entry (code, status, title, hint) as (
     ('coupon_held',           409, 'This coupon is held for another purchase', 'Try again later.'),
     ('coupon_not_held',       409, 'This coupon is not held under this key', null),
     ('coupon_refunded',       409, 'The points of this coupon were given back already', null),
-    ('insufficient_points',   400, 'There are not enough points for this coupon', 'Earn more points and try again.')
+    ('insufficient_points',   400, 'There are not enough points for this coupon', 'Earn more points and try again.'),
+    -- credits
+    ('insufficient_credits',  402, 'There are not enough credits', 'Buy credits and try again.'),
+    ('monthly_cap_reached',   429, 'This would exceed the monthly cap', 'Raise the cap, or wait for the next month.'),
+    ('price_unknown',         400, 'No price is known for this model', 'Name a model or a provider that has a price.'),
+    ('unknown_tier',          400, 'There is no such tier', null),
+    ('user_not_found',        404, 'There is no such user', null),
+    ('transaction_not_found', 404, 'There is no such transaction', null),
+    ('not_refundable',        409, 'Only usage is refunded', null),
+    ('refund_exceeded',       400, 'More cannot be refunded than was charged', null),
+    ('reservation_not_found', 404, 'There is no such reservation', null),
+    ('reservation_closed',    409, 'The reservation was already settled, released or expired', null),
+    ('package_not_found',     404, 'There is no such package', null),
+    ('credits_owed',          409, 'The account owes credits', 'Pay what is owed first.')
 ), kept as (
   insert into internal.refusals as r (code, status, title, hint)
   select e.code, e.status, e.title, e.hint from entry as e
@@ -5596,6 +5609,949 @@ begin
 end
 $$;
 
+-- sql/50_credits/00_tables.sql
+
+-- Credits: what users have, lot by lot, what they used, and what using a model costs. Runs once.
+-- Amounts are credits with six decimal places here, and whole millionths of a credit in the ledger.
+
+insert into ledger.assets (asset, scale) values ('credits', 6);
+
+insert into ledger.chart_of_accounts (account, asset, floor, meaning) values
+  ('credits',          'credits', 0,    'what a user can spend'),
+  ('credits.sold',     'credits', null, 'where bought credits come from'),
+  ('credits.granted',  'credits', null, 'where given credits come from'),
+  ('credits.used',     'credits', null, 'where used credits go'),
+  ('credits.expired',  'credits', null, 'where credits go that were not used in time'),
+  ('credits.adjusted', 'credits', null, 'what an administrator put right');
+
+-- Prices. A version is a whole price list; once it is in force it does not change, and a new one takes its place.
+create table public.pricing_versions (
+  version        int primary key check (version > 0),
+  effective_from timestamptz not null unique,
+  default_price  numeric(18, 9) not null check (default_price >= 0),  -- of 1,000 tokens of a model that has no price
+  note           text,
+  created_by     text not null default session_user,
+  created_at     timestamptz not null default internal.clock()
+);
+
+create table public.pricing_models (
+  version      int not null references public.pricing_versions,
+  model        text not null check (model ~ '^\S{1,200}$'),
+  price_per_1k numeric(18, 9) not null check (price_per_1k >= 0),
+  primary key (version, model)
+);
+
+create table public.pricing_providers (
+  version      int not null references public.pricing_versions,
+  provider     text not null check (provider ~ '^\S{1,100}$'),  -- 'openrouter:mixtral' is what begins so at that provider
+  price_per_1k numeric(18, 9) not null check (price_per_1k >= 0),
+  primary key (version, provider)
+);
+
+create table public.pricing_power_levels (
+  version              int not null references public.pricing_versions,
+  power_level          text not null check (power_level ~ '^[a-z][a-z_]*$'),
+  cost_multiplier      numeric(9, 4) not null check (cost_multiplier >= 0),
+  max_tokens           int not null check (max_tokens > 0),  -- what a reservation that names no tokens reckons with
+  temperature          numeric(3, 2) not null,
+  max_cost_per_request numeric(18, 6) check (max_cost_per_request > 0),  -- what is reserved where no price is known; null: nothing
+  quality              numeric(3, 2) not null,
+  latency              text not null,
+  preferred_providers  text[] not null,
+  primary key (version, power_level)
+);
+
+create table public.pricing_tiers (
+  version           int not null references public.pricing_versions,
+  tier              text not null check (tier ~ '^[a-z][a-z_]*$'),
+  markup            numeric(9, 4) not null check (markup >= 0),
+  monthly_credits   numeric(18, 6) check (monthly_credits >= 0),  -- null: as many as are used; the account may owe
+  rollover_max      numeric(18, 6) not null default 0 check (rollover_max >= 0),  -- how many unused ones keep for another month
+  low_balance_below numeric(18, 6) not null default 100 check (low_balance_below >= 0),
+  position          int not null,  -- from the smallest to the largest
+  primary key (version, tier)
+);
+
+insert into public.pricing_versions (version, effective_from, default_price, note, created_by)
+values (1, 'epoch', 0.01, 'The first price list', 'tallybook');
+
+insert into public.pricing_models (version, model, price_per_1k) values
+  (1, 'llama3-8b-local',              0),
+  (1, 'qwen-32b-local',               0),
+  (1, 'llama3-70b-groq',              0),
+  (1, 'mixtral-8x7b-hf',              0),
+  (1, 'mixtral-8x22b-together',       0.002),
+  (1, 'llama3-70b-deepinfra',         0.003),
+  (1, 'qwen-72b-fireworks',           0.002),
+  (1, 'claude-3.5-sonnet-openrouter', 0.008),
+  (1, 'gpt-4o-openrouter',            0.010),
+  (1, 'claude-3.5-sonnet',            0.015),
+  (1, 'gpt-4o',                       0.015);
+
+insert into public.pricing_providers (version, provider, price_per_1k) values
+  (1, 'local',                 0),
+  (1, 'groq',                  0),
+  (1, 'huggingface',           0),
+  (1, 'together',              0.002),
+  (1, 'fireworks',             0.002),
+  (1, 'deepinfra',             0.003),
+  (1, 'openrouter:mixtral',    0.003),
+  (1, 'openrouter:claude-3.5', 0.008),
+  (1, 'openrouter:gpt-4o',     0.010),
+  (1, 'anthropic',             0.015),
+  (1, 'openai',                0.015);
+
+insert into public.pricing_power_levels (
+       version, power_level, cost_multiplier, max_tokens, temperature, max_cost_per_request, quality, latency, preferred_providers) values
+  (1, 'eco',       0.1,  2000,  0.7, 0.001, 0.6,  'normal',  '{local,groq,huggingface}'),
+  (1, 'balanced',  0.25, 4000,  0.8, 0.01,  0.8,  'fast',    '{together,fireworks,openrouter}'),
+  (1, 'precision', 1.0,  16000, 0.3, 0.1,   0.95, 'instant', '{anthropic,openai,openrouter:premium}');
+
+insert into public.pricing_tiers (version, tier, markup, monthly_credits, position) values
+  (1, 'free',         0,   0,    1),
+  (1, 'trial',        0,   5,    2),
+  (1, 'starter',      0.4, 20,   3),
+  (1, 'professional', 0.6, 60,   4),
+  (1, 'enterprise',   0.8, null, 5);
+
+-- What credits are sold in.
+create table public.credit_packages (
+  package    text primary key check (package ~ '^[a-z0-9][a-z0-9_]*$'),
+  credits    numeric(18, 6) not null check (credits > 0),
+  price      numeric(12, 2) not null check (price >= 0),
+  currency   text not null default 'USD' check (currency ~ '^[A-Z]{3}$'),
+  is_active  boolean not null default true,
+  updated_at timestamptz not null default internal.clock()
+);
+
+insert into public.credit_packages (package, credits, price) values
+  ('credits_10000', 10000, 10), ('credits_55000', 55000, 50), ('credits_120000', 120000, 100);
+
+-- What each user has, as a cache of the ledger, and on which terms. Who has no row is as fresh as free.
+create table public.user_credits (
+  user_id           uuid primary key,
+  id                uuid not null default internal.uuidv7(),
+  balance           numeric(18, 6) not null default 0,  -- what is reserved is in it
+  credits_remaining numeric(18, 6) generated always as (balance) stored,
+  credits_allocated numeric(18, 6) not null default 0 check (credits_allocated >= 0),  -- all that ever came, refunds apart
+  tier              text not null default 'free',
+  monthly_cap       numeric(18, 6) check (monthly_cap >= 0),  -- what a calendar month's usage may cost; null: no limit
+  last_reset        timestamptz,                              -- when the tier's monthly credits came last
+  allocation_due_at timestamptz,                              -- when they come next; null: never
+  lots_due_at       timestamptz not null default 'infinity',  -- before this nothing of theirs expires
+  version           bigint not null default 0,                -- counts the changes, so that a cache never goes back
+  created_at        timestamptz not null default internal.clock(),
+  updated_at        timestamptz not null default internal.clock()
+) with (fillfactor = 80);
+
+-- Nothing hot writes these columns, so a changed balance touches no index.
+create index idx_user_credits_tier           on public.user_credits (tier);
+create index idx_user_credits_lots_due       on public.user_credits (lots_due_at) where lots_due_at < 'infinity';
+create index idx_user_credits_allocation_due on public.user_credits (allocation_due_at) where allocation_due_at is not null;
+
+-- The statement: every movement of a user's credits, signed. The transfer in the ledger bears its id.
+create table public.credit_transactions (
+  user_id          uuid not null,
+  id               uuid not null default internal.uuidv7(),
+  amount           numeric(18, 6) not null,
+  balance_after    numeric(18, 6) not null,
+  transaction_type text not null
+                   check (transaction_type in ('usage', 'purchase', 'bonus', 'refund', 'adjustment', 'allocation', 'expiry')),
+  reason           text,
+  provider         text,
+  model            text,
+  power_level      text,
+  tokens_used      bigint check (tokens_used >= 0),
+  cost             numeric(18, 6) check (cost >= 0),  -- what the usage was worth; more than the amount where it could not be had
+  metadata         jsonb,
+  refund_of        uuid,
+  idempotency_key  text,
+  request_hash     text,  -- what came under the key, so that another request under it is told apart
+  actor            text,  -- the administrator or program behind it; null: the user
+  request_id       text,
+  created_at       timestamptz not null default internal.clock(),
+  primary key (user_id, id)
+);
+
+create index idx_credit_transactions_user_created  on public.credit_transactions (user_id, created_at desc, id desc);
+create index idx_credit_transactions_user_type     on public.credit_transactions (user_id, transaction_type, created_at desc);
+create unique index idx_credit_transactions_key    on public.credit_transactions (user_id, idempotency_key) where idempotency_key is not null;
+create index idx_credit_transactions_refund_of     on public.credit_transactions (user_id, refund_of) where refund_of is not null;
+create index idx_credit_transactions_created       on public.credit_transactions using brin (created_at);
+
+create trigger credit_transactions_are_append_only
+before update or delete or truncate on public.credit_transactions
+for each statement execute function internal.append_only();
+
+-- Lots: credits that came together, with where from and until when. The lot bears the id of the transaction that brought it.
+create table public.credit_grants (
+  user_id    uuid not null,
+  grant_id   uuid not null,
+  source     text not null check (source ~ '^[a-z][a-z_]*$'),
+  priority   int  not null default 100,  -- the lowest is spent first; among equals the first to expire
+  amount     numeric(18, 6) not null check (amount > 0),
+  remaining  numeric(18, 6) not null check (remaining >= 0),
+  is_open    boolean not null generated always as (remaining > 0) stored,
+  expires_at timestamptz,                -- null: never
+  created_at timestamptz not null default internal.clock(),
+  primary key (user_id, grant_id)
+) with (fillfactor = 80);
+
+create index idx_credit_grants_open on public.credit_grants (user_id, priority, expires_at, created_at) where is_open;
+
+-- What each transaction brought to a lot or took from it: a lot's remaining credits are their sum.
+create table public.credit_lot_entries (
+  user_id        uuid not null,
+  transaction_id uuid not null,
+  grant_id       uuid not null,
+  amount         numeric(18, 6) not null check (amount <> 0),
+  primary key (user_id, transaction_id, grant_id)
+);
+
+create index idx_credit_lot_entries_grant on public.credit_lot_entries (user_id, grant_id);
+
+create trigger credit_lot_entries_are_append_only
+before update or delete or truncate on public.credit_lot_entries
+for each statement execute function internal.append_only();
+
+-- What was set aside before a call of a model, and what it was reckoned from. Whether it is still held is the ledger's to say.
+create table public.credit_reservations (
+  user_id          uuid not null,
+  id               uuid not null default internal.uuidv7(),  -- the hold's id, and the transaction's that settles it
+  amount           numeric(18, 6) not null check (amount > 0),
+  model            text,
+  provider         text,
+  power_level      text not null,
+  tokens           bigint check (tokens >= 0),
+  tier             text not null,
+  pricing_version  int not null,
+  is_price_known   boolean not null,
+  metadata         jsonb,
+  idempotency_key  text,
+  request_hash     text not null,
+  request_id       text,
+  created_at       timestamptz not null default internal.clock(),
+  primary key (user_id, id)
+);
+
+create unique index idx_credit_reservations_key on public.credit_reservations (user_id, idempotency_key) where idempotency_key is not null;
+
+-- Every use of a model, whether it cost anything or not.
+create table public.usage_events (
+  user_id         uuid not null,
+  id              uuid not null default internal.uuidv7(),
+  event_type      text not null default 'usage' check (event_type ~ '^[a-z][a-z_.]*$'),
+  service         text,
+  provider        text,
+  model           text,
+  power_level     text,
+  tokens_used     bigint not null default 0 check (tokens_used >= 0),
+  cost            numeric(18, 6) not null default 0 check (cost >= 0),  -- what was charged
+  success         boolean not null default true,
+  metadata        jsonb,
+  tier            text,
+  pricing_version int,
+  transaction_id  uuid,  -- null: nothing was charged for it here
+  source          text,  -- where it was imported from
+  payload_hash    text,  -- what was imported, so that it is imported once
+  created_at      timestamptz not null default internal.clock(),  -- when it happened
+  recorded_at     timestamptz not null default internal.clock(),
+  primary key (user_id, id)
+);
+
+create index idx_usage_events_user_created   on public.usage_events (user_id, created_at desc, id desc);
+create unique index idx_usage_events_payload on public.usage_events (user_id, payload_hash) where payload_hash is not null;
+create index idx_usage_events_transaction    on public.usage_events (user_id, transaction_id) where transaction_id is not null;
+create index idx_usage_events_created        on public.usage_events using brin (created_at);
+create index idx_usage_events_failed         on public.usage_events (created_at) where not success;
+
+create trigger usage_events_are_append_only
+before update or delete or truncate on public.usage_events
+for each statement execute function internal.append_only();
+
+-- Usage summed up by month, kept with every event: a user's own, from which the monthly cap is counted.
+-- What an event does not tell is the empty text here.
+create table public.usage_rollups (
+  user_id     uuid not null,
+  month       date not null check (extract(day from month) = 1),  -- its first day, in UTC
+  provider    text not null,
+  model       text not null,
+  power_level text not null,
+  events      bigint not null,
+  failures    bigint not null,
+  tokens      numeric(24) not null,
+  cost        numeric(18, 6) not null,
+  refunded    numeric(18, 6) not null default 0,
+  primary key (user_id, month, provider, model, power_level)
+) with (fillfactor = 80);
+
+-- Everybody's together. A row that every call would update would make all calls wait for one another: each adds a row of
+-- its own to the deltas, and upkeep folds them in. Both together are always exact.
+create table internal.usage_totals (
+  month       date not null,
+  provider    text not null,
+  model       text not null,
+  power_level text not null,
+  events      bigint not null,
+  failures    bigint not null,
+  tokens      numeric(24) not null,
+  cost        numeric(18, 6) not null,
+  refunded    numeric(18, 6) not null,
+  primary key (month, provider, model, power_level)
+);
+
+create table internal.usage_deltas (
+  id          uuid primary key default internal.uuidv7(),
+  month       date not null,
+  provider    text not null,
+  model       text not null,
+  power_level text not null,
+  events      bigint not null,
+  failures    bigint not null,
+  tokens      numeric(24) not null,
+  cost        numeric(18, 6) not null,
+  refunded    numeric(18, 6) not null default 0
+);
+
+-- Promotional codes: public words, unlike the secret codes of coupons, so they are kept as they are.
+create table public.coupon_codes (
+  code                      text primary key check (code = upper(btrim(code)) and code ~ '^\S{3,64}$'),
+  discount_type             text not null check (discount_type in ('fixed', 'percentage', 'free_month', 'bonus')),
+  discount_value            numeric(18, 6) not null check (discount_value > 0),
+  description               text,
+  max_uses                  int check (max_uses > 0),           -- by everybody together; null: no limit
+  max_uses_per_user         int not null default 1 check (max_uses_per_user > 0),
+  times_used                int not null default 0 check (times_used >= 0),
+  tier                      text,                               -- free_month: whose month; null: the user's own tier's
+  credits_expire_after_days int check (credits_expire_after_days between 1 and 36500),  -- null: never
+  valid_from                timestamptz not null default internal.clock(),
+  expires_at                timestamptz,                        -- null: never
+  is_active                 boolean not null default true,
+  created_by                text not null default session_user,
+  created_at                timestamptz not null default internal.clock(),
+  updated_at                timestamptz not null default internal.clock(),
+  constraint it_is_not_used_more_often_than_allowed check (times_used <= max_uses),
+  constraint a_percentage_is_at_most_a_hundred check (discount_type <> 'percentage' or discount_value <= 100)
+);
+
+create index idx_coupon_codes_created on public.coupon_codes (created_at desc);
+create index idx_coupon_codes_expires on public.coupon_codes (expires_at) where is_active;
+
+create table public.coupon_redemptions (
+  user_id        uuid not null,
+  code           text not null,  -- no foreign key: a code that is deleted was redeemed all the same
+  redemption     int  not null check (redemption > 0),  -- the user's first, second, … of this code
+  discount_type  text not null,
+  discount_value numeric(18, 6) not null,
+  transaction_id uuid,         -- what it brought at once; null: a discount
+  spent_on       uuid,         -- the purchase that the discount went to; null: it waits
+  expires_at     timestamptz,  -- until when a discount waits
+  redeemed_at    timestamptz not null default internal.clock(),
+  primary key (user_id, code, redemption)
+);
+
+create index idx_coupon_redemptions_code    on public.coupon_redemptions (code, redeemed_at desc);
+create index idx_coupon_redemptions_waiting on public.coupon_redemptions (user_id, redeemed_at)
+  where discount_type = 'percentage' and spent_on is null;
+
+-- Users' own accounts at OpenRouter. The key is encrypted by the functions, which alone can open it.
+create table public.openrouter_accounts (
+  user_id                      uuid primary key,
+  openrouter_api_key_encrypted text not null,
+  key_id                       text not null,  -- which encryption key it was encrypted with
+  openrouter_account_id        text,
+  free_credits                 numeric(18, 6),
+  last_synced                  timestamptz,
+  created_at                   timestamptz not null default internal.clock(),
+  updated_at                   timestamptz not null default internal.clock()
+);
+
+create index idx_openrouter_accounts_key_id on public.openrouter_accounts (key_id);
+create index idx_openrouter_accounts_synced on public.openrouter_accounts (last_synced);
+
+create trigger pricing_versions_are_audited after insert or update or delete on public.pricing_versions
+for each row execute function internal.audit_change('version');
+create trigger credit_packages_are_audited after insert or update or delete on public.credit_packages
+for each row execute function internal.audit_change('package');
+
+-- One movement of a user's credits, as a procedure asks for it; internal.credit_move(…) makes one by names.
+create type internal.credit_movement as (
+  user_id          uuid,
+  id               uuid,            -- the transaction's, and the transfer's
+  amount           numeric(18, 6),  -- signed; nothing: a usage that was free is written down all the same
+  transaction_type text,
+  reason           text,
+  provider         text,
+  model            text,
+  power_level      text,
+  tokens_used      bigint,
+  cost             numeric(18, 6),
+  metadata         jsonb,
+  refund_of        uuid,
+  idempotency_key  text,
+  request_hash     text,
+  actor            text,
+  request_id       text,
+  created_at       timestamptz,
+  lot_id           uuid,            -- expiry: the lot that ends; else it is taken in the order of the lots
+  source           text,            -- of the lot that it brings; null: the transaction's type
+  priority         int,
+  expires_at       timestamptz
+);
+
+-- What became of it, in the movement's place.
+create type internal.credit_moved as (
+  position      int,
+  id            uuid,
+  outcome       text,            -- 'posted' | 'insufficient_funds' (nothing was written)
+  balance_after numeric(18, 6)
+);
+
+-- What a use of a model costs.
+create type internal.credit_price as (
+  cost            numeric(18, 6),
+  price_per_1k    numeric(18, 9),
+  is_known        boolean,         -- false: neither the model nor its provider has a price, and the default one was taken
+  power_level     text,            -- as it counts: an unknown one is balanced
+  tier            text,
+  pricing_version int
+);
+
+-- sql/50_credits/credit_account.sql
+
+-- A user's balance, tier and cap after a change, with the change's number: what a cache may keep. Every answer of a
+-- procedure that changes any of them brings it along.
+
+create or replace function internal.credit_account(p_user_id uuid)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_account jsonb;
+begin
+  select jsonb_build_object('balance', internal.credits_json(c.balance), 'tier', c.tier,
+           'monthly_cap', internal.credits_json(c.monthly_cap), 'version', c.version)
+    into v_account
+    from public.user_credits as c
+   where c.user_id = p_user_id;
+  return coalesce(v_account, jsonb_build_object('balance', 0.0, 'tier', 'free', 'monthly_cap', null, 'version', 0));
+end
+$$;
+
+-- sql/50_credits/credit_cost.sql
+
+-- What a use of a model costs: (tokens / 1000) x price x power level x tier, to the sixth decimal place. The price is the
+-- model's own, else its provider's, who is named or stands before the model's name ('openai/gpt-x', 'openai:gpt-x'), else the
+-- default one. A power level that is not known counts as balanced, a tier that is not known pays no markup.
+
+create or replace function internal.credit_cost(
+  p_tokens_used bigint,
+  p_model       text,
+  p_provider    text,
+  p_power_level text,
+  p_tier        text,
+  p_version     int default null
+)
+returns internal.credit_price
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_name text := regexp_replace(p_model, '/', ':');
+  v_default numeric;
+  v_multiplier numeric;
+  v_price internal.credit_price;
+begin
+  v_price.pricing_version := coalesce(p_version, internal.pricing_version());
+  select v.default_price into v_default from public.pricing_versions as v where v.version = v_price.pricing_version;
+
+  select m.price_per_1k into v_price.price_per_1k
+    from public.pricing_models as m where m.version = v_price.pricing_version and m.model = p_model;
+  if not found then
+    -- The longest name is the nearest; a name ends where a word does.
+    select p.price_per_1k into v_price.price_per_1k
+      from public.pricing_providers as p
+     where p.version = v_price.pricing_version
+       and (p.provider = p_provider
+            or starts_with(v_name, p.provider) and substr(v_name, length(p.provider) + 1, 1) in ('', ':', '-')
+            or starts_with(p_provider || ':' || v_name, p.provider)
+               and substr(p_provider || ':' || v_name, length(p.provider) + 1, 1) in ('', ':', '-'))
+     order by length(p.provider) desc
+     limit 1;
+  end if;
+  v_price.is_known := found;
+
+  select l.power_level, l.cost_multiplier into v_price.power_level, v_multiplier
+    from public.pricing_power_levels as l
+   where l.version = v_price.pricing_version and l.power_level in (p_power_level, 'balanced')
+   order by l.power_level = p_power_level desc
+   limit 1;
+
+  v_price.tier := p_tier;
+  v_price.price_per_1k := coalesce(v_price.price_per_1k, v_default);
+  v_price.cost := round(p_tokens_used / 1000.0 * v_price.price_per_1k * v_multiplier * (1 + coalesce((
+    select t.markup from public.pricing_tiers as t where t.version = v_price.pricing_version and t.tier = p_tier), 0)), 6);
+  return v_price;
+end
+$$;
+
+-- sql/50_credits/credit_move.sql
+
+-- A movement of credits by the names of what is known of it; the rest is null.
+
+create or replace function internal.credit_move(
+  p_user_id          uuid,
+  p_amount           numeric,
+  p_transaction_type text,
+  p_id               uuid default null,
+  p_reason           text default null,
+  p_provider         text default null,
+  p_model            text default null,
+  p_power_level      text default null,
+  p_tokens_used      bigint default null,
+  p_cost             numeric default null,
+  p_metadata         jsonb default null,
+  p_refund_of        uuid default null,
+  p_idempotency_key  text default null,
+  p_request_hash     text default null,
+  p_actor            text default null,
+  p_request_id       text default null,
+  p_created_at       timestamptz default null,
+  p_lot_id           uuid default null,
+  p_source           text default null,
+  p_priority         int default null,
+  p_expires_at       timestamptz default null
+)
+returns internal.credit_movement
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_move internal.credit_movement;
+begin
+  v_move.user_id := p_user_id;
+  v_move.id := coalesce(p_id, internal.uuidv7());
+  v_move.amount := p_amount;
+  v_move.transaction_type := p_transaction_type;
+  v_move.reason := p_reason;
+  v_move.provider := p_provider;
+  v_move.model := p_model;
+  v_move.power_level := p_power_level;
+  v_move.tokens_used := p_tokens_used;
+  v_move.cost := p_cost;
+  v_move.metadata := p_metadata;
+  v_move.refund_of := p_refund_of;
+  v_move.idempotency_key := p_idempotency_key;
+  v_move.request_hash := p_request_hash;
+  v_move.actor := p_actor;
+  v_move.request_id := p_request_id;
+  v_move.created_at := coalesce(p_created_at, internal.clock());
+  v_move.lot_id := p_lot_id;
+  v_move.source := coalesce(p_source, p_transaction_type);
+  v_move.priority := coalesce(p_priority, 100);
+  v_move.expires_at := p_expires_at;
+  return v_move;
+end
+$$;
+
+-- sql/50_credits/credits_json.sql
+
+-- An amount of credits as a JSON number: exact, with no more decimal places than it has, and with one at least.
+
+create or replace function internal.credits_json(p_credits numeric)
+returns jsonb
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return to_jsonb(case when scale(trim_scale(p_credits)) = 0 then round(p_credits, 1) else trim_scale(p_credits) end);
+end
+$$;
+
+-- sql/50_credits/expire_credit_lots.sql
+
+-- Ends the lots of these users whose time is up; returns how many credits expired. What is reserved outlives its lot, and a
+-- tier may let so many of its monthly credits keep for one month more. Whoever calls it holds internal.lock_credits.
+--
+-- Replay:  what expired is gone; a second look finds others or none.
+-- Locks:   none of its own.
+-- Refuses: nothing.
+
+create or replace function internal.expire_credit_lots(p_user_ids uuid[])
+returns numeric
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_due uuid[];
+  v_ends internal.credit_movement[];
+  v_kept uuid[];
+  v_expired numeric;
+begin
+  v_due := array(
+    select c.user_id from unnest(p_user_ids) as u(user_id)
+      join lateral (select x.user_id, x.lots_due_at from public.user_credits as x where x.user_id = u.user_id limit 1) as c on true
+     where c.lots_due_at <= v_now);
+  if cardinality(v_due) = 0 then
+    return 0;
+  end if;
+
+  with lot as (
+    select g.*, t.rollover_max, a.available,
+           sum(g.remaining) filter (where g.source = 'allocation') over (
+             partition by g.user_id order by g.expires_at desc, g.created_at desc, g.grant_id desc) as allocated_until
+      from unnest(v_due) as u(user_id)
+      join lateral (select x.* from public.credit_grants as x where x.user_id = u.user_id and x.is_open) as g on true
+      join lateral (select x.tier from public.user_credits as x where x.user_id = u.user_id limit 1) as c on true
+      left join public.pricing_tiers as t on t.version = internal.pricing_version() and t.tier = c.tier
+      join lateral (
+           select (x.balance - x.held)::numeric / 1000000 as available from ledger.accounts as x
+            where x.book_id = u.user_id and x.account = 'credits' limit 1) as a on true
+     where g.expires_at <= v_now
+  ), kept as (
+    -- Of the monthly credits of a user so many in all, the latest first.
+    select l.*, case when l.source = 'allocation'
+                     then least(l.remaining, greatest(0, coalesce(l.rollover_max, 0) - (l.allocated_until - l.remaining))) else 0 end as keeps
+      from lot as l
+  ), ended as (
+    select k.*, sum(k.remaining - k.keeps) over (
+             partition by k.user_id order by k.expires_at, k.created_at, k.grant_id) as until
+      from kept as k
+  ), lost as (
+    select e.*, greatest(0, least(e.remaining - e.keeps, e.available - (e.until - (e.remaining - e.keeps)))) as loses from ended as e
+  )
+  select coalesce(array_agg(internal.credit_move(l.user_id, -l.loses, 'expiry', p_lot_id => l.grant_id, p_reason => 'Not used in time'))
+                  filter (where l.loses > 0), '{}'),
+         coalesce(array_agg(l.grant_id) filter (where l.keeps > 0), '{}')
+    into v_ends, v_kept
+    from lost as l;
+
+  select coalesce(sum(-m.amount), 0) into v_expired
+    from internal.move_credits(v_ends) as o
+    join unnest(v_ends) as m on m.id = o.id
+   where o.outcome = 'posted';
+
+  update public.credit_grants as g
+     set source = 'rollover', expires_at = v_now + interval '1 month'
+   where g.user_id = any (v_due) and g.grant_id = any (v_kept);
+
+  update public.user_credits as c
+     set lots_due_at = coalesce((
+           -- What is held has not ended yet: it is looked at again soon.
+           select greatest(min(g.expires_at), v_now + interval '1 minute')
+             from public.credit_grants as g
+            where g.user_id = c.user_id and g.is_open and g.expires_at is not null), 'infinity')
+   where c.user_id = any (v_due);
+  return v_expired;
+end
+$$;
+
+-- sql/50_credits/lock_credits.sql
+
+-- Lets nobody else change these users' credits until the transaction ends: what every procedure does first that changes
+-- any. The users' own locks come before the accounts', because who has no account yet has nothing else to wait at.
+-- What is read afterwards, in a statement of its own, is as the one before left it.
+--
+-- Locks: an advisory lock for each user, in order; then their credits accounts, in order.
+
+create or replace function internal.lock_credits(p_user_ids uuid[])
+returns void
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  perform pg_advisory_xact_lock(l.key)
+     from (select distinct hashtextextended(u.user_id::text, 50) as key from unnest(p_user_ids) as u(user_id) order by 1) as l;
+  perform ledger.lock(p_user_ids, 'credits');
+end
+$$;
+
+-- sql/50_credits/month_spent.sql
+
+-- What a user's usage has cost in this calendar month, in UTC, less what was refunded: what a monthly cap counts, beside
+-- what is reserved. It is counted from the rollup, which is written with every use and is no counter of its own.
+
+create or replace function internal.month_spent(p_user_id uuid)
+returns numeric
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return coalesce((
+    select sum(r.cost - r.refunded)
+      from public.usage_rollups as r
+     where r.user_id = p_user_id and r.month = date_trunc('month', internal.clock() at time zone 'UTC')::date), 0);
+end
+$$;
+
+-- sql/50_credits/move_credits.sql
+
+-- Moves credits for a set of movements, and keeps everything that tells of them equal to the ledger: the statement, the
+-- lots, the balance. The only way credits move. Whoever calls it holds internal.lock_credits for all of the users.
+-- A set may hold several movements of a user, which are then all of one direction.
+--
+-- What is spent is taken from the lots in their order: the lowest priority first, then the first to expire, then the
+-- oldest; an expiry takes from the lot that it names. Movements lie end to end on one line and lots on another: where
+-- the two overlap, one takes from the other. What an account that may owe spends beyond its lots is taken from none, and
+-- what comes next pays that first. A refund goes back to the lots it came from, last spent first; what came from a lot that
+-- has expired meanwhile comes as a new one.
+--
+-- Replay:  a movement whose transfer is in the book moves nothing again.
+-- Locks:   none of its own.
+-- Refuses: insufficient_funds, as an outcome.
+
+create or replace function internal.move_credits(p_moves internal.credit_movement[])
+returns setof internal.credit_moved
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_posted ledger.posted[];
+begin
+  v_posted := array(
+    select o
+      from ledger.post(array(
+             select row(m.id, m.user_id,
+                        case when m.amount < 0 then 'credits' else c.account end,
+                        case when m.amount < 0 then c.account else 'credits' end,
+                        (abs(m.amount) * 1000000)::bigint, m.transaction_type, 'credit_transaction', m.id, m.created_at)::ledger.posting
+               from unnest(p_moves) with ordinality as m
+              cross join lateral (
+                    select case m.transaction_type
+                             when 'usage' then 'credits.used' when 'refund' then 'credits.used'
+                             when 'purchase' then 'credits.sold'
+                             when 'bonus' then 'credits.granted' when 'allocation' then 'credits.granted'
+                             when 'expiry' then 'credits.expired'
+                             when 'adjustment' then 'credits.adjusted' end as account) as c
+              where m.amount <> 0
+              order by m.ordinality)) as o);
+
+  return query
+  with judged as materialized (
+    select m.*, coalesce(o.outcome, 'posted') as outcome, coalesce(c.balance, 0) as balance_before
+      from unnest(p_moves) with ordinality as m
+      left join unnest(v_posted) as o on o.transfer_id = m.id
+      left join lateral (select x.balance from public.user_credits as x where x.user_id = m.user_id limit 1) as c on true
+  ), move as materialized (
+    -- Of what comes, what was owed is paid first; the rest is for the lots.
+    select r.*, greatest(0, least(r.amount, r.balance_after)) as for_lots
+      from (select j.*, j.balance_before + sum(j.amount) over (partition by j.user_id order by j.ordinality) as balance_after
+              from judged as j
+             where j.outcome = 'posted') as r
+  ), spent as (
+    select m.user_id, m.id, -m.amount as amount, sum(-m.amount) over (partition by m.user_id order by m.ordinality) as until
+      from move as m
+     where m.amount < 0 and m.lot_id is null
+  ), stock as (
+    select g.user_id, g.grant_id, g.remaining, sum(g.remaining) over (
+             partition by g.user_id order by g.priority, g.expires_at, g.created_at, g.grant_id) as until
+      from (select distinct s.user_id from spent as s) as u
+     cross join lateral (
+           select x.* from public.credit_grants as x where x.user_id = u.user_id and x.is_open) as g
+  ), given_back as (
+    -- What is left of what each lot gave for the usage that is refunded, last spent first.
+    select m.user_id, m.id, m.for_lots as amount, f.grant_id, f.taken, f.has_expired,
+           sum(f.taken) over (partition by m.id order by f.priority desc, f.expires_at desc nulls first, f.created_at desc, f.grant_id desc) as until
+      from move as m
+     cross join lateral (
+           select g.grant_id, g.priority, g.expires_at, g.created_at, (g.expires_at <= v_now) is true as has_expired,
+                  -e.amount - coalesce((
+                    select sum(b.amount)
+                      from public.credit_transactions as t
+                      join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
+                     where t.user_id = m.user_id and t.refund_of = m.refund_of), 0) as taken
+             from public.credit_lot_entries as e
+             join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
+            where e.user_id = m.user_id and e.transaction_id = m.refund_of) as f
+     where m.transaction_type = 'refund' and f.taken > 0
+  ), returned as (
+    select b.user_id, b.id, b.grant_id, b.has_expired, least(b.until, b.amount) - (b.until - b.taken) as amount
+      from given_back as b
+     where b.until - b.taken < b.amount
+  ), brought as (
+    select m.user_id, m.id, m.source, m.priority, m.expires_at, m.amount, m.for_lots as remaining
+      from move as m
+     where m.amount > 0 and m.transaction_type <> 'refund'
+    union all
+    select m.user_id, m.id, 'refund', m.priority, v_now + interval '30 days', k.amount, k.amount
+      from move as m
+     cross join lateral (
+           select m.for_lots - coalesce(sum(r.amount) filter (where not r.has_expired), 0) as amount from returned as r where r.id = m.id) as k
+     where m.transaction_type = 'refund' and k.amount > 0
+  ), entry as materialized (
+    select s.user_id, s.id, k.grant_id, -(least(s.until, k.until) - greatest(s.until - s.amount, k.until - k.remaining)) as amount
+      from spent as s
+      join stock as k on k.user_id = s.user_id and k.until > s.until - s.amount and k.until - k.remaining < s.until
+    union all
+    select m.user_id, m.id, m.lot_id, m.amount from move as m where m.amount < 0 and m.lot_id is not null
+    union all
+    select r.user_id, r.id, r.grant_id, r.amount from returned as r where not r.has_expired
+    union all
+    select b.user_id, b.id, b.id, b.remaining from brought as b where b.remaining > 0
+  ), opened as (
+    insert into public.credit_grants (user_id, grant_id, source, priority, amount, remaining, expires_at, created_at)
+    select b.user_id, b.id, b.source, b.priority, b.amount, b.remaining, b.expires_at, v_now from brought as b
+  ), changed as (
+    update public.credit_grants as g
+       set remaining = g.remaining + e.amount
+      from (select x.user_id, x.grant_id, sum(x.amount) as amount from entry as x where x.grant_id <> x.id group by x.user_id, x.grant_id) as e
+     where g.user_id = e.user_id and g.grant_id = e.grant_id
+  ), entered as (
+    insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
+    select e.user_id, e.id, e.grant_id, e.amount from entry as e
+  ), told as (
+    insert into public.credit_transactions (
+           user_id, id, amount, balance_after, transaction_type, reason, provider, model, power_level, tokens_used, cost, metadata,
+           refund_of, idempotency_key, request_hash, actor, request_id, created_at)
+    select m.user_id, m.id, m.amount, m.balance_after, m.transaction_type, m.reason, m.provider, m.model, m.power_level, m.tokens_used,
+           m.cost, m.metadata, m.refund_of, m.idempotency_key, m.request_hash, m.actor, m.request_id, m.created_at
+      from move as m
+  ), kept as (
+    insert into public.user_credits as c (user_id, balance, credits_allocated, lots_due_at, version, updated_at)
+    select m.user_id, sum(m.amount), coalesce(sum(m.amount) filter (where m.amount > 0 and m.transaction_type <> 'refund'), 0),
+           coalesce((select min(b.expires_at) from brought as b where b.user_id = m.user_id), 'infinity'), 1, v_now
+      from move as m
+     group by m.user_id
+     order by m.user_id
+    on conflict (user_id) do update
+       set balance           = c.balance + excluded.balance,
+           credits_allocated = c.credits_allocated + excluded.credits_allocated,
+           lots_due_at       = least(c.lots_due_at, excluded.lots_due_at),
+           version           = c.version + 1,
+           updated_at        = excluded.updated_at
+  )
+  select j.ordinality::int, j.id, j.outcome, m.balance_after::numeric(18, 6)
+    from judged as j
+    left join move as m on m.ordinality = j.ordinality
+   order by j.ordinality;
+end
+$$;
+
+-- sql/50_credits/pricing_version.sql
+
+-- The price list that is in force.
+
+create or replace function internal.pricing_version()
+returns int
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return (select v.version from public.pricing_versions as v
+           where v.effective_from <= internal.clock() order by v.effective_from desc limit 1);
+end
+$$;
+
+-- sql/50_credits/record_usage.sql
+
+-- Writes down uses of models, and sums them up in the same transaction: the only way usage is written.
+--
+-- Replay:  none by itself: an event that is there already is an error.
+-- Locks:   the users' rows of the rollup, in order.
+-- Refuses: nothing.
+
+create or replace function internal.record_usage(p_events public.usage_events[])
+returns void
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  with event as materialized (
+    select e.*, date_trunc('month', e.created_at)::date as month, coalesce(e.provider, '') as rolled_provider,
+           coalesce(e.model, '') as rolled_model, coalesce(e.power_level, '') as rolled_power_level
+      from unnest(p_events) as e
+  ), stored as (
+    insert into public.usage_events as u (
+           user_id, id, event_type, service, provider, model, power_level, tokens_used, cost, success, metadata, tier,
+           pricing_version, transaction_id, source, payload_hash, created_at, recorded_at)
+    select e.user_id, e.id, e.event_type, e.service, e.provider, e.model, e.power_level, e.tokens_used, e.cost, e.success, e.metadata,
+           e.tier, e.pricing_version, e.transaction_id, e.source, e.payload_hash, e.created_at, internal.clock()
+      from event as e
+  ), rolled as (
+    insert into public.usage_rollups as r (user_id, month, provider, model, power_level, events, failures, tokens, cost)
+    select e.user_id, e.month, e.rolled_provider, e.rolled_model, e.rolled_power_level,
+           count(*), count(*) filter (where not e.success), sum(e.tokens_used), sum(e.cost)
+      from event as e
+     group by 1, 2, 3, 4, 5
+     order by 1, 2, 3, 4, 5
+    on conflict (user_id, month, provider, model, power_level) do update
+       set events   = r.events + excluded.events,
+           failures = r.failures + excluded.failures,
+           tokens   = r.tokens + excluded.tokens,
+           cost     = r.cost + excluded.cost
+  )
+  insert into internal.usage_deltas (month, provider, model, power_level, events, failures, tokens, cost)
+  select e.month, e.rolled_provider, e.rolled_model, e.rolled_power_level,
+         count(*), count(*) filter (where not e.success), sum(e.tokens_used), sum(e.cost)
+    from event as e
+   group by 1, 2, 3, 4;
+end
+$$;
+
+-- sql/50_credits/request_hash.sql
+
+-- What tells one request from another that comes under the same key.
+
+create or replace function internal.request_hash(p_request jsonb)
+returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return encode(sha256(convert_to(p_request::text, 'UTF8')), 'hex');
+end
+$$;
+
+-- sql/50_credits/user_of_account.sql
+
+-- The user behind a user id or an e-mail address, as an administrator types it. It belongs to whoever migrates, and to no role
+-- of ours, because a hosted auth.users is open to that role alone. Where it may not be read, only ids are understood.
+--
+-- Refuses: user_not_found.
+
+create or replace function internal.user_of_account(p_account text)
+returns uuid
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_user_id uuid;
+begin
+  if p_account ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
+    return p_account::uuid;
+  end if;
+  begin
+    select u.id into v_user_id from auth.users as u where lower(u.email) = lower(p_account) order by u.created_at limit 1;
+  exception when insufficient_privilege then
+    v_user_id := null;
+  end;
+  if v_user_id is null then
+    perform internal.refuse('user_not_found', format('account: nobody is known as %s', p_account));
+  end if;
+  return v_user_id;
+end
+$$;
+
 -- sql/80_operations/00_tables.sql
 
 -- Operating the whole. Runs once.
@@ -6698,6 +7654,223 @@ alter function public.backtest_trust(int, int, jsonb, timestamptz, timestamptz) 
 grant execute on function public.backtest_trust(int, int, jsonb, timestamptz, timestamptz) to service_role, tallybook_operator;
 
 alter function internal.suspect_failed_attestation() owner to tallybook_upkeep;
+
+-- policies/50_credits.sql
+
+-- Credits: a user reads what is theirs, the procedures write, an operator sets prices and codes. Nobody else writes.
+
+revoke all on
+  public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers,
+  public.credit_packages, public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries,
+  public.credit_reservations, public.usage_events, public.usage_rollups, internal.usage_totals, internal.usage_deltas,
+  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts
+from public, anon, authenticated, service_role;
+
+grant select on
+  public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
+to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+grant select, insert, update, delete on
+  public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
+to tallybook_operator;
+
+grant select on
+  public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries, public.credit_reservations,
+  public.usage_events, public.usage_rollups, public.coupon_redemptions
+to authenticated, service_role, tallybook_operator;
+grant select, insert, update on public.user_credits, public.credit_grants, public.usage_rollups, public.coupon_redemptions
+to tallybook_procedures, tallybook_upkeep;
+grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events
+to tallybook_procedures, tallybook_upkeep;
+grant insert on internal.usage_deltas to tallybook_procedures;
+grant select, insert, delete on internal.usage_deltas to tallybook_upkeep;
+grant select, insert, update on internal.usage_totals to tallybook_upkeep;
+grant select on internal.usage_totals, internal.usage_deltas to tallybook_operator;
+
+grant select on public.coupon_codes to service_role;
+grant select, update on public.coupon_codes to tallybook_procedures;
+grant select, insert, update, delete on public.coupon_codes to tallybook_upkeep, tallybook_operator;
+
+-- Nobody reads a key through an API, encrypted or not.
+grant select, insert, update, delete on public.openrouter_accounts to tallybook_procedures;
+grant select on public.openrouter_accounts to tallybook_operator;
+
+alter table public.pricing_versions     enable row level security;
+alter table public.pricing_models       enable row level security;
+alter table public.pricing_providers    enable row level security;
+alter table public.pricing_power_levels enable row level security;
+alter table public.pricing_tiers        enable row level security;
+alter table public.credit_packages      enable row level security;
+alter table public.user_credits         enable row level security;
+alter table public.credit_transactions  enable row level security;
+alter table public.credit_grants        enable row level security;
+alter table public.credit_lot_entries   enable row level security;
+alter table public.credit_reservations  enable row level security;
+alter table public.usage_events         enable row level security;
+alter table public.usage_rollups        enable row level security;
+alter table public.coupon_codes         enable row level security;
+alter table public.coupon_redemptions   enable row level security;
+alter table public.openrouter_accounts  enable row level security;
+alter table public.pricing_versions     force row level security;
+alter table public.pricing_models       force row level security;
+alter table public.pricing_providers    force row level security;
+alter table public.pricing_power_levels force row level security;
+alter table public.pricing_tiers        force row level security;
+alter table public.credit_packages      force row level security;
+alter table public.user_credits         force row level security;
+alter table public.credit_transactions  force row level security;
+alter table public.credit_grants        force row level security;
+alter table public.credit_lot_entries   force row level security;
+alter table public.credit_reservations  force row level security;
+alter table public.usage_events         force row level security;
+alter table public.usage_rollups        force row level security;
+alter table public.coupon_codes         force row level security;
+alter table public.coupon_redemptions   force row level security;
+alter table public.openrouter_accounts  force row level security;
+
+drop policy if exists "everybody reads the price lists" on public.pricing_versions;
+create policy "everybody reads the price lists" on public.pricing_versions for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the price lists" on public.pricing_versions;
+create policy "an operator sets the price lists" on public.pricing_versions to tallybook_operator using (true);
+drop policy if exists "everybody reads the prices of models" on public.pricing_models;
+create policy "everybody reads the prices of models" on public.pricing_models for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the prices of models" on public.pricing_models;
+create policy "an operator sets the prices of models" on public.pricing_models to tallybook_operator using (true);
+drop policy if exists "everybody reads the prices of providers" on public.pricing_providers;
+create policy "everybody reads the prices of providers" on public.pricing_providers for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the prices of providers" on public.pricing_providers;
+create policy "an operator sets the prices of providers" on public.pricing_providers to tallybook_operator using (true);
+drop policy if exists "everybody reads the power levels" on public.pricing_power_levels;
+create policy "everybody reads the power levels" on public.pricing_power_levels for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the power levels" on public.pricing_power_levels;
+create policy "an operator sets the power levels" on public.pricing_power_levels to tallybook_operator using (true);
+drop policy if exists "everybody reads the tiers" on public.pricing_tiers;
+create policy "everybody reads the tiers" on public.pricing_tiers for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the tiers" on public.pricing_tiers;
+create policy "an operator sets the tiers" on public.pricing_tiers to tallybook_operator using (true);
+drop policy if exists "everybody reads the packages of credits" on public.credit_packages;
+create policy "everybody reads the packages of credits" on public.credit_packages for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
+create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
+
+drop policy if exists "a user reads their own credits" on public.user_credits;
+create policy "a user reads their own credits" on public.user_credits for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the credits of its subjects" on public.user_credits;
+create policy "a procedure touches the credits of its subjects" on public.user_credits to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every credits" on public.user_credits;
+create policy "the service and operators read every credits" on public.user_credits for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every credits" on public.user_credits;
+create policy "upkeep sees every credits" on public.user_credits to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own credit transactions" on public.credit_transactions;
+create policy "a user reads their own credit transactions" on public.credit_transactions for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the credit transactions of its subjects" on public.credit_transactions;
+create policy "a procedure touches the credit transactions of its subjects" on public.credit_transactions to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every credit transactions" on public.credit_transactions;
+create policy "the service and operators read every credit transactions" on public.credit_transactions for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every credit transactions" on public.credit_transactions;
+create policy "upkeep sees every credit transactions" on public.credit_transactions to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own lots" on public.credit_grants;
+create policy "a user reads their own lots" on public.credit_grants for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the lots of its subjects" on public.credit_grants;
+create policy "a procedure touches the lots of its subjects" on public.credit_grants to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every lots" on public.credit_grants;
+create policy "the service and operators read every lots" on public.credit_grants for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every lots" on public.credit_grants;
+create policy "upkeep sees every lots" on public.credit_grants to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own lot entries" on public.credit_lot_entries;
+create policy "a user reads their own lot entries" on public.credit_lot_entries for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the lot entries of its subjects" on public.credit_lot_entries;
+create policy "a procedure touches the lot entries of its subjects" on public.credit_lot_entries to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every lot entries" on public.credit_lot_entries;
+create policy "the service and operators read every lot entries" on public.credit_lot_entries for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every lot entries" on public.credit_lot_entries;
+create policy "upkeep sees every lot entries" on public.credit_lot_entries to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own reservations" on public.credit_reservations;
+create policy "a user reads their own reservations" on public.credit_reservations for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the reservations of its subjects" on public.credit_reservations;
+create policy "a procedure touches the reservations of its subjects" on public.credit_reservations to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every reservations" on public.credit_reservations;
+create policy "the service and operators read every reservations" on public.credit_reservations for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every reservations" on public.credit_reservations;
+create policy "upkeep sees every reservations" on public.credit_reservations to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own usage" on public.usage_events;
+create policy "a user reads their own usage" on public.usage_events for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the usage of its subjects" on public.usage_events;
+create policy "a procedure touches the usage of its subjects" on public.usage_events to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every usage" on public.usage_events;
+create policy "the service and operators read every usage" on public.usage_events for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every usage" on public.usage_events;
+create policy "upkeep sees every usage" on public.usage_events to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own usage rollups" on public.usage_rollups;
+create policy "a user reads their own usage rollups" on public.usage_rollups for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the usage rollups of its subjects" on public.usage_rollups;
+create policy "a procedure touches the usage rollups of its subjects" on public.usage_rollups to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every usage rollups" on public.usage_rollups;
+create policy "the service and operators read every usage rollups" on public.usage_rollups for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every usage rollups" on public.usage_rollups;
+create policy "upkeep sees every usage rollups" on public.usage_rollups to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own redeemed promotions" on public.coupon_redemptions;
+create policy "a user reads their own redeemed promotions" on public.coupon_redemptions for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions;
+create policy "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every redeemed promotions" on public.coupon_redemptions;
+create policy "the service and operators read every redeemed promotions" on public.coupon_redemptions for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every redeemed promotions" on public.coupon_redemptions;
+create policy "upkeep sees every redeemed promotions" on public.coupon_redemptions to tallybook_upkeep using (true);
+
+drop policy if exists "the service and the procedures read the promotions" on public.coupon_codes;
+create policy "the service and the procedures read the promotions" on public.coupon_codes for select
+  to service_role, tallybook_procedures using (true);
+drop policy if exists "a procedure counts the uses of a promotion" on public.coupon_codes;
+create policy "a procedure counts the uses of a promotion" on public.coupon_codes for update to tallybook_procedures using (true);
+drop policy if exists "upkeep and operators set the promotions" on public.coupon_codes;
+create policy "upkeep and operators set the promotions" on public.coupon_codes to tallybook_upkeep, tallybook_operator using (true);
+
+drop policy if exists "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts;
+create policy "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "an operator sees the accounts at OpenRouter" on public.openrouter_accounts;
+create policy "an operator sees the accounts at OpenRouter" on public.openrouter_accounts for select to tallybook_operator using (true);
+
+-- The cores.
+revoke all on function
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
+  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
+  internal.record_usage(public.usage_events[]), internal.user_of_account(text)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
+  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
+  internal.record_usage(public.usage_events[])
+to tallybook_procedures, tallybook_upkeep;
+grant execute on function internal.user_of_account(text) to tallybook_upkeep, tallybook_operator;
+grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
 
 -- policies/80_operations.sql
 

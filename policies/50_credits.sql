@@ -1,0 +1,214 @@
+-- Credits: a user reads what is theirs, the procedures write, an operator sets prices and codes. Nobody else writes.
+
+revoke all on
+  public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers,
+  public.credit_packages, public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries,
+  public.credit_reservations, public.usage_events, public.usage_rollups, internal.usage_totals, internal.usage_deltas,
+  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts
+from public, anon, authenticated, service_role;
+
+grant select on
+  public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
+to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+grant select, insert, update, delete on
+  public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
+to tallybook_operator;
+
+grant select on
+  public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries, public.credit_reservations,
+  public.usage_events, public.usage_rollups, public.coupon_redemptions
+to authenticated, service_role, tallybook_operator;
+grant select, insert, update on public.user_credits, public.credit_grants, public.usage_rollups, public.coupon_redemptions
+to tallybook_procedures, tallybook_upkeep;
+grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events
+to tallybook_procedures, tallybook_upkeep;
+grant insert on internal.usage_deltas to tallybook_procedures;
+grant select, insert, delete on internal.usage_deltas to tallybook_upkeep;
+grant select, insert, update on internal.usage_totals to tallybook_upkeep;
+grant select on internal.usage_totals, internal.usage_deltas to tallybook_operator;
+
+grant select on public.coupon_codes to service_role;
+grant select, update on public.coupon_codes to tallybook_procedures;
+grant select, insert, update, delete on public.coupon_codes to tallybook_upkeep, tallybook_operator;
+
+-- Nobody reads a key through an API, encrypted or not.
+grant select, insert, update, delete on public.openrouter_accounts to tallybook_procedures;
+grant select on public.openrouter_accounts to tallybook_operator;
+
+alter table public.pricing_versions     enable row level security;
+alter table public.pricing_models       enable row level security;
+alter table public.pricing_providers    enable row level security;
+alter table public.pricing_power_levels enable row level security;
+alter table public.pricing_tiers        enable row level security;
+alter table public.credit_packages      enable row level security;
+alter table public.user_credits         enable row level security;
+alter table public.credit_transactions  enable row level security;
+alter table public.credit_grants        enable row level security;
+alter table public.credit_lot_entries   enable row level security;
+alter table public.credit_reservations  enable row level security;
+alter table public.usage_events         enable row level security;
+alter table public.usage_rollups        enable row level security;
+alter table public.coupon_codes         enable row level security;
+alter table public.coupon_redemptions   enable row level security;
+alter table public.openrouter_accounts  enable row level security;
+alter table public.pricing_versions     force row level security;
+alter table public.pricing_models       force row level security;
+alter table public.pricing_providers    force row level security;
+alter table public.pricing_power_levels force row level security;
+alter table public.pricing_tiers        force row level security;
+alter table public.credit_packages      force row level security;
+alter table public.user_credits         force row level security;
+alter table public.credit_transactions  force row level security;
+alter table public.credit_grants        force row level security;
+alter table public.credit_lot_entries   force row level security;
+alter table public.credit_reservations  force row level security;
+alter table public.usage_events         force row level security;
+alter table public.usage_rollups        force row level security;
+alter table public.coupon_codes         force row level security;
+alter table public.coupon_redemptions   force row level security;
+alter table public.openrouter_accounts  force row level security;
+
+drop policy if exists "everybody reads the price lists" on public.pricing_versions;
+create policy "everybody reads the price lists" on public.pricing_versions for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the price lists" on public.pricing_versions;
+create policy "an operator sets the price lists" on public.pricing_versions to tallybook_operator using (true);
+drop policy if exists "everybody reads the prices of models" on public.pricing_models;
+create policy "everybody reads the prices of models" on public.pricing_models for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the prices of models" on public.pricing_models;
+create policy "an operator sets the prices of models" on public.pricing_models to tallybook_operator using (true);
+drop policy if exists "everybody reads the prices of providers" on public.pricing_providers;
+create policy "everybody reads the prices of providers" on public.pricing_providers for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the prices of providers" on public.pricing_providers;
+create policy "an operator sets the prices of providers" on public.pricing_providers to tallybook_operator using (true);
+drop policy if exists "everybody reads the power levels" on public.pricing_power_levels;
+create policy "everybody reads the power levels" on public.pricing_power_levels for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the power levels" on public.pricing_power_levels;
+create policy "an operator sets the power levels" on public.pricing_power_levels to tallybook_operator using (true);
+drop policy if exists "everybody reads the tiers" on public.pricing_tiers;
+create policy "everybody reads the tiers" on public.pricing_tiers for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the tiers" on public.pricing_tiers;
+create policy "an operator sets the tiers" on public.pricing_tiers to tallybook_operator using (true);
+drop policy if exists "everybody reads the packages of credits" on public.credit_packages;
+create policy "everybody reads the packages of credits" on public.credit_packages for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
+create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
+
+drop policy if exists "a user reads their own credits" on public.user_credits;
+create policy "a user reads their own credits" on public.user_credits for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the credits of its subjects" on public.user_credits;
+create policy "a procedure touches the credits of its subjects" on public.user_credits to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every credits" on public.user_credits;
+create policy "the service and operators read every credits" on public.user_credits for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every credits" on public.user_credits;
+create policy "upkeep sees every credits" on public.user_credits to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own credit transactions" on public.credit_transactions;
+create policy "a user reads their own credit transactions" on public.credit_transactions for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the credit transactions of its subjects" on public.credit_transactions;
+create policy "a procedure touches the credit transactions of its subjects" on public.credit_transactions to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every credit transactions" on public.credit_transactions;
+create policy "the service and operators read every credit transactions" on public.credit_transactions for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every credit transactions" on public.credit_transactions;
+create policy "upkeep sees every credit transactions" on public.credit_transactions to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own lots" on public.credit_grants;
+create policy "a user reads their own lots" on public.credit_grants for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the lots of its subjects" on public.credit_grants;
+create policy "a procedure touches the lots of its subjects" on public.credit_grants to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every lots" on public.credit_grants;
+create policy "the service and operators read every lots" on public.credit_grants for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every lots" on public.credit_grants;
+create policy "upkeep sees every lots" on public.credit_grants to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own lot entries" on public.credit_lot_entries;
+create policy "a user reads their own lot entries" on public.credit_lot_entries for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the lot entries of its subjects" on public.credit_lot_entries;
+create policy "a procedure touches the lot entries of its subjects" on public.credit_lot_entries to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every lot entries" on public.credit_lot_entries;
+create policy "the service and operators read every lot entries" on public.credit_lot_entries for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every lot entries" on public.credit_lot_entries;
+create policy "upkeep sees every lot entries" on public.credit_lot_entries to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own reservations" on public.credit_reservations;
+create policy "a user reads their own reservations" on public.credit_reservations for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the reservations of its subjects" on public.credit_reservations;
+create policy "a procedure touches the reservations of its subjects" on public.credit_reservations to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every reservations" on public.credit_reservations;
+create policy "the service and operators read every reservations" on public.credit_reservations for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every reservations" on public.credit_reservations;
+create policy "upkeep sees every reservations" on public.credit_reservations to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own usage" on public.usage_events;
+create policy "a user reads their own usage" on public.usage_events for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the usage of its subjects" on public.usage_events;
+create policy "a procedure touches the usage of its subjects" on public.usage_events to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every usage" on public.usage_events;
+create policy "the service and operators read every usage" on public.usage_events for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every usage" on public.usage_events;
+create policy "upkeep sees every usage" on public.usage_events to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own usage rollups" on public.usage_rollups;
+create policy "a user reads their own usage rollups" on public.usage_rollups for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the usage rollups of its subjects" on public.usage_rollups;
+create policy "a procedure touches the usage rollups of its subjects" on public.usage_rollups to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every usage rollups" on public.usage_rollups;
+create policy "the service and operators read every usage rollups" on public.usage_rollups for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every usage rollups" on public.usage_rollups;
+create policy "upkeep sees every usage rollups" on public.usage_rollups to tallybook_upkeep using (true);
+drop policy if exists "a user reads their own redeemed promotions" on public.coupon_redemptions;
+create policy "a user reads their own redeemed promotions" on public.coupon_redemptions for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions;
+create policy "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "the service and operators read every redeemed promotions" on public.coupon_redemptions;
+create policy "the service and operators read every redeemed promotions" on public.coupon_redemptions for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees every redeemed promotions" on public.coupon_redemptions;
+create policy "upkeep sees every redeemed promotions" on public.coupon_redemptions to tallybook_upkeep using (true);
+
+drop policy if exists "the service and the procedures read the promotions" on public.coupon_codes;
+create policy "the service and the procedures read the promotions" on public.coupon_codes for select
+  to service_role, tallybook_procedures using (true);
+drop policy if exists "a procedure counts the uses of a promotion" on public.coupon_codes;
+create policy "a procedure counts the uses of a promotion" on public.coupon_codes for update to tallybook_procedures using (true);
+drop policy if exists "upkeep and operators set the promotions" on public.coupon_codes;
+create policy "upkeep and operators set the promotions" on public.coupon_codes to tallybook_upkeep, tallybook_operator using (true);
+
+drop policy if exists "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts;
+create policy "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts to tallybook_procedures
+  using (user_id = any ((select internal.subjects())::uuid[]));
+drop policy if exists "an operator sees the accounts at OpenRouter" on public.openrouter_accounts;
+create policy "an operator sees the accounts at OpenRouter" on public.openrouter_accounts for select to tallybook_operator using (true);
+
+-- The cores.
+revoke all on function
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
+  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
+  internal.record_usage(public.usage_events[]), internal.user_of_account(text)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
+  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
+  internal.record_usage(public.usage_events[])
+to tallybook_procedures, tallybook_upkeep;
+grant execute on function internal.user_of_account(text) to tallybook_upkeep, tallybook_operator;
+grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
