@@ -175,9 +175,10 @@ def test_two_hundred_deductions_of_what_affords_a_hundred(bank: Bank) -> None:
     user = bank.customer(1)
 
     def ten(through: Connection) -> list[str]:
+        request = {"user_id": user, "amount": D("0.01")}
         return [
             code_of(refusal_of(lambda: bank.call("deduct_credits", through, **request)))
-            for request in [{"user_id": user, "amount": D("0.01")}] * 10
+            for _ in range(10)
         ]
 
     results = [code for codes in bank.world.at_once([ten] * 20) for code in codes]  # type: ignore[union-attr]
