@@ -135,11 +135,11 @@ begin
                || case when m.id is null then '{"replayed": true}' else '{}' end::jsonb end,
            case when e.refusal is not null then e.refusal
                 when t.id is null then internal.refusal('insufficient_credits', format(
-                  'Insufficient credits. Balance: %s, Required: %s', internal.credits_json(coalesce((
-                    select (a.balance - a.held) / 1000000.0 from ledger.accounts as a
-                     where a.book_id = e.user_id and a.account = 'credits'), 0)), internal.credits_json(-e.amount)))
-                when t.request_hash is distinct from e.hash then internal.refusal(
-                  'nonce_reused', format('idempotency_key: %s came with another request before', e.idempotency_key)) end
+                  'Insufficient credits. Balance: %s, Required: %s', internal.credits_text(coalesce((
+                    select (a.balance - a.held - a.floor) / 1000000.0 from ledger.accounts as a
+                     where a.book_id = e.user_id and a.account = 'credits'), 0)), internal.credits_text(-e.amount)))
+                when t.request_hash is distinct from e.hash
+                  then internal.refusal('nonce_reused', 'idempotency_key: it came with another request before') end
       from jsonb_to_recordset(v_entries) as e(
              "position" int, user_id uuid, amount numeric, idempotency_key text, hash text, refusal jsonb)
       left join jsonb_to_recordset(v_moved) as m("position" int, id uuid) on m."position" = e."position"

@@ -29,13 +29,14 @@ begin
         left join ended as e on e.grant_id = g.grant_id
        where g.user_id = p_user_id and g.is_open and g.remaining > coalesce(e.loses, 0)
     ), account as (
-      select coalesce(sum(a.balance), 0) / 1000000.0 as balance, coalesce(sum(a.held), 0) / 1000000.0 as held
+      select coalesce(sum(a.balance), 0) / 1000000.0 - coalesce((select sum(e.loses) from ended as e), 0) as balance,
+             coalesce(sum(a.held), 0) / 1000000.0 as held
         from ledger.accounts as a
        where a.book_id = p_user_id and a.account = 'credits'
     )
     select jsonb_build_object(
              'balance', internal.credits_json(a.balance), 'reserved', internal.credits_json(a.held),
-             'available', internal.credits_json(a.balance - a.held - coalesce((select sum(e.loses) from ended as e), 0)),
+             'available', internal.credits_json(a.balance - a.held),
              'lots', coalesce((
                select jsonb_agg(jsonb_build_object(
                         'grant_id', l.grant_id, 'source', l.source, 'priority', l.priority, 'amount', internal.credits_json(l.amount),

@@ -1,10 +1,9 @@
--- A transaction as its user sees it.
+-- A transaction as its owner reads it.
 
 create or replace function internal.credit_transaction_json(p_transaction public.credit_transactions)
 returns jsonb
-language plpgsql stable
+language plpgsql immutable
 set search_path = ''
-set timezone = 'UTC'
 as $$
 begin
   return jsonb_build_object(

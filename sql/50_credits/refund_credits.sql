@@ -52,7 +52,7 @@ begin
     from public.credit_transactions as t where t.user_id = v_account and t.idempotency_key = p_idempotency_key;
   v_replayed := v_refund.id is not null;
   if v_replayed and v_refund.request_hash is distinct from v_hash then
-    perform internal.refuse('nonce_reused', format('idempotency_key: %s came with another request before', p_idempotency_key));
+    perform internal.refuse('nonce_reused', 'idempotency_key: it came with another request before');
   end if;
 
   if not v_replayed then
@@ -66,7 +66,7 @@ begin
       select sum(t.amount) from public.credit_transactions as t where t.user_id = v_account and t.refund_of = p_transaction_id), 0);
     if coalesce(p_amount, 0) > v_left or v_left = 0 then
       perform internal.refuse('refund_exceeded', format('amount: %s of %s are left to refund',
-        internal.credits_json(v_left), internal.credits_json(-v_usage.amount)));
+        internal.credits_text(v_left), internal.credits_text(-v_usage.amount)));
     end if;
 
     perform from internal.move_credits(array[internal.credit_move(
