@@ -1,5 +1,7 @@
 """Fixtures of the tests about credits."""
 
+from uuid import UUID, uuid4
+
 import pytest
 
 from tests.credits.bank import Bank
@@ -10,3 +12,13 @@ from tests.world import World
 def bank(world: World) -> Bank:
     """Sentences about credits in the test's own database."""
     return Bank(world)
+
+
+@pytest.fixture
+def admin(world: World) -> UUID:
+    """An administrator."""
+    admin = uuid4()
+    world.operator.execute(
+        "insert into system_admins (id, email) values (%s, 'ops@example.org')", (admin,)
+    )
+    return admin
