@@ -23,7 +23,8 @@ begin
   insert into public.user_credits as c (user_id, monthly_cap, version)
   values (p_user_id, trunc(p_monthly_cap, 6), 1)
   on conflict (user_id) do update
-     set monthly_cap = excluded.monthly_cap, version = c.version + 1, updated_at = internal.clock();
+     set monthly_cap = excluded.monthly_cap, version = c.version + 1, updated_at = internal.clock()
+   where c.monthly_cap is distinct from excluded.monthly_cap;
 
   return internal.monthly_cap(p_user_id) || jsonb_build_object('account', internal.credit_account(p_user_id));
 end
