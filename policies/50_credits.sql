@@ -23,6 +23,7 @@ grant select, insert, update on public.user_credits, public.credit_grants, publi
 to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events
 to tallybook_procedures, tallybook_upkeep;
+grant update (released_at) on public.credit_reservations to tallybook_procedures;
 grant insert on internal.usage_deltas to tallybook_procedures;
 grant select, insert, delete on internal.usage_deltas to tallybook_upkeep;
 grant select, insert, update on internal.usage_totals to tallybook_upkeep;
@@ -234,3 +235,24 @@ grant execute on function internal.deduct_credits_batch(jsonb) to tallybook_func
 grant execute on function
   public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
 to tallybook_functions, service_role, tallybook_operator;
+-- Reserving, settling and releasing, for the user; and the month's cap.
+revoke all on function
+  internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid),
+  public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
+  public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
+from public, anon, authenticated, service_role;
+
+alter function public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text) owner to tallybook_procedures;
+alter function public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text) owner to tallybook_procedures;
+alter function public.release_credits(uuid, uuid, boolean) owner to tallybook_procedures;
+alter function public.monthly_cap(uuid) owner to tallybook_procedures;
+alter function public.set_monthly_cap(uuid, numeric, text) owner to tallybook_procedures;
+
+grant execute on function internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid)
+to tallybook_procedures;
+grant execute on function
+  public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
+  public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
+to tallybook_functions, service_role;
