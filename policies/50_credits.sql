@@ -256,3 +256,36 @@ grant execute on function
   public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
   public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
 to tallybook_functions, service_role;
+
+-- Promotional codes and purchases: users redeem and buy, administrators and payment providers set and record.
+revoke all on function
+  internal.promotion_code(text), internal.promotion_terms(uuid, text), internal.promotion_answer(public.coupon_codes), internal.waiting_discount(uuid),
+  public.redeem_promotion(uuid, text, inet, text, text, text), public.validate_promotion(uuid, text, inet, text),
+  public.credit_packages_on_offer(uuid),
+  public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text),
+  public.list_promotions(uuid, boolean, int, int), public.delete_promotion(uuid, text, text, text, text),
+  public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.promotion_code(text), internal.waiting_discount(uuid) to tallybook_procedures, tallybook_upkeep;
+grant execute on function internal.promotion_terms(uuid, text) to tallybook_procedures;
+grant execute on function internal.promotion_answer(public.coupon_codes) to tallybook_upkeep;
+
+alter function public.redeem_promotion(uuid, text, inet, text, text, text) owner to tallybook_procedures;
+alter function public.validate_promotion(uuid, text, inet, text) owner to tallybook_procedures;
+alter function public.credit_packages_on_offer(uuid) owner to tallybook_procedures;
+alter function public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text)
+owner to tallybook_upkeep;
+alter function public.list_promotions(uuid, boolean, int, int) owner to tallybook_upkeep;
+alter function public.delete_promotion(uuid, text, text, text, text) owner to tallybook_upkeep;
+alter function public.record_credit_purchase(uuid, text, text, text, numeric, text, text) owner to tallybook_upkeep;
+
+grant execute on function
+  public.redeem_promotion(uuid, text, inet, text, text, text), public.validate_promotion(uuid, text, inet, text),
+  public.credit_packages_on_offer(uuid)
+to tallybook_functions, service_role;
+grant execute on function
+  public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text),
+  public.list_promotions(uuid, boolean, int, int), public.delete_promotion(uuid, text, text, text, text),
+  public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
+to tallybook_functions, service_role, tallybook_operator;
