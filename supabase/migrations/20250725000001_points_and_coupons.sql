@@ -304,6 +304,9 @@ with entry (code, status, title, hint) as (
     ('reservation_not_found', 404, 'There is no such reservation', null),
     ('reservation_closed',    409, 'The reservation was already settled, released or expired', null),
     ('package_not_found',     404, 'There is no such package', null),
+    ('payment_mismatch',      409, 'Less was paid than is due', 'Compare the payment with amount_due.'),
+    ('promotion_exists',      409, 'There is another promotion under this code', 'Choose another code.'),
+    ('promotion_not_found',   404, 'There is no such promotion', null),
     ('credits_owed',          409, 'The account owes credits', 'Pay what is owed first.')
 ), kept as (
   insert into internal.refusals as r (code, status, title, hint)
@@ -490,8 +493,8 @@ $$;
 -- sql/05_administration/audit_change.sql
 
 -- Writes down every change of a table of settings, whoever makes it and by whatever way. The trigger's argument names the
--- column that says which row it is. Who and why come from `set local tallybook.actor` and `tallybook.reason`, else from
--- the session.
+-- column that says which row it is. Who, why and by which request come from `set local tallybook.actor`, `tallybook.reason`
+-- and `tallybook.request_id`, else from the session.
 
 create or replace function internal.audit_change()
 returns trigger
@@ -504,7 +507,8 @@ declare
 begin
   perform internal.audit(
     coalesce(nullif(current_setting('tallybook.actor', true), ''), session_user), 'settings.' || lower(tg_op), tg_table_name,
-    coalesce(v_after, v_before) ->> tg_argv[0], nullif(current_setting('tallybook.reason', true), ''), v_before, v_after);
+    coalesce(v_after, v_before) ->> tg_argv[0], nullif(current_setting('tallybook.reason', true), ''), v_before, v_after,
+    nullif(current_setting('tallybook.request_id', true), ''));
   return null;
 end
 $$;
@@ -5814,11 +5818,12 @@ create trigger credit_lot_entries_are_append_only
 before update or delete or truncate on public.credit_lot_entries
 for each statement execute function internal.append_only();
 
--- What was set aside before a call of a model, and what it was reckoned from. Whether it is still held is the ledger's to say.
+-- What was set aside before a call of a model, and what it was reckoned from. Whether it is still held is the ledger's to say:
+-- the hold bears the reservation's id. What costs nothing has no hold, and internal.credit_reservation_status tells how it stands.
 create table public.credit_reservations (
   user_id          uuid not null,
   id               uuid not null default internal.uuidv7(),  -- the hold's id, and the transaction's that settles it
-  amount           numeric(18, 6) not null check (amount > 0),
+  amount           numeric(18, 6) not null check (amount >= 0),
   model            text,
   provider         text,
   power_level      text not null,
@@ -5826,12 +5831,18 @@ create table public.credit_reservations (
   tier             text not null,
   pricing_version  int not null,
   is_price_known   boolean not null,
+  by_user          boolean not null,         -- with the user's own token; else only a program ends it
+  balance          numeric(18, 6) not null,  -- what the user had then,
+  available        numeric(18, 6) not null,  -- and could still spend: a replay is told the same
   metadata         jsonb,
   idempotency_key  text,
   request_hash     text not null,
   request_id       text,
+  expires_at       timestamptz not null,
+  released_at      timestamptz,              -- of what has no hold that could tell it
   created_at       timestamptz not null default internal.clock(),
-  primary key (user_id, id)
+  primary key (user_id, id),
+  constraint a_hold_tells_of_its_own_release check (amount = 0 or released_at is null)
 );
 
 create unique index idx_credit_reservations_key on public.credit_reservations (user_id, idempotency_key) where idempotency_key is not null;
@@ -5931,8 +5942,10 @@ create table public.coupon_codes (
   created_at                timestamptz not null default internal.clock(),
   updated_at                timestamptz not null default internal.clock(),
   constraint it_is_not_used_more_often_than_allowed check (times_used <= max_uses),
-  constraint a_percentage_is_at_most_a_hundred check (discount_type <> 'percentage' or discount_value <= 100)
-);
+  constraint a_percentage_is_at_most_a_hundred check (discount_type <> 'percentage' or discount_value <= 100),
+  constraint free_months_are_whole_and_at_most_ten_years_of_them
+  check (discount_type <> 'free_month' or discount_value = trunc(discount_value) and discount_value <= 120)
+) with (fillfactor = 80);
 
 create index idx_coupon_codes_created on public.coupon_codes (created_at desc);
 create index idx_coupon_codes_expires on public.coupon_codes (expires_at) where is_active;
@@ -5943,9 +5956,9 @@ create table public.coupon_redemptions (
   redemption     int  not null check (redemption > 0),  -- the user's first, second, … of this code
   discount_type  text not null,
   discount_value numeric(18, 6) not null,
-  transaction_id uuid,         -- what it brought at once; null: a discount
+  transaction_id uuid,         -- what it brought at once; a discount's has no credits
   spent_on       uuid,         -- the purchase that the discount went to; null: it waits
-  expires_at     timestamptz,  -- until when a discount waits
+  expires_at     timestamptz,  -- until when a discount waits, or what it brought can be spent; null: for ever
   redeemed_at    timestamptz not null default internal.clock(),
   primary key (user_id, code, redemption)
 );
@@ -5973,6 +5986,11 @@ create trigger pricing_versions_are_audited after insert or update or delete on 
 for each row execute function internal.audit_change('version');
 create trigger credit_packages_are_audited after insert or update or delete on public.credit_packages
 for each row execute function internal.audit_change('package');
+-- Not every use: those have rows of their own.
+create trigger coupon_codes_are_audited
+after insert or delete or update of code, discount_type, discount_value, description, max_uses, max_uses_per_user, tier,
+      credits_expire_after_days, valid_from, expires_at, is_active on public.coupon_codes
+for each row execute function internal.audit_change('code');
 
 -- One movement of a user's credits, as a procedure asks for it; internal.credit_move(…) makes one by names.
 create type internal.credit_movement as (
@@ -6031,6 +6049,88 @@ create type internal.credit_deduction as (
   idempotency_key text,
   request_id      text
 );
+
+-- sql/50_credits/create_promotion.sql
+
+-- Makes a promotional code. Administrators only. Returns the promotion with its status.
+--
+-- Replay:  the same promotion again is answered as it now is, with "replayed"; one without a time to begin began when it was made.
+-- Locks:   the code.
+-- Refuses: forbidden, invalid_body, unknown_tier, promotion_exists: the code is taken by another one, or is switched off.
+
+create or replace function public.create_promotion(
+  p_user_id                   uuid,
+  p_code                      text,
+  p_discount_type             text,
+  p_discount_value            numeric,
+  p_description               text default null,
+  p_max_uses                  int default null,
+  p_max_uses_per_user         int default 1,
+  p_tier                      text default null,
+  p_credits_expire_after_days int default null,
+  p_valid_from                timestamptz default null,
+  p_expires_at                timestamptz default null,
+  p_actor                     text default null,
+  p_request_id                text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_code text := internal.promotion_code(p_code);
+  v_value numeric := round(p_discount_value, 6);
+  v_per_user int := coalesce(p_max_uses_per_user, 1);
+  v_promotion public.coupon_codes;
+  v_is_new boolean;
+begin
+  perform internal.refuse('invalid_body', f.fault)
+     from (values
+             (1, coalesce(v_code, '') !~ '^\S{3,64}$',       'code: must be 3 to 64 characters without blanks'),
+             (2, coalesce(p_discount_type, '') not in ('fixed', 'percentage', 'free_month', 'bonus'),
+                                                             'discount_type: must be fixed, percentage, free_month or bonus'),
+             (3, (v_value > 0 and v_value < 1e11) is not true, 'discount_value: must be greater than zero and less than 10^11'),
+             (4, p_discount_type = 'percentage' and v_value > 100, 'discount_value: must be at most 100 percent'),
+             (5, p_discount_type = 'free_month' and (v_value <> trunc(v_value) or v_value > 120),
+                                                             'discount_value: must be 1 to 120 whole months'),
+             (6, p_max_uses < 1,                             'max_uses: must be at least 1'),
+             (7, v_per_user < 1,                             'max_uses_per_user: must be at least 1'),
+             (8, p_credits_expire_after_days not between 1 and 36500, 'credits_expire_after_days: must be 1 to 36500'),
+             (9, p_expires_at <= p_valid_from,               'expires_at: must be after valid_from')) as f(position, is_wrong, fault)
+    where f.is_wrong
+    order by f.position;
+  if p_tier is not null then
+    perform from public.pricing_tiers as t where t.version = internal.pricing_version() and t.tier = p_tier;
+    if not found then
+      perform internal.refuse('unknown_tier', format('tier: %s', p_tier));
+    end if;
+  end if;
+
+  perform set_config('tallybook.actor', v_actor, true), set_config('tallybook.request_id', coalesce(p_request_id, ''), true);
+  insert into public.coupon_codes as c (
+         code, discount_type, discount_value, description, max_uses, max_uses_per_user, tier, credits_expire_after_days,
+         valid_from, expires_at, created_by)
+  values (v_code, p_discount_type, v_value, p_description, p_max_uses, v_per_user, p_tier, p_credits_expire_after_days,
+          coalesce(p_valid_from, internal.clock()), p_expires_at, v_actor)
+  on conflict (code) do nothing
+  returning c.* into v_promotion;
+  v_is_new := found;
+
+  if not v_is_new then
+    select c.* into v_promotion from public.coupon_codes as c where c.code = v_code;
+    if (v_promotion.discount_type, v_promotion.discount_value, v_promotion.description, v_promotion.max_uses, v_promotion.max_uses_per_user,
+        v_promotion.tier, v_promotion.credits_expire_after_days, v_promotion.valid_from, v_promotion.expires_at, v_promotion.is_active)
+       is distinct from
+       (p_discount_type, v_value, p_description, p_max_uses, v_per_user,
+        p_tier, p_credits_expire_after_days, coalesce(p_valid_from, v_promotion.valid_from), p_expires_at, true) then
+      perform internal.refuse('promotion_exists', format('code: %s', v_code));
+    end if;
+  end if;
+  return internal.promotion_answer(v_promotion) || jsonb_build_object('replayed', not v_is_new);
+end
+$$;
 
 -- sql/50_credits/credit_account.sql
 
@@ -6249,6 +6349,61 @@ begin
 end
 $$;
 
+-- sql/50_credits/credit_packages_on_offer.sql
+
+-- What credits are sold in, and what each package costs this user with the discount that waits for them.
+--
+-- Replay:  it changes nothing.
+-- Locks:   none.
+-- Refuses: nothing.
+
+create or replace function public.credit_packages_on_offer(p_user_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  return (
+    select jsonb_build_object('packages', coalesce(jsonb_agg(jsonb_build_object(
+             'package', p.package, 'credits', internal.credits_json(p.credits), 'price', internal.credits_json(p.price),
+             'currency', p.currency, 'discount', internal.credits_json(coalesce(o.discount, 0)),
+             'amount_due', internal.credits_json(p.price - coalesce(o.discount, 0)), 'code', o.code) order by p.price, p.package), '[]'))
+      from public.credit_packages as p
+      left join lateral (
+           select d.code, round(p.price * d.percent / 100, 2) as discount
+             from internal.waiting_discount(p_user_id) as d
+            where p.price > 0) as o on true
+     where p.is_active);
+end
+$$;
+
+-- sql/50_credits/credit_reservation_status.sql
+
+-- How a reservation stands: 'held', 'settled', 'released' or 'expired'. What it is asked of has one answer only: the ledger's
+-- hold, where something is held. A reservation of nothing has no hold: its transaction tells that it was settled, released_at
+-- that it was released, and the clock that its time is up. Whoever decides by it holds internal.lock_credits.
+-- A hold whose time is up is held until upkeep has taken it back: until then it can be settled.
+
+create or replace function internal.credit_reservation_status(p_reservation public.credit_reservations)
+returns text
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if p_reservation.amount > 0 then
+    return (select h.status from ledger.holds as h where h.book_id = p_reservation.user_id and h.hold_id = p_reservation.id);
+  end if;
+  return case
+    when exists (select from public.credit_transactions as t where t.user_id = p_reservation.user_id and t.id = p_reservation.id)
+      then 'settled'
+    when p_reservation.released_at is not null then 'released'
+    when p_reservation.expires_at <= internal.clock() then 'expired'
+    else 'held' end;
+end
+$$;
+
 -- sql/50_credits/credit_transaction_json.sql
 
 -- A transaction as its owner reads it.
@@ -6452,6 +6607,48 @@ begin
 end
 $$;
 
+-- sql/50_credits/delete_promotion.sql
+
+-- Ends a promotional code. One that was redeemed stays and is switched off, because it tells what was given; one that never was
+-- goes. What it has given keeps: credits, and discounts that wait. Administrators only. Returns {code, deleted, times_used}.
+--
+-- Replay:  one that is switched off is answered so again, with "replayed"; one that went is not found.
+-- Locks:   the code.
+-- Refuses: forbidden, promotion_not_found.
+
+create or replace function public.delete_promotion(
+  p_user_id    uuid,
+  p_code       text,
+  p_reason     text default null,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_promotion public.coupon_codes;
+begin
+  select c.* into v_promotion from public.coupon_codes as c where c.code = internal.promotion_code(p_code) for update;
+  if v_promotion.code is null then
+    perform internal.refuse('promotion_not_found', format('code: %s', internal.promotion_code(p_code)));
+  end if;
+
+  perform set_config('tallybook.actor', v_actor, true), set_config('tallybook.reason', coalesce(p_reason, ''), true),
+          set_config('tallybook.request_id', coalesce(p_request_id, ''), true);
+  if v_promotion.times_used = 0 then
+    delete from public.coupon_codes as c where c.code = v_promotion.code;
+  elsif v_promotion.is_active then
+    update public.coupon_codes as c set is_active = false, updated_at = internal.clock() where c.code = v_promotion.code;
+  end if;
+  return jsonb_build_object(
+    'code', v_promotion.code, 'deleted', v_promotion.times_used = 0, 'times_used', v_promotion.times_used,
+    'replayed', v_promotion.times_used > 0 and not v_promotion.is_active);
+end
+$$;
+
 -- sql/50_credits/ended_credits.sql
 
 -- How many of a user's credits belong to lots whose time is up, and are about to expire: what is reserved of them is not.
@@ -6558,6 +6755,45 @@ begin
 end
 $$;
 
+-- sql/50_credits/list_promotions.sql
+
+-- The promotional codes with how each stands, the latest first. Administrators only. p_active: those that can be redeemed
+-- now, or the others; null: all. Returns {promotions, total}.
+--
+-- Replay:  it changes nothing.
+-- Locks:   none.
+-- Refuses: forbidden.
+
+create or replace function public.list_promotions(
+  p_user_id uuid,
+  p_active  boolean default null,
+  p_limit   int default 50,
+  p_offset  int default 0
+)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  perform internal.actor(p_user_id);
+  return (
+    with found as materialized (
+      select internal.promotion_answer(c) as promotion, c.created_at, c.code
+        from public.coupon_codes as c
+    ), wanted as (
+      select f.* from found as f where p_active is null or p_active = (f.promotion ->> 'status' = 'active')
+    ), page as (
+      select w.* from wanted as w
+       order by w.created_at desc, w.code
+       limit least(greatest(coalesce(p_limit, 50), 1), 200) offset greatest(coalesce(p_offset, 0), 0)
+    )
+    select jsonb_build_object(
+             'promotions', coalesce((select jsonb_agg(p.promotion order by p.created_at desc, p.code) from page as p), '[]'),
+             'total', (select count(*) from wanted as w)));
+end
+$$;
+
 -- sql/50_credits/lock_credits.sql
 
 -- Lets nobody else change these users' credits until the transaction ends: what every procedure does first that changes
@@ -6599,6 +6835,30 @@ begin
 end
 $$;
 
+-- sql/50_credits/monthly_cap.sql
+
+-- A user's monthly cap and how it stands, as it is told to whoever asks and to whoever has set it. What remains is null where
+-- there is no cap, and nothing where more was spent than it is now.
+
+create or replace function internal.monthly_cap(p_user_id uuid)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  return (
+    select jsonb_build_object(
+             'monthly_cap', internal.credits_json(c.monthly_cap), 'spent', internal.credits_json(s.spent),
+             'reserved', internal.credits_json(s.reserved),
+             'remaining', internal.credits_json(greatest(c.monthly_cap - s.spent - s.reserved, case when c.monthly_cap is not null then 0 end)),
+             'resets_at', date_trunc('month', internal.clock()) + interval '1 month')
+      from (select internal.month_spent(p_user_id) as spent, coalesce((
+               select a.held / 1000000.0 from ledger.accounts as a where a.book_id = p_user_id and a.account = 'credits'), 0) as reserved) as s
+      left join public.user_credits as c on c.user_id = p_user_id);
+end
+$$;
+
 -- sql/50_credits/monthly_cap_detail.sql
 
 -- What is said to whoever has come to their monthly cap: which it is, and in how many seconds the next month begins.
@@ -6612,6 +6872,26 @@ as $$
 begin
   return format('monthly_cap: %s credits a month; again in %s s', internal.credits_text(p_monthly_cap),
                 ceil(extract(epoch from date_trunc('month', internal.clock()) + interval '1 month' - internal.clock())));
+end
+$$;
+
+-- sql/50_credits/monthly_cap_entry.sql
+
+-- What a user lets a calendar month cost, in UTC, and how much of it is left: spent is what usage cost less what was refunded,
+-- reserved is what calls under way may cost yet.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: nothing; a user without a row has no cap.
+
+create or replace function public.monthly_cap(p_user_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  return internal.monthly_cap(p_user_id);
 end
 $$;
 
@@ -6801,6 +7081,190 @@ begin
 end
 $$;
 
+-- sql/50_credits/promotion_answer.sql
+
+-- A promotional code as administrators see it, with how it stands now.
+
+create or replace function internal.promotion_answer(p_promotion public.coupon_codes)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  return to_jsonb(p_promotion) || jsonb_build_object(
+    'discount_value', internal.credits_json(p_promotion.discount_value),
+    'status', case when not p_promotion.is_active then 'inactive'
+                   when p_promotion.expires_at <= internal.clock() then 'expired'
+                   when p_promotion.times_used >= p_promotion.max_uses then 'exhausted'
+                   when p_promotion.valid_from > internal.clock() then 'scheduled'
+                   else 'active' end);
+end
+$$;
+
+-- sql/50_credits/promotion_code.sql
+
+-- A promotional code as it is stored, however somebody typed it: upper-case, without the blanks around it.
+
+create or replace function internal.promotion_code(p_code text)
+returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return upper(regexp_replace(p_code, '^\s+|\s+$', '', 'g'));
+end
+$$;
+
+-- sql/50_credits/promotion_terms.sql
+
+-- What a promotional code would bring to this user now, and whether it may; no row where there is no such code. Whoever
+-- redeems it holds internal.lock_credits for the user, so that nobody else counts the same redemption.
+-- is_used: redeemed by this user as often as allowed. is_valid: redeemable now by whoever has not used it.
+
+create or replace function internal.promotion_terms(p_user_id uuid, p_code text)
+returns table (
+  code           text,
+  discount_type  text,
+  discount_value numeric,
+  description    text,
+  expires_at     timestamptz,
+  redemption     int,
+  is_used        boolean,
+  is_valid       boolean,
+  credits        numeric,
+  source         text,
+  priority       int,
+  lasts_until    timestamptz
+)
+language plpgsql stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_now timestamptz := internal.clock();
+begin
+  return query
+    select c.code, c.discount_type, c.discount_value::numeric, c.description, c.expires_at,
+           r.times + 1, r.times >= c.max_uses_per_user,
+           c.is_active and c.valid_from <= v_now and (c.expires_at > v_now) is not false
+             and (c.times_used < c.max_uses) is not false and w.credits is not null,
+           w.credits,
+           case c.discount_type when 'bonus' then 'bonus' else 'promotion' end,
+           case c.discount_type when 'bonus' then 50 else 100 end,
+           case c.discount_type
+             when 'percentage' then coalesce(c.expires_at, v_now + interval '90 days')
+             when 'free_month' then v_now + make_interval(months => c.discount_value::int)
+             when 'bonus'      then v_now + make_interval(days => coalesce(c.credits_expire_after_days, 30))
+             else v_now + make_interval(days => c.credits_expire_after_days) end
+      from public.coupon_codes as c
+     cross join lateral (
+           select coalesce(max(x.redemption), 0) as times
+             from public.coupon_redemptions as x
+            where x.user_id = p_user_id and x.code = c.code) as r
+     cross join lateral (
+           -- A tier that gives none, or as many as are used, has no month to give away.
+           select case c.discount_type
+                    when 'percentage' then 0
+                    when 'free_month' then (
+                      select nullif(t.monthly_credits, 0) * c.discount_value
+                        from public.pricing_tiers as t
+                       where t.version = internal.pricing_version()
+                         and t.tier = coalesce(c.tier, (select u.tier from public.user_credits as u where u.user_id = p_user_id), 'free'))
+                    else c.discount_value end as credits) as w
+     where c.code = p_code;
+end
+$$;
+
+-- sql/50_credits/record_credit_purchase.sql
+
+-- Grants a package of credits that was paid for: what a payment provider's webhook calls, and an administrator for it. The
+-- user's largest waiting discount is spent on it, unless the whole price was paid. A package that is no longer on offer is
+-- granted all the same, because it was paid. Returns {transaction_id, credits, price, currency, discount, amount_due,
+-- new_balance, account}.
+--
+-- Replay:  the same payment again is answered as the first time, with "replayed", for ever, whatever its amount.
+-- Locks:   the user's credits.
+-- Refuses: forbidden, user_not_found, invalid_body, package_not_found, payment_mismatch: less was paid than is due;
+--          nonce_reused: the user's payment came with another package before.
+
+create or replace function public.record_credit_purchase(
+  p_user_id     uuid,
+  p_account     text,
+  p_package     text,
+  p_payment_id  text,
+  p_amount_paid numeric default null,
+  p_actor       text default null,
+  p_request_id  text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_buyer uuid := internal.user_of_account(p_account);
+  v_key text := 'purchase:' || p_payment_id;
+  v_hash text := internal.request_hash(jsonb_build_object('package', p_package));
+  v_id uuid := internal.uuidv7();
+  v_package public.credit_packages;
+  v_offer record;
+  v_discount numeric;
+  v_transaction public.credit_transactions;
+  v_is_new boolean;
+begin
+  if coalesce(p_payment_id, '') !~ '^\S{1,200}$' then
+    perform internal.refuse('invalid_body', 'payment_id: must be 1 to 200 characters without blanks');
+  elsif not (p_amount_paid >= 0 and p_amount_paid < 1e12) then
+    perform internal.refuse('invalid_body', 'amount_paid: must be an amount');
+  end if;
+  perform internal.lock_credits(array[v_buyer]);
+
+  select t.* into v_transaction from public.credit_transactions as t where t.user_id = v_buyer and t.idempotency_key = v_key;
+  v_is_new := v_transaction.id is null;
+  if not v_is_new and v_transaction.request_hash is distinct from v_hash then
+    perform internal.refuse('nonce_reused', format('payment_id: %s came with another package before', p_payment_id));
+  end if;
+
+  if v_is_new then
+    select p.* into v_package from public.credit_packages as p where p.package = p_package;
+    if v_package.package is null then
+      perform internal.refuse('package_not_found', format('package: %s', p_package));
+    end if;
+    select d.* into v_offer
+      from internal.waiting_discount(v_buyer) as d
+     where v_package.price > 0 and (p_amount_paid >= v_package.price) is not true;
+    v_discount := coalesce(round(v_package.price * v_offer.percent / 100, 2), 0);
+    if p_amount_paid < v_package.price - v_discount then
+      perform internal.refuse('payment_mismatch', format('amount_paid: %s %s is due, and %s was paid',
+        v_package.price - v_discount, v_package.currency, p_amount_paid));
+    end if;
+
+    perform internal.expire_credit_lots(array[v_buyer]);
+    perform internal.move_credits(array[internal.credit_move(
+      v_buyer, v_package.credits, 'purchase', p_id => v_id, p_reason => format('Package %s', p_package),
+      p_metadata => jsonb_build_object(
+        'payment_id', p_payment_id, 'package', p_package, 'price', internal.credits_json(v_package.price), 'currency', v_package.currency,
+        'discount', internal.credits_json(v_discount), 'amount_due', internal.credits_json(v_package.price - v_discount), 'code', v_offer.code),
+      p_idempotency_key => v_key, p_request_hash => v_hash, p_actor => v_actor, p_request_id => p_request_id)]);
+    update public.coupon_redemptions as r
+       set spent_on = v_id
+     where r.user_id = v_buyer and r.code = v_offer.code and r.redemption = v_offer.redemption;
+    select t.* into v_transaction from public.credit_transactions as t where t.user_id = v_buyer and t.id = v_id;
+  end if;
+
+  return jsonb_build_object(
+           'transaction_id', v_transaction.id, 'credits', internal.credits_json(v_transaction.amount),
+           'price', v_transaction.metadata -> 'price', 'currency', v_transaction.metadata -> 'currency',
+           'discount', v_transaction.metadata -> 'discount', 'amount_due', v_transaction.metadata -> 'amount_due',
+           'new_balance', internal.credits_json(v_transaction.balance_after),
+           'account', internal.credit_account(v_buyer), 'replayed', not v_is_new);
+end
+$$;
+
 -- sql/50_credits/record_usage.sql
 
 -- Writes down uses of models, and sums them up in the same transaction: the only way usage is written.
@@ -6851,6 +7315,150 @@ begin
 end
 $$;
 
+-- sql/50_credits/redeem_promotion.sql
+
+-- Takes a promotional code: its credits come at once, a discount waits for the next purchase. Returns {code, discount_type,
+-- discount_value, credits, new_balance, transaction_id, expires_at, account}.
+--
+-- Replay:  the same code under the same key is answered as the first time, with "replayed". Without a key, a code that may be
+--          taken once is coupon_used the second time, and the statement tells what the first one brought.
+-- Locks:   nobody else shows a code from the same user, device or address meanwhile; then the user's credits; then the code.
+-- Refuses: rate_limited, coupon_not_valid (unknown, switched off, too early, too late, used up: all alike), both returned as
+--          {"refusal": …}, because they are remembered; coupon_used; nonce_reused.
+
+create or replace function public.redeem_promotion(
+  p_user_id         uuid,
+  p_code            text,
+  p_ip_address      inet default null,
+  p_device_id       text default null,
+  p_idempotency_key text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_code text := internal.promotion_code(p_code);
+  v_hash text := internal.request_hash(jsonb_build_object('promotion', v_code));
+  v_id uuid := internal.uuidv7();
+  v_refusal jsonb;
+  v_terms record;
+  v_is_taken boolean := false;
+  v_transaction public.credit_transactions;
+  v_redemption public.coupon_redemptions;
+begin
+  perform internal.act_for(array[p_user_id]);
+  v_refusal := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
+  if v_refusal is not null then
+    return jsonb_build_object('refusal', v_refusal);
+  end if;
+  perform internal.lock_credits(array[p_user_id]);
+
+  select t.* into v_transaction
+    from public.credit_transactions as t
+   where t.user_id = p_user_id and t.idempotency_key = p_idempotency_key;
+  if v_transaction.request_hash is distinct from v_hash and v_transaction.id is not null then
+    perform internal.refuse('nonce_reused', format('idempotency_key: %s came with another request before', p_idempotency_key));
+  end if;
+
+  if v_transaction.id is null then
+    select t.* into v_terms from internal.promotion_terms(p_user_id, v_code) as t;
+    if v_terms.is_used then
+      perform internal.refuse('coupon_used', format('code: %s was redeemed by this user as often as allowed', v_code));
+    elsif v_terms.is_valid then
+      -- Somebody else may have had the last one since, or an administrator the code.
+      update public.coupon_codes as c
+         set times_used = c.times_used + 1
+       where c.code = v_code and c.is_active and (c.times_used < c.max_uses) is not false;
+      v_is_taken := found;
+    end if;
+    if not v_is_taken then
+      return internal.coupon_code_failed(p_user_id, p_ip_address, p_device_id);
+    end if;
+
+    perform internal.expire_credit_lots(array[p_user_id]);
+    perform internal.move_credits(array[internal.credit_move(
+      p_user_id, v_terms.credits, 'bonus', p_id => v_id, p_reason => coalesce(v_terms.description, format('Promotional code %s', v_code)),
+      p_metadata => jsonb_build_object('code', v_code, 'discount_type', v_terms.discount_type,
+                                       'discount_value', internal.credits_json(v_terms.discount_value)),
+      p_idempotency_key => p_idempotency_key, p_request_hash => v_hash, p_request_id => p_request_id,
+      p_source => v_terms.source, p_priority => v_terms.priority, p_expires_at => v_terms.lasts_until)]);
+    insert into public.coupon_redemptions (user_id, code, redemption, discount_type, discount_value, transaction_id, expires_at, redeemed_at)
+    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock());
+  end if;
+
+  select r.* into v_redemption
+    from public.coupon_redemptions as r
+   where r.user_id = p_user_id and r.code = v_code and r.transaction_id = coalesce(v_transaction.id, v_id);
+  return (
+    select jsonb_build_object(
+             'code', v_code, 'discount_type', v_redemption.discount_type,
+             'discount_value', internal.credits_json(v_redemption.discount_value), 'credits', internal.credits_json(t.amount),
+             'new_balance', internal.credits_json(t.balance_after), 'transaction_id', t.id, 'expires_at', v_redemption.expires_at,
+             'account', internal.credit_account(p_user_id), 'replayed', not v_is_taken)
+      from public.credit_transactions as t
+     where t.user_id = p_user_id and t.id = v_redemption.transaction_id);
+end
+$$;
+
+-- sql/50_credits/release_credits.sql
+
+-- Gives back what was reserved for a call of a model that is not made.
+-- p_by_user: it is asked with the user's own token.
+--
+-- Replay:  what was released already is answered again, with "replayed" and what is available by now.
+-- Locks:   internal.lock_credits.
+-- Refuses: reservation_not_found, forbidden, reservation_closed.
+
+create or replace function public.release_credits(p_user_id uuid, p_reservation_id uuid, p_by_user boolean default false)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_reservation public.credit_reservations;
+  v_status text;
+begin
+  perform internal.act_for(array[p_user_id]);
+  perform internal.lock_credits(array[p_user_id]);
+
+  select r.* into v_reservation from public.credit_reservations as r where r.user_id = p_user_id and r.id = p_reservation_id;
+  if not found then
+    perform internal.refuse('reservation_not_found', format('reservation_id: there is no reservation %s', p_reservation_id));
+  end if;
+  if p_by_user is not false and not v_reservation.by_user then
+    perform internal.refuse('forbidden', 'Who reserved it releases it.');
+  end if;
+
+  v_status := internal.credit_reservation_status(v_reservation);
+  if v_status not in ('held', 'released') then
+    perform internal.refuse('reservation_closed', format('reservation_id: it was %s already', v_status));
+  end if;
+  if v_status = 'held' and v_reservation.amount > 0 then
+    perform ledger.close_hold(p_user_id, p_reservation_id, 'released');
+  elsif v_status = 'held' then
+    update public.credit_reservations as r
+       set released_at = internal.clock()
+     where r.user_id = p_user_id and r.id = p_reservation_id;
+  end if;
+
+  return jsonb_build_object(
+    'reservation_id', p_reservation_id, 'released', internal.credits_json(v_reservation.amount),
+    'available', internal.credits_json(coalesce((
+      select (a.balance - a.held) / 1000000.0 from ledger.accounts as a
+       where a.book_id = p_user_id and a.account = 'credits'), 0)),
+    'account', internal.credit_account(p_user_id), 'replayed', v_status = 'released');
+end
+$$;
+
 -- sql/50_credits/request_hash.sql
 
 -- What tells one request from another that comes under the same key.
@@ -6862,6 +7470,318 @@ set search_path = ''
 as $$
 begin
   return encode(sha256(convert_to(p_request::text, 'UTF8')), 'hex');
+end
+$$;
+
+-- sql/50_credits/reserve_credits.sql
+
+-- Sets credits aside before a call of a model, as many as it can cost at most, so that calls made at the same time never cost
+-- more together than there is, nor than the month's cap.
+-- p_max_tokens: how many tokens the call can use; else as many as the power level allows. p_max_cost lowers what is set aside.
+-- Where no price is known, what the power level allows a request to cost is set aside, and where it says nothing, nothing is.
+-- What is free is reserved too, without a hold: the user may have nothing at all.
+-- p_by_user: it was asked with the user's own token, who then may settle and release it. What a program reserved, a program ends.
+--
+-- Replay:  the same request under the same key gets the first answer again, with "replayed"; another one under it is refused.
+-- Locks:   internal.lock_credits.
+-- Refuses: invalid_body, invalid_amount, nonce_reused, price_unknown, insufficient_credits, monthly_cap_reached.
+
+create or replace function public.reserve_credits(
+  p_user_id            uuid,
+  p_model              text default null,
+  p_provider           text default null,
+  p_power_level        text default 'balanced',
+  p_max_tokens         bigint default null,
+  p_max_cost           numeric default null,
+  p_expires_in_seconds int default 600,
+  p_metadata           jsonb default null,
+  p_by_user            boolean default false,
+  p_idempotency_key    text default null,
+  p_request_id         text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_hash text;
+  v_reservation public.credit_reservations;
+  v_replayed boolean;
+  v_version int := internal.pricing_version();
+  v_tier text;
+  v_cap numeric;
+  v_tokens_max int;
+  v_cost_max numeric;
+  v_price internal.credit_price;
+  v_balance numeric;
+  v_held numeric;
+  v_floor numeric;
+begin
+  perform internal.act_for(array[p_user_id]);
+  if p_max_tokens not between 1 and 1000000000 then
+    perform internal.refuse('invalid_amount', 'max_tokens: must lie between 1 and 1000000000');
+  end if;
+  -- What cannot be compared is no amount either.
+  if (p_max_cost >= 0.000001 and p_max_cost < 1000000000) is false then
+    perform internal.refuse('invalid_amount', 'max_cost: must lie between 0.000001 and 1000000000');
+  end if;
+  if p_expires_in_seconds is null or p_expires_in_seconds not between 1 and 86400 then
+    perform internal.refuse('invalid_body', 'expires_in_seconds: must lie between 1 and 86400');
+  end if;
+  v_hash := internal.request_hash(jsonb_build_object(
+    'model', p_model, 'provider', p_provider, 'power_level', p_power_level, 'max_tokens', p_max_tokens,
+    'max_cost', trim_scale(p_max_cost), 'expires_in_seconds', p_expires_in_seconds, 'metadata', p_metadata, 'by_user', p_by_user));
+
+  perform internal.lock_credits(array[p_user_id]);
+
+  select r.* into v_reservation
+    from public.credit_reservations as r
+   where r.user_id = p_user_id and r.idempotency_key = p_idempotency_key;
+  v_replayed := found;
+  if v_replayed and v_reservation.request_hash <> v_hash then
+    perform internal.refuse('nonce_reused', 'idempotency_key: it was used for another reservation');
+  end if;
+
+  if not v_replayed then
+    perform internal.expire_credit_lots(array[p_user_id]);
+    select coalesce(a.balance, 0) / 1000000.0, coalesce(a.held, 0) / 1000000.0, coalesce(a.floor, 0) / 1000000.0,
+           coalesce(c.tier, 'free'), c.monthly_cap
+      into v_balance, v_held, v_floor, v_tier, v_cap
+      from (values (p_user_id)) as u(user_id)
+      left join ledger.accounts as a on a.book_id = u.user_id and a.account = 'credits'
+      left join public.user_credits as c on c.user_id = u.user_id;
+
+    select l.max_tokens, l.max_cost_per_request into v_tokens_max, v_cost_max
+      from public.pricing_power_levels as l
+     where l.version = v_version and l.power_level in (p_power_level, 'balanced')
+     order by l.power_level = p_power_level desc
+     limit 1;
+    v_price := internal.credit_cost(coalesce(p_max_tokens, v_tokens_max), p_model, p_provider, p_power_level, v_tier, v_version);
+    if v_price.is_known then
+      v_cost_max := v_price.cost;
+    elsif v_cost_max is null then
+      perform internal.refuse('price_unknown', 'model: it has no price, and the power level no highest cost of a request');
+    end if;
+
+    v_reservation.user_id := p_user_id;
+    v_reservation.id := internal.uuidv7();
+    v_reservation.amount := least(v_cost_max, trunc(p_max_cost, 6));
+    v_reservation.model := p_model;
+    v_reservation.provider := p_provider;
+    v_reservation.power_level := v_price.power_level;
+    v_reservation.tokens := coalesce(p_max_tokens, v_tokens_max);
+    v_reservation.tier := v_tier;
+    v_reservation.pricing_version := v_version;
+    v_reservation.is_price_known := v_price.is_known;
+    v_reservation.by_user := p_by_user;
+    v_reservation.balance := v_balance;
+    v_reservation.available := v_balance - v_held - v_reservation.amount;
+    v_reservation.metadata := p_metadata;
+    v_reservation.idempotency_key := p_idempotency_key;
+    v_reservation.request_hash := v_hash;
+    v_reservation.request_id := p_request_id;
+    v_reservation.expires_at := v_now + make_interval(secs => p_expires_in_seconds);
+    v_reservation.created_at := v_now;
+
+    -- What costs nothing is refused to nobody.
+    if v_reservation.amount > 0 then
+      if v_reservation.available < v_floor then
+        perform internal.refuse('insufficient_credits', format('Insufficient credits. Balance: %s, Required: %s',
+          internal.credits_json(v_balance - v_held), internal.credits_json(v_reservation.amount)));
+      end if;
+      if internal.month_spent(p_user_id) + v_held + v_reservation.amount > v_cap then
+        perform internal.refuse('monthly_cap_reached', format('monthly_cap: %s, spent and reserved: %s, required: %s',
+          internal.credits_json(v_cap), internal.credits_json(internal.month_spent(p_user_id) + v_held),
+          internal.credits_json(v_reservation.amount)));
+      end if;
+      perform ledger.hold(p_user_id, v_reservation.id, 'credits', (v_reservation.amount * 1000000)::bigint,
+        'credit_reservation', v_reservation.id, v_reservation.expires_at);
+    end if;
+    insert into public.credit_reservations select v_reservation.*;
+  end if;
+
+  return jsonb_build_object(
+    'reservation_id', v_reservation.id, 'reserved', internal.credits_json(v_reservation.amount),
+    'is_price_known', v_reservation.is_price_known, 'expires_at', v_reservation.expires_at,
+    'balance', internal.credits_json(v_reservation.balance), 'available', internal.credits_json(v_reservation.available),
+    'account', internal.credit_account(p_user_id), 'replayed', v_replayed);
+end
+$$;
+
+-- sql/50_credits/set_monthly_cap.sql
+
+-- Sets what a calendar month's usage may cost a user; null removes the cap. One that is less than what is spent already only
+-- stops further spending.
+--
+-- Replay:  setting the same again changes nothing.
+-- Locks:   internal.lock_credits.
+-- Refuses: invalid_amount.
+
+create or replace function public.set_monthly_cap(p_user_id uuid, p_monthly_cap numeric default null, p_request_id text default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  if (p_monthly_cap >= 0 and p_monthly_cap < 1000000000000) is false then
+    perform internal.refuse('invalid_amount', 'monthly_cap: must lie between 0 and 1000000000000');
+  end if;
+  perform internal.lock_credits(array[p_user_id]);
+
+  insert into public.user_credits as c (user_id, monthly_cap, version)
+  values (p_user_id, trunc(p_monthly_cap, 6), 1)
+  on conflict (user_id) do update
+     set monthly_cap = excluded.monthly_cap, version = c.version + 1, updated_at = internal.clock()
+   where c.monthly_cap is distinct from excluded.monthly_cap;
+
+  return internal.monthly_cap(p_user_id) || jsonb_build_object('account', internal.credit_account(p_user_id));
+end
+$$;
+
+-- sql/50_credits/settle_credits.sql
+
+-- Charges what a call of a model came to, out of what was reserved for it, and gives back the rest.
+-- Tokens are priced as they were when it was reserved: the same model, provider, power level, tier and price list; without a
+-- known price at the default one. A program that knows the cost says the cost instead. A call that failed may have used neither.
+-- What costs more than was reserved is taken from what is available besides, within the month's cap. What cannot be had is
+-- told as the shortfall, and kept as the difference between the transaction's cost and its amount. A call that cost nothing is
+-- written down with a transaction of nothing.
+-- p_by_user: it is asked with the user's own token.
+--
+-- Replay:  the transaction bears the reservation's id. The same settlement gets the first answer again, with "replayed".
+-- Locks:   internal.lock_credits.
+-- Refuses: invalid_body, invalid_amount, reservation_not_found, forbidden, reservation_closed.
+
+create or replace function public.settle_credits(
+  p_user_id        uuid,
+  p_reservation_id uuid,
+  p_tokens_used    bigint default null,
+  p_cost           numeric default null,
+  p_success        boolean default true,
+  p_metadata       jsonb default null,
+  p_by_user        boolean default false,
+  p_request_id     text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_hash text;
+  v_reservation public.credit_reservations;
+  v_transaction public.credit_transactions;
+  v_replayed boolean;
+  v_status text;
+  v_cost numeric(18, 6);
+  v_charged numeric(18, 6);
+  v_room numeric;
+  v_metadata jsonb;
+  v_moved internal.credit_moved;
+  v_usage public.usage_events;
+begin
+  perform internal.act_for(array[p_user_id]);
+  p_success := p_success is not false;
+  if p_tokens_used is not null and p_cost is not null then
+    perform internal.refuse('invalid_body', 'cost: either the tokens or the cost, not both');
+  elsif p_tokens_used is null and p_cost is null and p_success then
+    perform internal.refuse('invalid_body', 'tokens_used: a call that succeeded used tokens, or had a cost');
+  end if;
+  if p_tokens_used not between 0 and 1000000000 then
+    perform internal.refuse('invalid_amount', 'tokens_used: must lie between 0 and 1000000000');
+  end if;
+  if (p_cost >= 0 and p_cost < 1000000000) is false then
+    perform internal.refuse('invalid_amount', 'cost: must lie between 0 and 1000000000');
+  end if;
+  v_hash := internal.request_hash(jsonb_build_object(
+    'tokens_used', p_tokens_used, 'cost', trim_scale(p_cost), 'success', p_success, 'metadata', p_metadata));
+
+  perform internal.lock_credits(array[p_user_id]);
+
+  select r.* into v_reservation from public.credit_reservations as r where r.user_id = p_user_id and r.id = p_reservation_id;
+  if not found then
+    perform internal.refuse('reservation_not_found', format('reservation_id: there is no reservation %s', p_reservation_id));
+  end if;
+  if p_by_user is not false and not v_reservation.by_user then
+    perform internal.refuse('forbidden', 'Who reserved it settles it.');
+  end if;
+
+  select t.* into v_transaction from public.credit_transactions as t where t.user_id = p_user_id and t.id = p_reservation_id;
+  v_replayed := found and v_transaction.request_hash = v_hash;
+  v_status := internal.credit_reservation_status(v_reservation);
+  if not v_replayed and v_status <> 'held' then
+    perform internal.refuse('reservation_closed', format('reservation_id: it was %s already', v_status));
+  end if;
+
+  if v_replayed then
+    v_cost := v_transaction.cost;
+    v_charged := -v_transaction.amount;
+    v_moved.balance_after := v_transaction.balance_after;
+  else
+    -- While they are still held, so that what was reserved outlives its lot.
+    perform internal.expire_credit_lots(array[p_user_id]);
+
+    v_cost := coalesce(p_cost, (internal.credit_cost(p_tokens_used, v_reservation.model, v_reservation.provider,
+      v_reservation.power_level, v_reservation.tier, v_reservation.pricing_version)).cost, 0);
+    v_charged := least(v_cost, v_reservation.amount);
+    if v_cost > v_reservation.amount then
+      -- What is reserved is counted in the cap already.
+      select least((a.balance::numeric - a.held - a.floor) / 1000000,
+                   c.monthly_cap - internal.month_spent(p_user_id) - a.held::numeric / 1000000)
+        into v_room
+        from ledger.accounts as a
+        left join public.user_credits as c on c.user_id = a.book_id
+       where a.book_id = p_user_id and a.account = 'credits';
+      v_charged := v_charged + greatest(0, least(v_cost - v_reservation.amount, coalesce(v_room, 0)));
+    end if;
+
+    if v_reservation.amount > 0 then
+      perform ledger.close_hold(p_user_id, p_reservation_id, 'settled',
+        (least(v_charged, v_reservation.amount) * 1000000)::bigint);
+    end if;
+    v_metadata := nullif(coalesce(v_reservation.metadata, '{}') || coalesce(p_metadata, '{}'), '{}');
+    select m.* into v_moved
+      from internal.move_credits(array[internal.credit_move(
+             p_user_id, -v_charged, 'usage', p_id => p_reservation_id, p_provider => v_reservation.provider,
+             p_model => v_reservation.model, p_power_level => v_reservation.power_level, p_tokens_used => p_tokens_used,
+             p_cost => v_cost, p_metadata => v_metadata, p_request_hash => v_hash, p_request_id => p_request_id)]) as m;
+    if v_moved.outcome <> 'posted' then
+      raise exception 'what was reserved could not be charged: %', v_moved;
+    end if;
+
+    v_usage.user_id := p_user_id;
+    v_usage.id := internal.uuidv7();
+    v_usage.event_type := 'usage';
+    v_usage.provider := v_reservation.provider;
+    v_usage.model := v_reservation.model;
+    v_usage.power_level := v_reservation.power_level;
+    v_usage.tokens_used := coalesce(p_tokens_used, 0);
+    v_usage.cost := v_charged;
+    v_usage.success := p_success;
+    v_usage.metadata := v_metadata;
+    v_usage.tier := v_reservation.tier;
+    v_usage.pricing_version := v_reservation.pricing_version;
+    v_usage.transaction_id := p_reservation_id;
+    v_usage.created_at := internal.clock();
+    perform internal.record_usage(array[v_usage]);
+  end if;
+
+  return jsonb_build_object(
+    'transaction_id', p_reservation_id, 'cost', internal.credits_json(v_cost), 'charged', internal.credits_json(v_charged),
+    'released', internal.credits_json(greatest(v_reservation.amount - v_charged, 0)),
+    'shortfall', internal.credits_json(v_cost - v_charged), 'new_balance', internal.credits_json(v_moved.balance_after),
+    'account', internal.credit_account(p_user_id), 'replayed', v_replayed);
 end
 $$;
 
@@ -6942,6 +7862,70 @@ begin
     perform internal.refuse('user_not_found', format('account: nobody is known as %s', p_account));
   end if;
   return v_user_id;
+end
+$$;
+
+-- sql/50_credits/validate_promotion.sql
+
+-- Says what a promotional code is worth to this user, without taking it. Returns {valid, code, discount_type, discount_value,
+-- description, expires_at}.
+--
+-- Replay:  it changes nothing but the count of wrong codes.
+-- Locks:   nobody else shows a code from the same user, device or address meanwhile.
+-- Refuses: rate_limited, coupon_not_valid, both returned as {"refusal": …}, because they are remembered; coupon_used.
+
+create or replace function public.validate_promotion(
+  p_user_id    uuid,
+  p_code       text,
+  p_ip_address inet default null,
+  p_device_id  text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_refusal jsonb;
+  v_terms record;
+begin
+  perform internal.act_for(array[p_user_id]);
+  v_refusal := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
+  if v_refusal is not null then
+    return jsonb_build_object('refusal', v_refusal);
+  end if;
+
+  select t.* into v_terms from internal.promotion_terms(p_user_id, internal.promotion_code(p_code)) as t;
+  if v_terms.is_used then
+    perform internal.refuse('coupon_used', format('code: %s was redeemed by this user as often as allowed', v_terms.code));
+  elsif v_terms.is_valid then
+    return jsonb_build_object(
+      'valid', true, 'code', v_terms.code, 'discount_type', v_terms.discount_type,
+      'discount_value', internal.credits_json(v_terms.discount_value), 'description', v_terms.description, 'expires_at', v_terms.expires_at);
+  end if;
+  return internal.coupon_code_failed(p_user_id, p_ip_address, p_device_id);
+end
+$$;
+
+-- sql/50_credits/waiting_discount.sql
+
+-- The discount that a user's next purchase gets: the largest that waits, and of equals the first to end. No row: none waits.
+
+create or replace function internal.waiting_discount(p_user_id uuid)
+returns table (code text, redemption int, percent numeric)
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return query
+    select r.code, r.redemption, r.discount_value::numeric
+      from public.coupon_redemptions as r
+     where r.user_id = p_user_id and r.discount_type = 'percentage' and r.spent_on is null and r.expires_at > internal.clock()
+     order by r.discount_value desc, r.expires_at, r.code, r.redemption
+     limit 1;
 end
 $$;
 
@@ -8077,6 +9061,7 @@ grant select, insert, update on public.user_credits, public.credit_grants, publi
 to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events
 to tallybook_procedures, tallybook_upkeep;
+grant update (released_at) on public.credit_reservations to tallybook_procedures;
 grant insert on internal.usage_deltas to tallybook_procedures;
 grant select, insert, delete on internal.usage_deltas to tallybook_upkeep;
 grant select, insert, update on internal.usage_totals to tallybook_upkeep;
@@ -8287,6 +9272,60 @@ alter function public.credit_balance(uuid, boolean) owner to tallybook_procedure
 grant execute on function internal.deduct_credits_batch(jsonb) to tallybook_functions;
 grant execute on function
   public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
+to tallybook_functions, service_role, tallybook_operator;
+-- Reserving, settling and releasing, for the user; and the month's cap.
+revoke all on function
+  internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid),
+  public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
+  public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
+from public, anon, authenticated, service_role;
+
+alter function public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text) owner to tallybook_procedures;
+alter function public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text) owner to tallybook_procedures;
+alter function public.release_credits(uuid, uuid, boolean) owner to tallybook_procedures;
+alter function public.monthly_cap(uuid) owner to tallybook_procedures;
+alter function public.set_monthly_cap(uuid, numeric, text) owner to tallybook_procedures;
+
+grant execute on function internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid)
+to tallybook_procedures;
+grant execute on function
+  public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
+  public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
+to tallybook_functions, service_role;
+
+-- Promotional codes and purchases: users redeem and buy, administrators and payment providers set and record.
+revoke all on function
+  internal.promotion_code(text), internal.promotion_terms(uuid, text), internal.promotion_answer(public.coupon_codes), internal.waiting_discount(uuid),
+  public.redeem_promotion(uuid, text, inet, text, text, text), public.validate_promotion(uuid, text, inet, text),
+  public.credit_packages_on_offer(uuid),
+  public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text),
+  public.list_promotions(uuid, boolean, int, int), public.delete_promotion(uuid, text, text, text, text),
+  public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.promotion_code(text), internal.waiting_discount(uuid) to tallybook_procedures, tallybook_upkeep;
+grant execute on function internal.promotion_terms(uuid, text) to tallybook_procedures;
+grant execute on function internal.promotion_answer(public.coupon_codes) to tallybook_upkeep;
+
+alter function public.redeem_promotion(uuid, text, inet, text, text, text) owner to tallybook_procedures;
+alter function public.validate_promotion(uuid, text, inet, text) owner to tallybook_procedures;
+alter function public.credit_packages_on_offer(uuid) owner to tallybook_procedures;
+alter function public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text)
+owner to tallybook_upkeep;
+alter function public.list_promotions(uuid, boolean, int, int) owner to tallybook_upkeep;
+alter function public.delete_promotion(uuid, text, text, text, text) owner to tallybook_upkeep;
+alter function public.record_credit_purchase(uuid, text, text, text, numeric, text, text) owner to tallybook_upkeep;
+
+grant execute on function
+  public.redeem_promotion(uuid, text, inet, text, text, text), public.validate_promotion(uuid, text, inet, text),
+  public.credit_packages_on_offer(uuid)
+to tallybook_functions, service_role;
+grant execute on function
+  public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text),
+  public.list_promotions(uuid, boolean, int, int), public.delete_promotion(uuid, text, text, text, text),
+  public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
 to tallybook_functions, service_role, tallybook_operator;
 
 -- policies/80_operations.sql
