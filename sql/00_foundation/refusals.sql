@@ -64,6 +64,8 @@ with entry (code, status, title, hint) as (
     ('reservation_not_found', 404, 'There is no such reservation', null),
     ('reservation_closed',    409, 'The reservation was already settled, released or expired', null),
     ('package_not_found',     404, 'There is no such package', null),
+    ('account_not_found',     404, 'No such account is connected', 'Connect it first.'),
+    ('provider_key_rejected', 400, 'The provider does not accept this key', 'Make a new key at the provider and connect it.'),
     ('credits_owed',          409, 'The account owes credits', 'Pay what is owed first.')
 ), kept as (
   insert into internal.refusals as r (code, status, title, hint)
