@@ -4,8 +4,9 @@ revoke all on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers,
   public.credit_packages, public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries,
   public.credit_reservations, public.usage_events, public.usage_rollups, internal.usage_totals, internal.usage_deltas,
-  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts
+  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts, internal.credit_discrepancies
 from public, anon, authenticated, service_role;
+grant select on internal.credit_discrepancies to tallybook_operator;
 
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
@@ -212,6 +213,28 @@ grant execute on function
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.user_of_account(text) to tallybook_upkeep, tallybook_operator;
 grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
+
+revoke all on function
+  internal.usage_event(uuid, numeric, bigint, text, text, text, text, boolean, jsonb, text, int, uuid, text, text, text, timestamptz),
+  internal.credits_text(numeric), internal.ended_credits(uuid), internal.credit_transaction_json(public.credit_transactions),
+  internal.monthly_cap_room(uuid), internal.monthly_cap_detail(numeric), internal.deduct_credits_batch(jsonb),
+  public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.usage_event(uuid, numeric, bigint, text, text, text, text, boolean, jsonb, text, int, uuid, text, text, text, timestamptz),
+  internal.credits_text(numeric), internal.ended_credits(uuid), internal.credit_transaction_json(public.credit_transactions),
+  internal.monthly_cap_room(uuid), internal.monthly_cap_detail(numeric)
+to tallybook_procedures, tallybook_upkeep;
+
+alter function internal.deduct_credits_batch(jsonb) owner to tallybook_procedures;
+alter function public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text) owner to tallybook_procedures;
+alter function public.credit_balance(uuid, boolean) owner to tallybook_procedures;
+grant execute on function internal.deduct_credits_batch(jsonb) to tallybook_functions;
+grant execute on function
+  public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
+to tallybook_functions, service_role, tallybook_operator;
+
 
 -- Accounts at OpenRouter. Who may call the function that reads the key gets it encrypted.
 revoke all on function

@@ -403,3 +403,18 @@ create type internal.credit_price as (
   tier            text,
   pricing_version int
 );
+
+-- What a service says was used, as the corridor hands it on: the arguments of deduct_credits.
+create type internal.credit_deduction as (
+  user_id         uuid,
+  amount          numeric,
+  tokens_used     bigint,
+  model           text,
+  provider        text,
+  power_level     text,
+  service         text,
+  reason          text,
+  metadata        jsonb,
+  idempotency_key text,
+  request_id      text
+);
