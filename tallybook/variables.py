@@ -197,6 +197,7 @@ def redis_url(value: str) -> str:
 def _is_safe(value: str, *, encrypted: str, plain: str) -> bool:
     url = urlsplit(value)
     host = url.hostname or ""
+    _when((url.port or 1) > 0, url)  # raises ValueError for what is no port
     private = host == "localhost" or "." not in host or host.endswith((".internal", ".local"))
     with contextlib.suppress(ValueError):
         private = not ipaddress.ip_address(host).is_global

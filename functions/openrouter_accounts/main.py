@@ -98,9 +98,7 @@ def _user(caller: Caller, body: ConnectOpenRouter | OpenRouterAccount) -> UUID:
 
 
 def _logged(event: str) -> Any:
-    def lines(
-        caller: Caller, body: Any, answer: Answer
-    ) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    def lines(caller: Caller, body: Any, answer: Answer) -> Iterable[tuple[str, Mapping[str, Any]]]:
         yield event, {"user_id": _user(caller, body)}
 
     return lines
