@@ -289,3 +289,25 @@ grant execute on function
   public.list_promotions(uuid, boolean, int, int), public.delete_promotion(uuid, text, text, text, text),
   public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
 to tallybook_functions, service_role, tallybook_operator;
+
+
+-- Accounts at OpenRouter. Who may call the function that reads the key gets it encrypted.
+revoke all on function
+  internal.openrouter_answer(public.openrouter_accounts), internal.check_encrypted(text, text),
+  public.store_openrouter_account(uuid, text, text, text, numeric), public.openrouter_account(uuid, boolean),
+  public.delete_openrouter_account(uuid), public.note_openrouter_sync(uuid, text, text, numeric, text, text),
+  public.reencrypt_openrouter_account(uuid, text, text, text)
+from public, anon, authenticated, service_role;
+
+alter function public.store_openrouter_account(uuid, text, text, text, numeric) owner to tallybook_procedures;
+alter function public.openrouter_account(uuid, boolean) owner to tallybook_procedures;
+alter function public.delete_openrouter_account(uuid) owner to tallybook_procedures;
+alter function public.note_openrouter_sync(uuid, text, text, numeric, text, text) owner to tallybook_procedures;
+alter function public.reencrypt_openrouter_account(uuid, text, text, text) owner to tallybook_procedures;
+
+grant execute on function internal.openrouter_answer(public.openrouter_accounts), internal.check_encrypted(text, text) to tallybook_procedures;
+grant execute on function
+  public.store_openrouter_account(uuid, text, text, text, numeric), public.openrouter_account(uuid, boolean),
+  public.delete_openrouter_account(uuid), public.note_openrouter_sync(uuid, text, text, numeric, text, text)
+to tallybook_functions, service_role;
+grant execute on function public.reencrypt_openrouter_account(uuid, text, text, text) to tallybook_operator;
