@@ -12,13 +12,12 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-import msgspec
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from tallybook import library_logs
+from tallybook import exact, library_logs
 from tallybook.gather import CALL_SECONDS_MAX, Answer, Arguments, Gatherer, Overloaded
 from tallybook.refusal import Refusal, unavailable
 from tallybook.settings import Settings
@@ -157,7 +156,7 @@ class _Lane:
 
     async def send(self, requests: Sequence[Arguments]) -> Sequence[Answer | Exception]:
         """Each request's outcome in its place. Raises only what may be one request's fault."""
-        payload = msgspec.json.encode(requests).decode()
+        payload = exact.encode(requests).decode()
         try:
             async with asyncio.timeout(CALL_SECONDS_MAX):
                 return await retried(lambda: self._try(payload, len(requests)))
@@ -222,6 +221,6 @@ def answer_to(error: psycopg.Error) -> Exception:
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
-    """JSON goes in and out through msgspec."""
-    set_json_loads(msgspec.json.decode, connection)
-    set_json_dumps(msgspec.json.encode, connection)
+    """JSON goes in and out with its numbers exact."""
+    set_json_loads(exact.decode, connection)
+    set_json_dumps(exact.encode, connection)

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TextIO
 
 import msgspec
 
+from tallybook import exact
 from tallybook.redaction import REDACTED, is_secret_name, redacted, strike_out_shapes
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -85,7 +86,7 @@ def _line(event: str, level: str, fields: dict[str, Any]) -> bytes:
         for name, value in fields.items():
             shown = REDACTED if is_secret_name(name) else redacted(value)
             record.setdefault(name, shown)
-        line = msgspec.json.encode(record)
+        line = exact.encode(record)
     except Exception as error:
         # A log line that cannot be made must not cost the request that wanted it.
         line = msgspec.json.encode(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -76,6 +77,8 @@ def redacted(value: Any, depth: int = 0) -> Any:
         return value
     if isinstance(value, str):
         return value if len(value) <= TEXT_LENGTH_MAX else value[:TEXT_LENGTH_MAX] + "…"
+    if isinstance(value, Decimal) and value.is_finite():
+        return value
     if isinstance(value, bytes | bytearray | memoryview):
         return f"[{len(value)} bytes]"
     if isinstance(value, Mapping | list | tuple | set | frozenset):

@@ -49,6 +49,9 @@ class Doorman:
     async def verify(self, headers: Mapping[str, str]) -> Caller:
         return self.caller
 
+    async def verify_session(self, token: str) -> Caller:
+        return self.caller
+
 
 @dataclass(frozen=True)
 class Answered:

@@ -13,7 +13,7 @@ PATHS = describe(ROUTES)["paths"]
 
 
 def test_every_path_of_every_function_is_described() -> None:
-    assert set(PATHS) == {path for route in ROUTES for path in (route.path, *route.paths)}
+    assert set(PATHS) == {each.template for route in ROUTES for each in route.addresses}
     assert {"/functions/v1/coupons/verify", "/api/redeem"} <= set(PATHS)
 
 
