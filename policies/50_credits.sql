@@ -11,6 +11,10 @@ grant select on internal.credit_discrepancies to tallybook_operator;
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
 to authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+grant insert, delete on
+  public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers
+to tallybook_upkeep;
 grant select, insert, update, delete on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
 to tallybook_operator;
@@ -98,6 +102,34 @@ create policy "an operator sets the tiers" on public.pricing_tiers to tallybook_
 drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
 create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
   to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody reads the price lists" on public.pricing_versions;
+create policy "everybody reads the price lists" on public.pricing_versions for select
+  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the price lists" on public.pricing_versions;
+create policy "operators and upkeep set the price lists" on public.pricing_versions to tallybook_operator, tallybook_upkeep using (true);
+drop policy if exists "everybody reads the prices of models" on public.pricing_models;
+create policy "everybody reads the prices of models" on public.pricing_models for select
+  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the prices of models" on public.pricing_models;
+create policy "operators and upkeep set the prices of models" on public.pricing_models to tallybook_operator, tallybook_upkeep using (true);
+drop policy if exists "everybody reads the prices of providers" on public.pricing_providers;
+create policy "everybody reads the prices of providers" on public.pricing_providers for select
+  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the prices of providers" on public.pricing_providers;
+create policy "operators and upkeep set the prices of providers" on public.pricing_providers to tallybook_operator, tallybook_upkeep using (true);
+drop policy if exists "everybody reads the power levels" on public.pricing_power_levels;
+create policy "everybody reads the power levels" on public.pricing_power_levels for select
+  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the power levels" on public.pricing_power_levels;
+create policy "operators and upkeep set the power levels" on public.pricing_power_levels to tallybook_operator, tallybook_upkeep using (true);
+drop policy if exists "everybody reads the tiers" on public.pricing_tiers;
+create policy "everybody reads the tiers" on public.pricing_tiers for select
+  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the tiers" on public.pricing_tiers;
+create policy "operators and upkeep set the tiers" on public.pricing_tiers to tallybook_operator, tallybook_upkeep using (true);
+drop policy if exists "everybody reads the packages of credits" on public.credit_packages;
+create policy "everybody reads the packages of credits" on public.credit_packages for select
+  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
 create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
 
@@ -311,3 +343,30 @@ grant execute on function
   public.delete_openrouter_account(uuid), public.note_openrouter_sync(uuid, text, text, numeric, text, text)
 to tallybook_functions, service_role;
 grant execute on function public.reencrypt_openrouter_account(uuid, text, text, text) to tallybook_operator;
+-- Prices and tiers.
+revoke all on function
+  internal.changed_price_list(jsonb, jsonb), internal.guard_price_list(), public.price_list(int),
+  public.calculate_credit_cost(uuid, bigint, text, text, text, text), public.compare_tiers(uuid, bigint, text, text),
+  public.publish_prices(uuid, jsonb, text, timestamptz, text, text), public.withdraw_prices(uuid, int, text, text, text),
+  public.switch_tier(uuid, text, text, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.changed_price_list(jsonb, jsonb) to tallybook_upkeep;
+
+alter function public.price_list(int) owner to tallybook_procedures;
+alter function public.calculate_credit_cost(uuid, bigint, text, text, text, text) owner to tallybook_procedures;
+alter function public.compare_tiers(uuid, bigint, text, text) owner to tallybook_procedures;
+grant execute on function public.price_list(int) to tallybook_upkeep;
+grant execute on function
+  public.price_list(int), public.calculate_credit_cost(uuid, bigint, text, text, text, text),
+  public.compare_tiers(uuid, bigint, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+
+alter function public.publish_prices(uuid, jsonb, text, timestamptz, text, text) owner to tallybook_upkeep;
+alter function public.withdraw_prices(uuid, int, text, text, text) owner to tallybook_upkeep;
+grant execute on function
+  public.publish_prices(uuid, jsonb, text, timestamptz, text, text), public.withdraw_prices(uuid, int, text, text, text)
+to service_role, tallybook_operator;
+
+alter function public.switch_tier(uuid, text, text, text, text) owner to tallybook_upkeep;
+grant execute on function public.switch_tier(uuid, text, text, text, text) to tallybook_functions, service_role, tallybook_operator;
