@@ -234,7 +234,7 @@ revoke all on function
   internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
   internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
-  internal.record_usage(public.usage_events[]), internal.user_of_account(text)
+  internal.record_usage(public.usage_events[]), internal.user_of_account(text), internal.users_of_accounts(text[])
 from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -244,7 +244,7 @@ grant execute on function
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
   internal.record_usage(public.usage_events[])
 to tallybook_procedures, tallybook_upkeep;
-grant execute on function internal.user_of_account(text) to tallybook_upkeep, tallybook_operator;
+grant execute on function internal.user_of_account(text), internal.users_of_accounts(text[]) to tallybook_upkeep, tallybook_operator;
 grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
 
 revoke all on function
@@ -370,3 +370,38 @@ to service_role, tallybook_operator;
 
 alter function public.switch_tier(uuid, text, text, text, text) owner to tallybook_upkeep;
 grant execute on function public.switch_tier(uuid, text, text, text, text) to tallybook_functions, service_role, tallybook_operator;
+
+-- Credits that are given, refunded, come with the month and end.
+revoke all on function
+  internal.parsed_time(text), internal.ended_credit_lots(uuid[]), internal.record_usage_refund(uuid, uuid, numeric),
+  internal.allocate_credits_batch(uuid, jsonb, text, text, text, text),
+  public.allocate_credits(uuid, text, numeric, text, text, text, int, timestamptz, text, text, text),
+  public.bulk_allocate_credits(uuid, jsonb, text, text, text, text), public.refund_credits(uuid, text, uuid, numeric, text, text, text, text),
+  public.allocate_monthly_credits(int), public.expire_credits(int), public.credit_lots(uuid),
+  public.credit_transactions_page(uuid, text, timestamptz, timestamptz, int, int, text), public.credit_transaction(uuid, uuid)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.ended_credit_lots(uuid[])
+to tallybook_procedures, tallybook_upkeep;
+grant execute on function
+  internal.parsed_time(text), internal.record_usage_refund(uuid, uuid, numeric),
+  internal.allocate_credits_batch(uuid, jsonb, text, text, text, text)
+to tallybook_upkeep;
+
+alter function public.allocate_credits(uuid, text, numeric, text, text, text, int, timestamptz, text, text, text) owner to tallybook_upkeep;
+alter function public.bulk_allocate_credits(uuid, jsonb, text, text, text, text) owner to tallybook_upkeep;
+alter function public.refund_credits(uuid, text, uuid, numeric, text, text, text, text) owner to tallybook_upkeep;
+alter function public.allocate_monthly_credits(int) owner to tallybook_upkeep;
+alter function public.expire_credits(int) owner to tallybook_upkeep;
+alter function public.credit_lots(uuid) owner to tallybook_procedures;
+alter function public.credit_transactions_page(uuid, text, timestamptz, timestamptz, int, int, text) owner to tallybook_procedures;
+alter function public.credit_transaction(uuid, uuid) owner to tallybook_procedures;
+
+grant execute on function
+  public.allocate_credits(uuid, text, numeric, text, text, text, int, timestamptz, text, text, text),
+  public.bulk_allocate_credits(uuid, jsonb, text, text, text, text), public.refund_credits(uuid, text, uuid, numeric, text, text, text, text),
+  public.credit_lots(uuid), public.credit_transactions_page(uuid, text, timestamptz, timestamptz, int, int, text),
+  public.credit_transaction(uuid, uuid)
+to tallybook_functions, service_role, tallybook_operator;
+grant execute on function public.allocate_monthly_credits(int), public.expire_credits(int)
+to service_role, tallybook_worker, tallybook_operator;
