@@ -8,4 +8,6 @@ select d.invariant, d.book_id, d.subject, d.expected, d.actual from ledger.accou
 union all
 select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.points_discrepancies as d
 union all
-select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.coupon_discrepancies as d;
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.coupon_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.usage_discrepancies as d;
