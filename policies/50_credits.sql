@@ -405,3 +405,32 @@ grant execute on function
 to tallybook_functions, service_role, tallybook_operator;
 grant execute on function public.allocate_monthly_credits(int), public.expire_credits(int)
 to service_role, tallybook_worker, tallybook_operator;
+-- Usage.
+revoke all on
+  internal.usage_by_month, internal.usage_discrepancies, public.credit_low_balances, public.credit_unusual_spending, public.credit_failure_spikes
+from public, anon, authenticated, service_role;
+grant select on internal.usage_by_month to tallybook_upkeep, tallybook_operator;
+grant select on internal.usage_discrepancies to tallybook_operator;
+grant select on public.credit_low_balances, public.credit_unusual_spending, public.credit_failure_spikes to service_role, tallybook_operator;
+-- Whoever reads these views asks for the time.
+grant execute on function internal.clock() to service_role;
+grant update on internal.usage_deltas to tallybook_upkeep;
+
+revoke all on function
+  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, date, date),
+  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.credit_analytics_distribution(uuid)
+from public, anon, authenticated, service_role;
+alter function public.fold_usage(int) owner to tallybook_upkeep;
+alter function public.import_usage_events(text, jsonb) owner to tallybook_upkeep;
+alter function public.usage_statistics(uuid, text, date, date) owner to tallybook_procedures;
+alter function public.credit_analytics_system(uuid, date, date) owner to tallybook_upkeep;
+alter function public.credit_analytics_top_spenders(uuid, date, int) owner to tallybook_upkeep;
+alter function public.credit_analytics_distribution(uuid) owner to tallybook_upkeep;
+grant execute on function public.fold_usage(int) to tallybook_worker, tallybook_operator;
+grant execute on function public.import_usage_events(text, jsonb) to tallybook_operator;
+grant execute on function public.usage_statistics(uuid, text, date, date) to tallybook_functions, service_role, tallybook_operator;
+grant execute on function
+  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.credit_analytics_distribution(uuid)
+to tallybook_functions, service_role, tallybook_operator;
