@@ -58,6 +58,7 @@ UPKEEP: Final = (
     Upkeep("allocate_monthly_credits", 1_000, ("allocated",)),
     Upkeep("cleanup_expired_attestations", 10_000, ("removed",)),
     Upkeep("cleanup_coupon_attempts", 10_000, ("removed",)),
+    Upkeep("fold_usage", 10_000, ("folded",)),
 )
 
 VERDICTS: Final = ("validated", "pending_review", "rejected", "flagged")

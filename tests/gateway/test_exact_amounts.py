@@ -41,7 +41,8 @@ create function internal.echo_gathered_batch(p_requests jsonb)
       'kept', r.v->'kept'->'amount', 'points', 10), null::jsonb
     from jsonb_array_elements(p_requests) with ordinality as r (v, n);
   end;
-grant execute on function public.echo_amount, public.sum_amounts to tallybook_functions, service_role;
+grant execute on function public.echo_amount, public.sum_amounts
+  to tallybook_functions, service_role;
 grant execute on function internal.echo_gathered_batch to tallybook_functions;
 """
 
