@@ -57,7 +57,8 @@ def test_everything_that_is_told_arrives(bank: Bank, admin: UUID) -> None:
     )
     (row,) = bank.world.rows(
         "select t.amount, t.transaction_type, t.reason, t.idempotency_key, t.actor, t.request_id,"
-        " t.request_hash is not null as hashed, g.source, g.priority, g.expires_at, g.grant_id = t.id as of_it"
+        " t.request_hash is not null as hashed, g.source, g.priority, g.expires_at,"
+        " g.grant_id = t.id as of_it"
         " from credit_transactions as t join credit_grants as g on g.user_id = t.user_id"
     )
     assert row == {
@@ -170,9 +171,7 @@ def test_adjustments_at_the_same_time_take_no_more_than_there_is(bank: Bank) -> 
         ({"amount": "-0.5"}, "invalid_amount", 400, "amount:"),
         ({"amount": "0.0000001"}, "invalid_amount", 400, "amount:"),
         ({"amount": "1000000000.000001"}, "invalid_amount", 400, "amount:"),
-        (
-            {"amount": "-1e9000", "transaction_type": "adjustment"}, "invalid_amount", 400, "amount:",
-        ),
+        ({"amount": "1e9000"}, "invalid_amount", 400, "amount:"),
         ({"transaction_type": "usage"}, "invalid_body", 400, "transaction_type:"),
         ({"transaction_type": None}, "invalid_body", 400, "transaction_type:"),
         ({"source": "A source"}, "invalid_body", 400, "source:"),

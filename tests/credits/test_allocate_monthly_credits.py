@@ -105,7 +105,7 @@ def test_what_was_used_of_the_month_before_does_not_expire(bank: Bank) -> None:
 
 
 def test_a_tier_that_lets_some_keep_lets_them_keep_a_month(bank: Bank) -> None:
-    bank.world.admin.execute("update pricing_tiers set rollover_max = 5 where tier = 'starter'")
+    bank.keep(5)
     user = member(bank)
     allocate(bank)
     for month in (4, 5, 6):
@@ -173,10 +173,45 @@ def test_once_a_due_day_whatever_becomes_of_the_terms(bank: Bank) -> None:
     assert terms(bank, user) == (START, month_after(START))
 
 
+def test_on_the_same_day_more_comes_only_to_who_moved_into_a_tier_of_more(bank: Bank) -> None:
+    user = member(bank)
+    allocate(bank)
+    for tier, comes in (
+        ("professional", (1, 60)),
+        ("starter", (0, 0)),
+        ("professional", (0, 0)),
+    ):
+        bank.call("switch_tier", user_id=None, account=str(user), tier=tier)
+        assert allocate(bank) == comes
+    rows = bank.world.rows(
+        "select idempotency_key from credit_transactions"
+        " where transaction_type = 'allocation' order by id"
+    )
+    assert [row["idempotency_key"] for row in rows] == [
+        "allocation:2026-03-15",
+        "allocation:2026-03-15:professional",
+    ]
+
+
+def test_who_moves_into_a_tier_gets_its_credits_and_then_each_month(bank: Bank) -> None:
+    user = bank.customer()
+    bank.call("switch_tier", user_id=None, account=str(user), tier="trial")
+    assert allocate(bank) == (1, 5)
+    bank.world.freeze(month_after(START))
+    assert allocate(bank) == (1, 5)
+    bank.call("switch_tier", user_id=user, tier="free")
+    bank.world.freeze(month_after(month_after(START)))
+    assert allocate(bank) == (0, 0)
+    bank.call("expire_credits", bank.world.worker)
+    assert bank.balance(user) == 0
+
+
 def test_a_key_that_a_user_took_costs_nobody_their_month(bank: Bank) -> None:
     user, other = member(bank), member(bank)
-    bank.call("deduct_credits", user_id=user, amount=1, idempotency_key="allocation:2026-03-15")
+    for key in ("allocation:2026-03-15", "allocation:2026-03-15:starter"):
+        bank.call("deduct_credits", user_id=user, amount="0.5", idempotency_key=key)
     assert allocate(bank) == (2, 40)
+    assert allocate(bank) == (0, 0)
     assert (bank.balance(user), bank.balance(other)) == (D(20), D(21))
 
 

@@ -77,7 +77,7 @@ def test_what_is_reserved_is_told(bank: Bank) -> None:
 def test_what_has_ended_is_the_same_before_and_after_it_is_posted(
     bank: Bank, held: int, keeps: int
 ) -> None:
-    bank.world.admin.execute("update pricing_tiers set rollover_max = %s", (keeps,))
+    bank.keep(keeps, "free")
     user = bank.customer(2, source="never")
     bank.give(user, 5, "allocation", expires_at=NOW + DAY)
     bank.give(user, 5, expires_at=NOW + DAY, source="gift")

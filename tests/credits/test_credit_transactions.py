@@ -14,8 +14,8 @@ from tests.world import NOW, refused
 
 DAY = timedelta(days=1)
 FIELDS = {
-    "id", "amount", "balance_after", "transaction_type", "reason", "provider", "model", "power_level",
-    "tokens_used", "cost", "metadata", "refund_of", "created_at",
+    "id", "amount", "balance_after", "transaction_type", "reason", "provider", "model",
+    "power_level", "tokens_used", "cost", "metadata", "refund_of", "created_at",
 }  # fmt: skip
 
 

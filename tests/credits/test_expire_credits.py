@@ -50,13 +50,6 @@ def due(bank: Bank, user: UUID) -> datetime | None:
     return at
 
 
-def keep(bank: Bank, credits: int, tier: str = "starter") -> None:
-    """Let so many monthly credits of a tier keep."""
-    bank.world.admin.execute(
-        "update pricing_tiers set rollover_max = %s where tier = %s", (credits, tier)
-    )
-
-
 def member(bank: Bank, *allocations: tuple[int, datetime], tier: str = "starter") -> UUID:
     """A user of a tier with monthly credits: how many, and until when."""
     user = bank.customer()
@@ -152,7 +145,7 @@ def test_without_a_rule_nothing_keeps(bank: Bank) -> None:
 
 
 def test_so_many_monthly_credits_keep_for_a_month_more_and_once(bank: Bank) -> None:
-    keep(bank, 5)
+    bank.keep(5)
     user = member(bank, (20, ENDS))
     bank.give(user, -3, "usage")
     bank.world.freeze(ENDS + timedelta(hours=6))
@@ -166,7 +159,7 @@ def test_so_many_monthly_credits_keep_for_a_month_more_and_once(bank: Bank) -> N
 
 
 def test_less_than_may_keep_keeps_and_nothing_moves(bank: Bank) -> None:
-    keep(bank, 50)
+    bank.keep(50)
     user = member(bank, (20, ENDS))
     bank.world.freeze(ENDS)
     assert expire(bank) == (1, 0)
@@ -175,7 +168,7 @@ def test_less_than_may_keep_keeps_and_nothing_moves(bank: Bank) -> None:
 
 
 def test_only_monthly_credits_keep(bank: Bank) -> None:
-    keep(bank, 50)
+    bank.keep(50)
     user = member(bank, (1, ENDS))
     for type in ("bonus", "purchase", "adjustment"):
         bank.give(user, 10, type, expires_at=ENDS)
@@ -186,7 +179,7 @@ def test_only_monthly_credits_keep(bank: Bank) -> None:
 
 
 def test_of_several_lots_the_latest_keep(bank: Bank) -> None:
-    keep(bank, 5)
+    bank.keep(5)
     user = member(bank, (4, ENDS), (3, ENDS + DAY), (4, ENDS + 2 * DAY))
     bank.world.freeze(ENDS + 2 * DAY)
     assert expire(bank) == (1, 6)
@@ -194,7 +187,7 @@ def test_of_several_lots_the_latest_keep(bank: Bank) -> None:
 
 
 def test_what_keeps_already_counts(bank: Bank) -> None:
-    keep(bank, 5)
+    bank.keep(5)
     user = member(bank, (4, ENDS), (4, ENDS + DAY))
     bank.world.freeze(ENDS)
     assert expire(bank) == (1, 0)
@@ -204,7 +197,7 @@ def test_what_keeps_already_counts(bank: Bank) -> None:
 
 
 def test_what_is_reserved_and_what_keeps_are_told_apart(bank: Bank) -> None:
-    keep(bank, 4)
+    bank.keep(4)
     user = member(bank, (10, ENDS))
     held = hold(bank, user, 8)
     bank.world.freeze(ENDS)
@@ -218,7 +211,7 @@ def test_what_is_reserved_and_what_keeps_are_told_apart(bank: Bank) -> None:
 
 
 def test_no_more_keeps_in_two_looks_than_in_one(bank: Bank) -> None:
-    keep(bank, 4)
+    bank.keep(4)
     user = member(bank, (5, ENDS), (3, ENDS + DAY))
     held = hold(bank, user, 6)
     bank.world.freeze(ENDS + DAY)
@@ -231,7 +224,7 @@ def test_no_more_keeps_in_two_looks_than_in_one(bank: Bank) -> None:
 
 
 def test_who_is_seen_after_a_year_keeps_nothing(bank: Bank) -> None:
-    keep(bank, 5)
+    bank.keep(5)
     user = member(bank, (20, ENDS))
     bank.world.freeze(ENDS + 365 * DAY)
     assert expire(bank) == (1, 15)
@@ -242,7 +235,7 @@ def test_who_is_seen_after_a_year_keeps_nothing(bank: Bank) -> None:
 
 @pytest.mark.parametrize("keeps", [0, 6], ids=["nothing keeps", "some keep"])
 def test_who_spends_meets_their_own_ends_before(bank: Bank, keeps: int) -> None:
-    keep(bank, keeps)
+    bank.keep(keeps)
     user = member(bank, (10, ENDS))
     bank.give(user, 5)
     bank.world.freeze(ENDS)

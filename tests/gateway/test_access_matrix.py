@@ -38,6 +38,20 @@ BODIES = {
     "coupons/refund": lambda template: {"coupon_id": str(uuid4()), "reason": "Why not."},
     "review/approve": lambda template: {"event_id": str(uuid4()), "reason": "Why not."},
     "review/reject": lambda template: {"event_id": str(uuid4()), "reason": "Why not."},
+    "credit-admin/allocate": lambda template: {
+        "user_id": str(uuid4()),
+        "amount": 1,
+        "reason": "Why not.",
+    },
+    "credit-admin/bulk-allocate": lambda template: {
+        "allocations": [{"user_id": str(uuid4()), "amount": 1}],
+        "reason": "Why not.",
+    },
+    "credit-admin/refund": lambda template: {
+        "user_id": str(uuid4()),
+        "transaction_id": str(uuid4()),
+        "reason": "Why not.",
+    },
 }
 CALLERS = ["nobody", "user", "administrator", "service token", "secret key", "publishable key"]
 MATRIX = {
@@ -59,6 +73,9 @@ MATRIX = {
     "coupons/refund": (401, 403, 404, 404, 404, 403),
     "review/approve": (401, 403, 404, 404, 404, 403),
     "review/reject": (401, 403, 404, 404, 404, 403),
+    "credit-admin/allocate": (401, 403, 200, 200, 200, 403),
+    "credit-admin/bulk-allocate": (401, 403, 200, 200, 200, 403),
+    "credit-admin/refund": (401, 403, 404, 404, 404, 403),
 }
 ADMIN = uuid4()
 BAD_TOKENS = [
