@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
+from tallybook import exact
 from tallybook.body import Key
 from tallybook.caller import Caller
 from tallybook.credits import (
@@ -126,7 +126,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict | list):
-        return msgspec.json.encode(value).decode()
+        return exact.encode(value).decode()
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
     return str(value)
