@@ -33,6 +33,7 @@ from tallybook.gather import Answer
 from tallybook.http import Handler, Rendered
 from tallybook.logs import CREDITS_DEDUCTED
 from tallybook.route import Route
+from tallybook.runtime import Runtime
 
 CREDITS: Final = "/api/v1/credits"
 COLUMNS: Final = (
@@ -106,6 +107,12 @@ def what_was_charged(
     yield CREDITS_DEDUCTED, {"user_id": caller.user_id or body.customer, **fields}
 
 
+def in_order(runtime: Runtime, caller: Caller, body: Any, answer: Answer) -> Answer:
+    """The balance as the guide prints it; the database's JSON has its own order."""
+    shown = take_account(runtime, caller, body, answer)
+    return {name: shown.pop(name) for name in ("balance", "tier", "monthly_cap")} | shown
+
+
 def as_table(body: Export, answer: Answer) -> Rendered | None:
     """The transactions as CSV. The header X-Next-Cursor says where to go on when there are more."""
     if body.format == "json":
@@ -143,7 +150,6 @@ def reading(slug: str, procedure: str, body: type[ForCustomer], path: str, **mor
             callers=CUSTOMERS,
             on_behalf=True,
             enabled=is_on,
-            finish=take_account,
             **more,
         )
     )
@@ -176,6 +182,7 @@ balance = reading(
     "balance",
     before=cached_balance,
     after=remember_balance,
+    finish=in_order,
 )
 lots = reading("credits/lots", "credit_lots", Lots, "lots")
 transactions = reading(
