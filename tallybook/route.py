@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -50,7 +51,8 @@ class Route:
     `attested` adds what the device's evidence in the headers is worth, as `attestation`.
     `address` adds a user's `ip_address`, when it is known.
     `prepare` adds arguments that must be made in Python, and those it makes from the body's
-    `consumed` fields stand in for them.
+    `consumed` fields stand in for them. It may be a coroutine, which asks somebody first, within
+    limits of its own.
     `before` is asked with the final arguments and may answer in the database's stead; `after` is
     told what the database answered, also again (`replayed`), but no refusals. They are for caches:
     when they fail or take too long, that is logged and the request goes on.
@@ -73,7 +75,9 @@ class Route:
     address: bool = False
     attested: bool = False
     consumed: frozenset[str] = frozenset()
-    prepare: Callable[[Runtime, Caller, Any], Mapping[str, Any]] | None = None
+    prepare: (
+        Callable[[Runtime, Caller, Any], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None
+    ) = None
     before: Callable[[Runtime, Arguments], Awaitable[Answer | None]] | None = None
     after: Callable[[Runtime, Arguments, Answer], Awaitable[None]] | None = None
     finish: Callable[[Runtime, Caller, Any, Answer], Answer] | None = None
@@ -109,6 +113,9 @@ class Route:
             - set(sent_as),
             "GET must not write": self.writes
             and [str(each) for each in self.addresses if each.method == "GET"],
+            # What a device signs is a body.
+            "what is attested is POSTed": self.attested
+            and [str(each) for each in self.addresses if each.method != "POST"],
             "a template names no field of the body": {
                 name for each in self.addresses for name in each.parameters
             }
@@ -134,3 +141,8 @@ class Route:
     def name(self) -> str:
         """The slug as an identifier: `coupons/verify` is coupons_verify."""
         return re.sub(r"\W", "_", self.slug)
+
+
+def customer_of(caller: Caller, body: Any) -> UUID | None:
+    """Whom a request of a route `on_behalf` is about, once the corridor has let it through."""
+    return caller.user_id or getattr(body, CUSTOMER)
