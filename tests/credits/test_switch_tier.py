@@ -47,9 +47,16 @@ def administrator(bank: Bank) -> UUID:
 def test_a_program_puts_anybody_into_any_tier(bank: Bank) -> None:
     user = uuid4()
     assert switch(bank, user, "starter") == {
+        "user_id": str(user),
         "tier": "starter",
         "previous_tier": "free",
-        "account": {"balance": 0.0, "tier": "starter", "monthly_cap": None, "version": 1},
+        "account": {
+            "user_id": str(user),
+            "balance": 0.0,
+            "tier": "starter",
+            "monthly_cap": None,
+            "version": 1,
+        },
     }
     again = switch(bank, user, "professional")
     assert (again["previous_tier"], again["account"]["version"]) == ("starter", 2)
@@ -92,8 +99,12 @@ def test_an_administrator_says_whose(bank: Bank) -> None:
         {"tier": "enterprise"},
         "r-1",
     )
-    with refused("forbidden", 403, "tier: "):
-        own(bank, admin, "starter")
+    bank.world.admin.execute(
+        "insert into auth.users (id, email) values (%s, 'admin@example.org')", (admin,)
+    )
+    for account in (None, str(admin).upper(), "admin@example.org"):
+        with refused("forbidden", 403, "tier: "):
+            bank.call("switch_tier", user_id=admin, account=account, tier="starter")
 
 
 def test_whom_an_e_mail_names(bank: Bank) -> None:
@@ -115,7 +126,7 @@ def test_what_is_refused(bank: Bank) -> None:
     with refused("invalid_body", 400, "account: "):
         bank.call("switch_tier", user_id=None, tier="free")
     with refused("forbidden", 403):
-        bank.call("switch_tier", user_id=user, account=str(user), tier="free")
+        bank.call("switch_tier", user_id=user, account=str(uuid4()), tier="free")
     with refused("forbidden", 403):
         # Whether there is such a user is nobody's to know.
         bank.call("switch_tier", user_id=user, account="nobody@example.org", tier="free")
@@ -155,19 +166,21 @@ def test_as_many_do_not_come_twice_a_month(bank: Bank) -> None:
     bank.world.freeze(datetime(2026, 3, 20, tzinfo=UTC))
     user = uuid4()
     switch(bank, user, "starter")
-    bank.give(user, 20, "allocation")
-    bank.world.admin.execute(
-        "update user_credits set last_reset = internal.clock(), allocation_due_at = '2026-04-01Z'"
-    )
-    next_month = datetime(2026, 4, 1, tzinfo=UTC)
+    assert bank.call("allocate_monthly_credits", bank.world.worker)["allocated"] == 1
+    bank.world.pass_time(timedelta(days=5))
+    months_end = datetime(2026, 4, 20, tzinfo=UTC)
     for tier, due in [
-        ("trial", next_month),
-        ("starter", next_month),
+        ("trial", months_end),
+        ("free", None),
+        ("starter", months_end),
         ("professional", bank.world.now()),
     ]:
         switch(bank, user, tier)
         assert kept(bank, user)["allocation_due_at"] == due, tier  # type: ignore[index]
-    bank.world.freeze(next_month + timedelta(seconds=1))
+    bank.call("allocate_monthly_credits", bank.world.worker)
+    assert bank.balance(user) == D(80)
+    switch(bank, user, "free")
+    bank.world.freeze(datetime(2026, 5, 1, tzinfo=UTC))
     switch(bank, user, "trial")
     assert kept(bank, user)["allocation_due_at"] == bank.world.now()  # type: ignore[index]
 
