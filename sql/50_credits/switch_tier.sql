@@ -1,6 +1,6 @@
 -- Puts a user into another tier: users themselves, administrators too, into a smaller one or one as large; an administrator
--- or a program the user whom p_account names, into any. A tier's monthly credits are due at once, unless as many came already
--- in the user's month, which then goes on. In an unlimited tier the account may owe. Answers {"user_id", "tier",
+-- or a program the user whom p_account names, into any. A tier's monthly credits are due at once, unless as many came
+-- already in the user's month, which then goes on. In an unlimited tier the account may owe. Answers {"user_id", "tier",
 -- "previous_tier", "account"}.
 --
 -- Replay:  the same tier again changes nothing.
