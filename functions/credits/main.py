@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec import Meta
 
 from tallybook import exact
-from tallybook.body import Key
+from tallybook.body import Body, Key, Name
 from tallybook.caller import Caller
 from tallybook.credits import (
     CUSTOMERS,
@@ -32,7 +32,7 @@ from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
 from tallybook.http import Handler, Rendered
 from tallybook.logs import CREDITS_DEDUCTED
-from tallybook.route import Route
+from tallybook.route import ANYBODY, Route
 from tallybook.runtime import Runtime
 
 CREDITS: Final = "/api/v1/credits"
@@ -47,6 +47,16 @@ class Balance(ForCustomer):
     """Whose balance, and whether the last transactions are wanted with it."""
 
     include_history: bool = False
+
+
+class CalculateCost(Body):
+    """What would be used, and at which tier it is reckoned: else the user's own, or free."""
+
+    tokens_used: Tokens
+    model: Model
+    power_level: PowerLevel = "balanced"
+    provider: Provider | None = None
+    tier: Name | None = None
 
 
 class Deduct(ForCustomer, kw_only=True):
@@ -206,5 +216,16 @@ transaction = reading(
     "credits/transaction", "credit_transaction", Transaction, "transactions/{transaction_id}"
 )
 
+calculate_cost = endpoint(
+    Route(
+        slug="credits/calculate-cost",
+        paths=(f"{CREDITS}/calculate-cost",),
+        procedure="calculate_credit_cost",
+        body=CalculateCost,
+        callers=CUSTOMERS | ANYBODY,
+        open=True,
+        enabled=is_on,
+    )
+)
 deduct = charging("deduct", Deduct)
 calculate_and_deduct = charging("calculate-and-deduct", CalculateAndDeduct)
