@@ -15,6 +15,7 @@ from tallybook.cli import (
     migrate,
     partner,
     points,
+    promotion,
     review,
     trust,
 )
@@ -64,6 +65,7 @@ app.command("db-url")(db_url)
 app.command("import")(import_history)
 app.add_typer(coupon.app, name="coupon")
 app.add_typer(points.app, name="points")
+app.add_typer(promotion.app, name="promotion")
 app.add_typer(review.app, name="review")
 app.add_typer(trust.app, name="trust")
 app.add_typer(attestation.app, name="attestation")
