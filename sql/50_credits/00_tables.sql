@@ -201,11 +201,12 @@ create trigger credit_lot_entries_are_append_only
 before update or delete or truncate on public.credit_lot_entries
 for each statement execute function internal.append_only();
 
--- What was set aside before a call of a model, and what it was reckoned from. Whether it is still held is the ledger's to say.
+-- What was set aside before a call of a model, and what it was reckoned from. Whether it is still held is the ledger's to say:
+-- the hold bears the reservation's id. What costs nothing has no hold, and internal.credit_reservation_status tells how it stands.
 create table public.credit_reservations (
   user_id          uuid not null,
   id               uuid not null default internal.uuidv7(),  -- the hold's id, and the transaction's that settles it
-  amount           numeric(18, 6) not null check (amount > 0),
+  amount           numeric(18, 6) not null check (amount >= 0),
   model            text,
   provider         text,
   power_level      text not null,
@@ -213,12 +214,18 @@ create table public.credit_reservations (
   tier             text not null,
   pricing_version  int not null,
   is_price_known   boolean not null,
+  by_user          boolean not null,         -- with the user's own token; else only a program ends it
+  balance          numeric(18, 6) not null,  -- what the user had then,
+  available        numeric(18, 6) not null,  -- and could still spend: a replay is told the same
   metadata         jsonb,
   idempotency_key  text,
   request_hash     text not null,
   request_id       text,
+  expires_at       timestamptz not null,
+  released_at      timestamptz,              -- of what has no hold that could tell it
   created_at       timestamptz not null default internal.clock(),
-  primary key (user_id, id)
+  primary key (user_id, id),
+  constraint a_hold_tells_of_its_own_release check (amount = 0 or released_at is null)
 );
 
 create unique index idx_credit_reservations_key on public.credit_reservations (user_id, idempotency_key) where idempotency_key is not null;
@@ -271,6 +278,9 @@ create table public.usage_rollups (
   refunded    numeric(18, 6) not null default 0,
   primary key (user_id, month, provider, model, power_level)
 ) with (fillfactor = 80);
+
+-- Who spent most in a month: without it that would walk through every month of everybody.
+create index idx_usage_rollups_month on public.usage_rollups (month);
 
 -- Everybody's together. A row that every call would update would make all calls wait for one another: each adds a row of
 -- its own to the deltas, and upkeep folds them in. Both together are always exact.
