@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from tallybook.body import Body, Key, Name, Time
 from tallybook.caller import Caller
-from tallybook.credits import CUSTOMERS, ForCustomer, is_on, without_account
+from tallybook.credits import CUSTOMERS, ForCustomer, is_on, remember_account, take_account
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
 from tallybook.http import Handler
@@ -105,7 +105,8 @@ redeem = endpoint(
         key="idempotency_key",
         key_required=False,
         address=True,
-        finish=without_account,
+        after=remember_account,
+        finish=take_account,
         log=what_was_redeemed,
     )
 )

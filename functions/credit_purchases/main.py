@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from tallybook.body import Body, Key, Name
 from tallybook.caller import Caller
-from tallybook.credits import CUSTOMERS, ForCustomer, is_on, without_account
+from tallybook.credits import CUSTOMERS, ForCustomer, is_on, remember_account, take_account
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
 from tallybook.logs import CREDITS_PURCHASED
@@ -57,7 +57,8 @@ record = endpoint(
         callers=USERS | SERVICE,
         enabled=is_on,
         writes=True,
-        finish=without_account,
+        after=remember_account,
+        finish=take_account,
         log=what_was_bought,
     )
 )
