@@ -76,6 +76,8 @@ alter table public.openrouter_accounts  force row level security;
 drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
 create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
   to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
+create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
 drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
 create policy "everybody signed in reads the price lists" on public.pricing_versions for select
   to authenticated, service_role, tallybook_procedures using (true);
