@@ -4,12 +4,14 @@ revoke all on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers,
   public.credit_packages, public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries,
   public.credit_reservations, public.usage_events, public.usage_rollups, internal.usage_totals, internal.usage_deltas,
-  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts
+  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts, internal.credit_discrepancies,
+  internal.credit_reservation_discrepancies
 from public, anon, authenticated, service_role;
+grant select on internal.credit_discrepancies, internal.credit_reservation_discrepancies to tallybook_operator;
 
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
-to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+to authenticated, service_role, tallybook_procedures, tallybook_upkeep;
 grant select, insert, update, delete on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
 to tallybook_operator;
@@ -22,7 +24,7 @@ grant select, insert, update on public.user_credits, public.credit_grants, publi
 to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events
 to tallybook_procedures, tallybook_upkeep;
-grant update (released_at) on public.credit_reservations to tallybook_procedures;
+grant update (released_at, available_again) on public.credit_reservations to tallybook_procedures;
 grant insert on internal.usage_deltas to tallybook_procedures;
 grant select, insert, delete on internal.usage_deltas to tallybook_upkeep;
 grant select, insert, update on internal.usage_totals to tallybook_upkeep;
@@ -69,34 +71,34 @@ alter table public.coupon_codes         force row level security;
 alter table public.coupon_redemptions   force row level security;
 alter table public.openrouter_accounts  force row level security;
 
-drop policy if exists "everybody reads the price lists" on public.pricing_versions;
-create policy "everybody reads the price lists" on public.pricing_versions for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
+create policy "everybody signed in reads the price lists" on public.pricing_versions for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the price lists" on public.pricing_versions;
 create policy "an operator sets the price lists" on public.pricing_versions to tallybook_operator using (true);
-drop policy if exists "everybody reads the prices of models" on public.pricing_models;
-create policy "everybody reads the prices of models" on public.pricing_models for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of models" on public.pricing_models;
+create policy "everybody signed in reads the prices of models" on public.pricing_models for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the prices of models" on public.pricing_models;
 create policy "an operator sets the prices of models" on public.pricing_models to tallybook_operator using (true);
-drop policy if exists "everybody reads the prices of providers" on public.pricing_providers;
-create policy "everybody reads the prices of providers" on public.pricing_providers for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of providers" on public.pricing_providers;
+create policy "everybody signed in reads the prices of providers" on public.pricing_providers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the prices of providers" on public.pricing_providers;
 create policy "an operator sets the prices of providers" on public.pricing_providers to tallybook_operator using (true);
-drop policy if exists "everybody reads the power levels" on public.pricing_power_levels;
-create policy "everybody reads the power levels" on public.pricing_power_levels for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the power levels" on public.pricing_power_levels;
+create policy "everybody signed in reads the power levels" on public.pricing_power_levels for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the power levels" on public.pricing_power_levels;
 create policy "an operator sets the power levels" on public.pricing_power_levels to tallybook_operator using (true);
-drop policy if exists "everybody reads the tiers" on public.pricing_tiers;
-create policy "everybody reads the tiers" on public.pricing_tiers for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the tiers" on public.pricing_tiers;
+create policy "everybody signed in reads the tiers" on public.pricing_tiers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the tiers" on public.pricing_tiers;
 create policy "an operator sets the tiers" on public.pricing_tiers to tallybook_operator using (true);
-drop policy if exists "everybody reads the packages of credits" on public.credit_packages;
-create policy "everybody reads the packages of credits" on public.credit_packages for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
+create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
 create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
 
@@ -189,11 +191,11 @@ create policy "a procedure counts the uses of a promotion" on public.coupon_code
 drop policy if exists "upkeep and operators set the promotions" on public.coupon_codes;
 create policy "upkeep and operators set the promotions" on public.coupon_codes to tallybook_upkeep, tallybook_operator using (true);
 
-drop policy if exists "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts;
-create policy "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts to tallybook_procedures
+drop policy if exists "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts;
+create policy "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "an operator sees the accounts at OpenRouter" on public.openrouter_accounts;
-create policy "an operator sees the accounts at OpenRouter" on public.openrouter_accounts for select to tallybook_operator using (true);
+drop policy if exists "an operator sees the provider accounts" on public.openrouter_accounts;
+create policy "an operator sees the provider accounts" on public.openrouter_accounts for select to tallybook_operator using (true);
 
 -- The cores.
 revoke all on function
@@ -213,6 +215,27 @@ grant execute on function
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.user_of_account(text) to tallybook_upkeep, tallybook_operator;
 grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
+
+revoke all on function
+  internal.usage_event(uuid, numeric, bigint, text, text, text, text, boolean, jsonb, text, int, uuid, text, text, text, timestamptz),
+  internal.credits_text(numeric), internal.ended_credits(uuid), internal.credit_transaction_json(public.credit_transactions),
+  internal.monthly_cap_room(uuid), internal.monthly_cap_detail(numeric), internal.deduct_credits_batch(jsonb),
+  public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.usage_event(uuid, numeric, bigint, text, text, text, text, boolean, jsonb, text, int, uuid, text, text, text, timestamptz),
+  internal.credits_text(numeric), internal.ended_credits(uuid), internal.credit_transaction_json(public.credit_transactions),
+  internal.monthly_cap_room(uuid), internal.monthly_cap_detail(numeric)
+to tallybook_procedures, tallybook_upkeep;
+
+alter function internal.deduct_credits_batch(jsonb) owner to tallybook_procedures;
+alter function public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text) owner to tallybook_procedures;
+alter function public.credit_balance(uuid, boolean) owner to tallybook_procedures;
+grant execute on function internal.deduct_credits_batch(jsonb) to tallybook_functions;
+grant execute on function
+  public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
+to tallybook_functions, service_role, tallybook_operator;
 
 -- Reserving, settling and releasing, for the user; and the month's cap.
 revoke all on function

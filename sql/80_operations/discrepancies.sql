@@ -8,4 +8,8 @@ select d.invariant, d.book_id, d.subject, d.expected, d.actual from ledger.accou
 union all
 select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.points_discrepancies as d
 union all
-select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.coupon_discrepancies as d;
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.coupon_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_reservation_discrepancies as d;

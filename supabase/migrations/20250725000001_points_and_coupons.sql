@@ -6017,6 +6017,21 @@ create type internal.credit_price as (
   pricing_version int
 );
 
+-- What a service says was used, as the corridor hands it on: the arguments of deduct_credits.
+create type internal.credit_deduction as (
+  user_id         uuid,
+  amount          numeric,
+  tokens_used     bigint,
+  model           text,
+  provider        text,
+  power_level     text,
+  service         text,
+  reason          text,
+  metadata        jsonb,
+  idempotency_key text,
+  request_id      text
+);
+
 -- sql/50_credits/credit_account.sql
 
 -- A user's balance, tier and cap after a change, with the change's number: what a cache may keep. Every answer of a
@@ -6036,6 +6051,45 @@ begin
     from public.user_credits as c
    where c.user_id = p_user_id;
   return coalesce(v_account, jsonb_build_object('balance', 0.0, 'tier', 'free', 'monthly_cap', null, 'version', 0));
+end
+$$;
+
+-- sql/50_credits/credit_balance.sql
+
+-- What a user has: {balance, tier, monthly_cap}, and the last ten transactions when asked for. What is reserved is in the
+-- balance; lots whose time is up are not, whether their expiry is posted yet or not.
+--
+-- Replay:  it changes nothing.
+-- Locks:   none.
+-- Refuses: nothing.
+
+create or replace function public.credit_balance(p_user_id uuid, p_include_history boolean default false)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_credits public.user_credits;
+  v_ended numeric := 0;
+begin
+  perform internal.act_for(array[p_user_id]);
+  select c.* into v_credits from public.user_credits as c where c.user_id = p_user_id;
+  if v_credits.lots_due_at <= v_now then
+    v_ended := internal.ended_credits(p_user_id);
+  end if;
+  return jsonb_build_object(
+           'balance', internal.credits_json(coalesce(v_credits.balance, 0) - v_ended), 'tier', coalesce(v_credits.tier, 'free'),
+           'monthly_cap', internal.credits_json(v_credits.monthly_cap))
+         || case when p_include_history then jsonb_build_object('history', coalesce((
+              select jsonb_agg(internal.credit_transaction_json(t) order by t.created_at desc, t.id desc)
+                from (select x.* from public.credit_transactions as x
+                       where x.user_id = p_user_id order by x.created_at desc, x.id desc limit 10) as t), jsonb_build_array()))
+            else jsonb_build_object('account', internal.credit_account(p_user_id)) end;
 end
 $$;
 
@@ -6099,6 +6153,43 @@ begin
 end
 $$;
 
+-- sql/50_credits/credit_discrepancies.sql
+
+-- Where credits disagree with themselves: the part of ledger.discrepancies that is theirs.
+
+create or replace view internal.credit_discrepancies
+with (security_invoker = true)
+as
+select 'I3' as invariant, coalesce(a.book_id, c.user_id) as book_id, 'balance in user_credits' as subject,
+       (coalesce(a.balance, 0) / 1000000.0)::numeric(18, 6)::text as expected, coalesce(c.balance, 0)::text as actual
+  from (select x.book_id, x.balance from ledger.accounts as x where x.account = 'credits') as a
+  full join public.user_credits as c on c.user_id = a.book_id
+ where coalesce(c.balance, 0) * 1000000 <> coalesce(a.balance, 0)
+union all
+-- An account that owes has no lots.
+select 'I3', coalesce(c.user_id, g.user_id), 'sum of the lots', greatest(coalesce(c.balance, 0), 0)::text, coalesce(g.remaining, 0)::text
+  from public.user_credits as c
+  full join (select x.user_id, sum(x.remaining) as remaining from public.credit_grants as x group by x.user_id) as g on g.user_id = c.user_id
+ where coalesce(g.remaining, 0) <> greatest(coalesce(c.balance, 0), 0)
+union all
+select 'I3', coalesce(g.user_id, e.user_id), 'lot ' || coalesce(g.grant_id, e.grant_id), coalesce(e.amount, 0)::text, coalesce(g.remaining, 0)::text
+  from public.credit_grants as g
+  full join (select x.user_id, x.grant_id, sum(x.amount) as amount from public.credit_lot_entries as x group by x.user_id, x.grant_id) as e
+    on e.user_id = g.user_id and e.grant_id = g.grant_id
+ where coalesce(g.remaining, 0) <> coalesce(e.amount, 0)
+union all
+select 'I1', coalesce(t.book_id, c.user_id), 'transaction ' || coalesce(t.transfer_id, c.id),
+       (coalesce(t.amount, 0) / 1000000.0)::numeric(18, 6)::text, coalesce(c.amount, 0)::text
+  from (select x.book_id, x.transfer_id, case when x.to_account = 'credits' then x.amount else -x.amount end as amount
+          from ledger.transfers as x where x.asset = 'credits') as t
+  full join public.credit_transactions as c on c.user_id = t.book_id and c.id = t.transfer_id
+ where coalesce(c.amount, 0) * 1000000 <> coalesce(t.amount, 0)
+union all
+select 'I3', null, 'uses of promotion ' || coalesce(p.code, r.code), coalesce(r.uses, 0)::text, p.times_used::text
+  from public.coupon_codes as p
+  left join (select x.code, count(*) as uses from public.coupon_redemptions as x group by x.code) as r on r.code = p.code
+ where p.times_used <> coalesce(r.uses, 0);
+
 -- sql/50_credits/credit_move.sql
 
 -- A movement of credits by the names of what is known of it; the rest is null.
@@ -6158,6 +6249,26 @@ begin
 end
 $$;
 
+-- sql/50_credits/credit_transaction_json.sql
+
+-- A transaction as its owner reads it.
+
+create or replace function internal.credit_transaction_json(p_transaction public.credit_transactions)
+returns jsonb
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object(
+    'id', p_transaction.id, 'amount', internal.credits_json(p_transaction.amount),
+    'balance_after', internal.credits_json(p_transaction.balance_after), 'transaction_type', p_transaction.transaction_type,
+    'reason', p_transaction.reason, 'provider', p_transaction.provider, 'model', p_transaction.model,
+    'power_level', p_transaction.power_level, 'tokens_used', p_transaction.tokens_used,
+    'cost', internal.credits_json(p_transaction.cost), 'metadata', p_transaction.metadata, 'refund_of', p_transaction.refund_of,
+    'created_at', p_transaction.created_at);
+end
+$$;
+
 -- sql/50_credits/credits_json.sql
 
 -- An amount of credits as a JSON number: exact, with no more decimal places than it has, and with one at least.
@@ -6169,6 +6280,198 @@ set search_path = ''
 as $$
 begin
   return to_jsonb(case when scale(trim_scale(p_credits)) = 0 then round(p_credits, 1) else trim_scale(p_credits) end);
+end
+$$;
+
+-- sql/50_credits/credits_text.sql
+
+-- An amount of credits in a sentence: with no decimal places that say nothing.
+
+create or replace function internal.credits_text(p_credits numeric)
+returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return trim_scale(p_credits)::text;
+end
+$$;
+
+-- sql/50_credits/deduct_credits.sql
+
+-- Charges a user for what was used: internal.deduct_credits_batch for one request.
+-- Returns {transaction_id, cost, new_balance, model, power_level, account}, of these what is known.
+--
+-- Replay, Locks, Refuses: as internal.deduct_credits_batch.
+
+create or replace function public.deduct_credits(
+  p_user_id         uuid,
+  p_amount          numeric default null,
+  p_tokens_used     bigint default null,
+  p_model           text default null,
+  p_provider        text default null,
+  p_power_level     text default null,
+  p_service         text default null,
+  p_reason          text default null,
+  p_metadata        jsonb default null,
+  p_idempotency_key text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_outcome internal.outcome;
+begin
+  select o.* into v_outcome
+    from internal.deduct_credits_batch(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+           'user_id', p_user_id, 'amount', p_amount, 'tokens_used', p_tokens_used, 'model', p_model, 'provider', p_provider,
+           'power_level', p_power_level, 'service', p_service, 'reason', p_reason, 'metadata', p_metadata,
+           'idempotency_key', p_idempotency_key, 'request_id', p_request_id)))) as o;
+  return internal.single(v_outcome);
+end
+$$;
+
+-- sql/50_credits/deduct_credits_batch.sql
+
+-- Charges what was used: an amount that the caller names, or the price of the tokens. Each request is an
+-- internal.credit_deduction. What it does not say beside its metadata is looked for in there: provider, model, power_level,
+-- tokens_used, service. Every charge is written down as a use, also where it cost nothing.
+--
+-- Replay:  the same request under the same key is answered as the first time, with "replayed", for ever. Without a key each is new.
+-- Locks:   internal.lock_credits; then the rows it writes.
+-- Refuses: invalid_body, invalid_amount, nonce_reused, monthly_cap_reached, insufficient_credits.
+
+create or replace function internal.deduct_credits_batch(p_requests jsonb)
+returns setof internal.outcome
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
+begin
+  perform internal.act_for(v_users);
+  perform internal.lock_credits(v_users);
+  perform internal.expire_credit_lots(v_users);
+
+  return query
+  with request as materialized (
+    select r.ordinality as position, r.user_id, r.amount, r.reason, r.metadata, r.idempotency_key, r.request_id,
+           coalesce(r.model, left(r.metadata ->> 'model', 200)) as model,
+           coalesce(r.provider, left(r.metadata ->> 'provider', 100)) as provider,
+           coalesce(r.power_level, left(r.metadata ->> 'power_level', 100)) as power_level,
+           coalesce(r.service, left(r.metadata ->> 'service', 100)) as service,
+           coalesce(r.tokens_used, case when jsonb_path_exists(r.metadata, '$.tokens_used ? (@ >= 0 && @ <= 1000000000000)')
+                                        then floor((r.metadata ->> 'tokens_used')::numeric)::bigint end) as tokens_used,
+           internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,ordinality,request_id,idempotency_key}'::text[])) as request_hash
+      from jsonb_populate_recordset(null::internal.credit_deduction, p_requests) with ordinality as r
+  ), priced as materialized (
+    select r.*, p.tier as priced_tier, p.pricing_version, coalesce(p.power_level, r.power_level) as counted_level,
+           case when r.amount is null then p.cost else r.amount end as cost,
+           coalesce(c.tier, 'free') as tier, c.monthly_cap, coalesce(c.version, 0) as version,
+           a.available, t.id as known_id, t.amount as known_amount, t.balance_after as known_balance,
+           t.request_hash as known_hash, t.model as known_model, t.power_level as known_level
+      from request as r
+      left join lateral (
+           select x.tier, x.monthly_cap, x.version from public.user_credits as x where x.user_id = r.user_id limit 1) as c on true
+      left join lateral (
+           select (x.balance - x.held - x.floor) / 1000000.0 as available
+             from ledger.accounts as x where x.book_id = r.user_id and x.account = 'credits' limit 1) as a on true
+      left join lateral (
+           select x.* from public.credit_transactions as x
+            where x.user_id = r.user_id and x.idempotency_key = r.idempotency_key limit 1) as t on true
+      left join lateral internal.credit_cost(r.tokens_used, r.model, r.provider, r.power_level, coalesce(c.tier, 'free')) as p
+        on r.amount is null
+  ), judged as materialized (
+    select p.*, case
+             when p.known_hash = p.request_hash then 'known'
+             when p.known_id is not null then 'nonce_reused'
+             when length(p.model) > 200 or length(p.provider) > 100 or length(p.power_level) > 100 or length(p.service) > 100
+                  then 'invalid_body'
+             when p.amount is null and (p.tokens_used is null or coalesce(p.model, p.provider) is null) then 'invalid_body'
+             when p.tokens_used not between 0 and 1000000000000 then 'invalid_amount'
+             when p.amount is not null and not (p.amount > 0 and p.amount <= 1000000000 and scale(trim_scale(p.amount)) <= 6)
+                  then 'invalid_amount'
+             when p.monthly_cap is not null and p.cost > internal.monthly_cap_room(p.user_id) then 'monthly_cap_reached'
+           end as verdict
+      from priced as p
+  ), move as materialized (
+    select internal.credit_move(
+             j.user_id, -j.cost, 'usage', p_reason => j.reason, p_provider => j.provider, p_model => j.model,
+             p_power_level => j.counted_level, p_tokens_used => j.tokens_used, p_cost => j.cost, p_metadata => j.metadata,
+             p_idempotency_key => j.idempotency_key, p_request_hash => j.request_hash, p_request_id => j.request_id) as m,
+           j.position
+      from judged as j
+     where j.verdict is null
+  ), moved as materialized (
+    select o.id, o.outcome, o.balance_after, (m.m).user_id
+      from internal.move_credits(array(select x.m from move as x order by x.position)) as o
+      join move as m on (m.m).id = o.id
+  ), used as materialized (
+    select internal.record_usage(array(
+             select internal.usage_event(
+                      j.user_id, j.cost, j.tokens_used, p_provider => j.provider, p_model => j.model, p_power_level => j.counted_level,
+                      p_service => j.service, p_metadata => j.metadata, p_tier => j.tier, p_pricing_version => j.pricing_version,
+                      p_transaction_id => d.id)
+               from moved as d
+               join judged as j on j.user_id = d.user_id
+              where d.outcome = 'posted')) as nothing
+  )
+  select j.position::int,
+         case when j.verdict = 'known' then jsonb_strip_nulls(jsonb_build_object(
+                'transaction_id', j.known_id, 'cost', internal.credits_json(-j.known_amount),
+                'new_balance', internal.credits_json(j.known_balance), 'model', j.known_model, 'power_level', j.known_level, 'replayed', true))
+              when d.outcome = 'posted' then jsonb_strip_nulls(jsonb_build_object(
+                'transaction_id', d.id, 'cost', internal.credits_json(j.cost), 'new_balance', internal.credits_json(d.balance_after),
+                'model', j.model, 'power_level', j.counted_level)) || jsonb_build_object('account', jsonb_build_object(
+                'balance', internal.credits_json(d.balance_after), 'tier', j.tier,
+                'monthly_cap', internal.credits_json(j.monthly_cap), 'version', j.version + 1)) end,
+         case when j.verdict = 'known' or d.outcome = 'posted' then null
+              when j.verdict is null then internal.refusal('insufficient_credits', format('Insufficient credits. Balance: %s, Required: %s',
+                internal.credits_text(coalesce(j.available, 0)), internal.credits_text(j.cost)))
+              else internal.refusal(j.verdict, case j.verdict
+                when 'nonce_reused' then 'idempotency_key: it came with another request before'
+                when 'monthly_cap_reached' then internal.monthly_cap_detail(j.monthly_cap)
+                when 'invalid_amount' then case when j.amount is null
+                  then 'tokens_used: must be between 0 and 1000000000000'
+                  else 'amount: must be above 0, at most 1000000000, with at most six decimal places' end
+                else case when length(j.model) > 200 then 'model: must have at most 200 characters'
+                          when length(j.provider) > 100 then 'provider: must have at most 100 characters'
+                          when length(j.power_level) > 100 then 'power_level: must have at most 100 characters'
+                          when length(j.service) > 100 then 'service: must have at most 100 characters'
+                          when j.tokens_used is null then 'tokens_used: must say how many, or amount what they cost'
+                          else 'model: must say what was used, or amount what it cost' end end) end
+    from judged as j
+    left join moved as d on d.user_id = j.user_id
+   cross join (select count(*) from used) as u;
+end
+$$;
+
+-- sql/50_credits/ended_credits.sql
+
+-- How many of a user's credits belong to lots whose time is up, and are about to expire: what is reserved of them is not.
+
+create or replace function internal.ended_credits(p_user_id uuid)
+returns numeric
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  return coalesce((
+    select least(sum(g.remaining), min(a.available))
+      from public.credit_grants as g
+      join lateral (
+           select greatest(0, x.balance - x.held) / 1000000.0 as available from ledger.accounts as x
+            where x.book_id = p_user_id and x.account = 'credits' limit 1) as a on true
+     where g.user_id = p_user_id and g.is_open and g.expires_at <= internal.clock()), 0);
 end
 $$;
 
@@ -6293,6 +6596,46 @@ begin
     select sum(r.cost - r.refunded)
       from public.usage_rollups as r
      where r.user_id = p_user_id and r.month = date_trunc('month', internal.clock() at time zone 'UTC')::date), 0);
+end
+$$;
+
+-- sql/50_credits/monthly_cap_detail.sql
+
+-- What is said to whoever has come to their monthly cap: which it is, and in how many seconds the next month begins.
+
+create or replace function internal.monthly_cap_detail(p_monthly_cap numeric)
+returns text
+language plpgsql stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  return format('monthly_cap: %s credits a month; again in %s s', internal.credits_text(p_monthly_cap),
+                ceil(extract(epoch from date_trunc('month', internal.clock()) + interval '1 month' - internal.clock())));
+end
+$$;
+
+-- sql/50_credits/monthly_cap_room.sql
+
+-- How much more a user's usage may cost in this calendar month, in UTC: the cap less what was used and what is reserved.
+-- Null where there is no cap. It never falls below nothing: a cap that was lowered takes nothing back.
+--
+-- Whoever decides by it holds internal.lock_credits, so that nobody spends the same room twice.
+
+create or replace function internal.monthly_cap_room(p_user_id uuid)
+returns numeric
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  return (
+    select greatest(0, c.monthly_cap - internal.month_spent(p_user_id) - coalesce((
+             select a.held / 1000000.0 from ledger.accounts as a where a.book_id = p_user_id and a.account = 'credits'), 0))
+      from public.user_credits as c
+     where c.user_id = p_user_id and c.monthly_cap is not null);
 end
 $$;
 
@@ -6522,6 +6865,56 @@ begin
 end
 $$;
 
+-- sql/50_credits/usage_event.sql
+
+-- A use of a model by the names of what is known of it; the rest is null or nothing.
+
+create or replace function internal.usage_event(
+  p_user_id         uuid,
+  p_cost            numeric default 0,
+  p_tokens_used     bigint default 0,
+  p_provider        text default null,
+  p_model           text default null,
+  p_power_level     text default null,
+  p_service         text default null,
+  p_success         boolean default true,
+  p_metadata        jsonb default null,
+  p_tier            text default null,
+  p_pricing_version int default null,
+  p_transaction_id  uuid default null,
+  p_event_type      text default 'usage',
+  p_source          text default null,
+  p_payload_hash    text default null,
+  p_created_at      timestamptz default null
+)
+returns public.usage_events
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_event public.usage_events;
+begin
+  v_event.user_id := p_user_id;
+  v_event.id := internal.uuidv7();
+  v_event.event_type := p_event_type;
+  v_event.service := p_service;
+  v_event.provider := p_provider;
+  v_event.model := p_model;
+  v_event.power_level := p_power_level;
+  v_event.tokens_used := coalesce(p_tokens_used, 0);
+  v_event.cost := p_cost;
+  v_event.success := p_success;
+  v_event.metadata := p_metadata;
+  v_event.tier := p_tier;
+  v_event.pricing_version := p_pricing_version;
+  v_event.transaction_id := p_transaction_id;
+  v_event.source := p_source;
+  v_event.payload_hash := p_payload_hash;
+  v_event.created_at := coalesce(p_created_at, internal.clock());
+  return v_event;
+end
+$$;
+
 -- sql/50_credits/user_of_account.sql
 
 -- The user behind a user id or an e-mail address, as an administrator types it. It belongs to whoever migrates, and to no role
@@ -6581,7 +6974,9 @@ select d.invariant, d.book_id, d.subject, d.expected, d.actual from ledger.accou
 union all
 select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.points_discrepancies as d
 union all
-select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.coupon_discrepancies as d;
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.coupon_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_discrepancies as d;
 
 -- sql/80_operations/readiness.sql
 
@@ -7663,12 +8058,13 @@ revoke all on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers,
   public.credit_packages, public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries,
   public.credit_reservations, public.usage_events, public.usage_rollups, internal.usage_totals, internal.usage_deltas,
-  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts
+  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts, internal.credit_discrepancies
 from public, anon, authenticated, service_role;
+grant select on internal.credit_discrepancies to tallybook_operator;
 
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
-to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+to authenticated, service_role, tallybook_procedures, tallybook_upkeep;
 grant select, insert, update, delete on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
 to tallybook_operator;
@@ -7727,34 +8123,34 @@ alter table public.coupon_codes         force row level security;
 alter table public.coupon_redemptions   force row level security;
 alter table public.openrouter_accounts  force row level security;
 
-drop policy if exists "everybody reads the price lists" on public.pricing_versions;
-create policy "everybody reads the price lists" on public.pricing_versions for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
+create policy "everybody signed in reads the price lists" on public.pricing_versions for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the price lists" on public.pricing_versions;
 create policy "an operator sets the price lists" on public.pricing_versions to tallybook_operator using (true);
-drop policy if exists "everybody reads the prices of models" on public.pricing_models;
-create policy "everybody reads the prices of models" on public.pricing_models for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of models" on public.pricing_models;
+create policy "everybody signed in reads the prices of models" on public.pricing_models for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the prices of models" on public.pricing_models;
 create policy "an operator sets the prices of models" on public.pricing_models to tallybook_operator using (true);
-drop policy if exists "everybody reads the prices of providers" on public.pricing_providers;
-create policy "everybody reads the prices of providers" on public.pricing_providers for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of providers" on public.pricing_providers;
+create policy "everybody signed in reads the prices of providers" on public.pricing_providers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the prices of providers" on public.pricing_providers;
 create policy "an operator sets the prices of providers" on public.pricing_providers to tallybook_operator using (true);
-drop policy if exists "everybody reads the power levels" on public.pricing_power_levels;
-create policy "everybody reads the power levels" on public.pricing_power_levels for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the power levels" on public.pricing_power_levels;
+create policy "everybody signed in reads the power levels" on public.pricing_power_levels for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the power levels" on public.pricing_power_levels;
 create policy "an operator sets the power levels" on public.pricing_power_levels to tallybook_operator using (true);
-drop policy if exists "everybody reads the tiers" on public.pricing_tiers;
-create policy "everybody reads the tiers" on public.pricing_tiers for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the tiers" on public.pricing_tiers;
+create policy "everybody signed in reads the tiers" on public.pricing_tiers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the tiers" on public.pricing_tiers;
 create policy "an operator sets the tiers" on public.pricing_tiers to tallybook_operator using (true);
-drop policy if exists "everybody reads the packages of credits" on public.credit_packages;
-create policy "everybody reads the packages of credits" on public.credit_packages for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
+create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
 create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
 
@@ -7847,11 +8243,11 @@ create policy "a procedure counts the uses of a promotion" on public.coupon_code
 drop policy if exists "upkeep and operators set the promotions" on public.coupon_codes;
 create policy "upkeep and operators set the promotions" on public.coupon_codes to tallybook_upkeep, tallybook_operator using (true);
 
-drop policy if exists "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts;
-create policy "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts to tallybook_procedures
+drop policy if exists "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts;
+create policy "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "an operator sees the accounts at OpenRouter" on public.openrouter_accounts;
-create policy "an operator sees the accounts at OpenRouter" on public.openrouter_accounts for select to tallybook_operator using (true);
+drop policy if exists "an operator sees the provider accounts" on public.openrouter_accounts;
+create policy "an operator sees the provider accounts" on public.openrouter_accounts for select to tallybook_operator using (true);
 
 -- The cores.
 revoke all on function
@@ -7871,6 +8267,27 @@ grant execute on function
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.user_of_account(text) to tallybook_upkeep, tallybook_operator;
 grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
+
+revoke all on function
+  internal.usage_event(uuid, numeric, bigint, text, text, text, text, boolean, jsonb, text, int, uuid, text, text, text, timestamptz),
+  internal.credits_text(numeric), internal.ended_credits(uuid), internal.credit_transaction_json(public.credit_transactions),
+  internal.monthly_cap_room(uuid), internal.monthly_cap_detail(numeric), internal.deduct_credits_batch(jsonb),
+  public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.usage_event(uuid, numeric, bigint, text, text, text, text, boolean, jsonb, text, int, uuid, text, text, text, timestamptz),
+  internal.credits_text(numeric), internal.ended_credits(uuid), internal.credit_transaction_json(public.credit_transactions),
+  internal.monthly_cap_room(uuid), internal.monthly_cap_detail(numeric)
+to tallybook_procedures, tallybook_upkeep;
+
+alter function internal.deduct_credits_batch(jsonb) owner to tallybook_procedures;
+alter function public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text) owner to tallybook_procedures;
+alter function public.credit_balance(uuid, boolean) owner to tallybook_procedures;
+grant execute on function internal.deduct_credits_batch(jsonb) to tallybook_functions;
+grant execute on function
+  public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
+to tallybook_functions, service_role, tallybook_operator;
 
 -- policies/80_operations.sql
 

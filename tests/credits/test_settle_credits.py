@@ -410,7 +410,7 @@ def test_a_user_does_not_settle_what_a_program_reserved(bank: Bank) -> None:
         ({"tokens_used": 1, "cost": 1}, "invalid_body", "cost: "),
         ({"tokens_used": 1, "cost": 1, "success": False}, "invalid_body", "cost: "),
         ({"tokens_used": -1}, "invalid_amount", "tokens_used: "),
-        ({"tokens_used": 1_000_000_001}, "invalid_amount", "tokens_used: "),
+        ({"tokens_used": 1_000_000_000_001}, "invalid_amount", "tokens_used: "),
         ({"cost": "-0.000001"}, "invalid_amount", "cost: "),
         ({"cost": "NaN"}, "invalid_amount", "cost: "),
         ({"cost": "1e9"}, "invalid_amount", "cost: "),
