@@ -117,7 +117,8 @@ async def _answer(
             Question(route.path, headers, sent, caller.user_id), runtime.database
         )
     if route.prepare is not None:
-        arguments.update(route.prepare(runtime, caller, body))
+        made = route.prepare(runtime, caller, body)
+        arguments.update(await made if isinstance(made, Awaitable) else made)
     evidence = arguments.get("attestation")
     try:
         answer = await _asked(route, runtime, arguments)

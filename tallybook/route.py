@@ -51,7 +51,8 @@ class Route:
     `attested` adds what the device's evidence in the headers is worth, as `attestation`.
     `address` adds a user's `ip_address`, when it is known.
     `prepare` adds arguments that must be made in Python, and those it makes from the body's
-    `consumed` fields stand in for them.
+    `consumed` fields stand in for them. It may be a coroutine, which asks somebody first, within
+    limits of its own.
     `before` is asked with the final arguments and may answer in the database's stead; `after` is
     told what the database answered, also again (`replayed`), but no refusals. They are for caches:
     when they fail or take too long, that is logged and the request goes on.
@@ -74,7 +75,9 @@ class Route:
     address: bool = False
     attested: bool = False
     consumed: frozenset[str] = frozenset()
-    prepare: Callable[[Runtime, Caller, Any], Mapping[str, Any]] | None = None
+    prepare: (
+        Callable[[Runtime, Caller, Any], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None
+    ) = None
     before: Callable[[Runtime, Arguments], Awaitable[Answer | None]] | None = None
     after: Callable[[Runtime, Arguments, Answer], Awaitable[None]] | None = None
     finish: Callable[[Runtime, Caller, Any, Answer], Answer] | None = None

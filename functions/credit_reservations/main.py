@@ -18,7 +18,8 @@ from tallybook.credits import (
     Provider,
     Tokens,
     is_on,
-    without_account,
+    remember_account,
+    take_account,
 )
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
@@ -94,7 +95,8 @@ def route(slug: str, procedure: str, body: type[ForCustomer], **more: Any) -> Ha
             callers=CUSTOMERS,
             on_behalf=True,
             enabled=is_on,
-            finish=without_account,
+            after=remember_account,
+            finish=take_account,
             **more,
         )
     )

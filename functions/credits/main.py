@@ -21,9 +21,12 @@ from tallybook.credits import (
     PowerLevel,
     Provider,
     Tokens,
+    cached_balance,
     is_on,
     period,
-    without_account,
+    remember_account,
+    remember_balance,
+    take_account,
 )
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
@@ -140,7 +143,7 @@ def reading(slug: str, procedure: str, body: type[ForCustomer], path: str, **mor
             callers=CUSTOMERS,
             on_behalf=True,
             enabled=is_on,
-            finish=without_account,
+            finish=take_account,
             **more,
         )
     )
@@ -159,13 +162,21 @@ def charging(slug: str, body: type[ForCustomer]) -> Handler:
             enabled=is_on,
             key="idempotency_key",
             key_required=False,
-            finish=without_account,
+            after=remember_account,
+            finish=take_account,
             log=what_was_charged,
         )
     )
 
 
-balance = reading("credits/balance", "credit_balance", Balance, "balance")
+balance = reading(
+    "credits/balance",
+    "credit_balance",
+    Balance,
+    "balance",
+    before=cached_balance,
+    after=remember_balance,
+)
 lots = reading("credits/lots", "credit_lots", Lots, "lots")
 transactions = reading(
     "credits/transactions",

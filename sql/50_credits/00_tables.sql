@@ -280,6 +280,9 @@ create table public.usage_rollups (
   primary key (user_id, month, provider, model, power_level)
 ) with (fillfactor = 80);
 
+-- Who spent most in a month: without it that would walk through every month of everybody.
+create index idx_usage_rollups_month on public.usage_rollups (month);
+
 -- Everybody's together. A row that every call would update would make all calls wait for one another: each adds a row of
 -- its own to the deltas, and upkeep folds them in. Both together are always exact.
 create table internal.usage_totals (
@@ -326,8 +329,10 @@ create table public.coupon_codes (
   created_at                timestamptz not null default internal.clock(),
   updated_at                timestamptz not null default internal.clock(),
   constraint it_is_not_used_more_often_than_allowed check (times_used <= max_uses),
-  constraint a_percentage_is_at_most_a_hundred check (discount_type <> 'percentage' or discount_value <= 100)
-);
+  constraint a_percentage_is_at_most_a_hundred check (discount_type <> 'percentage' or discount_value <= 100),
+  constraint free_months_are_whole_and_at_most_ten_years_of_them
+  check (discount_type <> 'free_month' or discount_value = trunc(discount_value) and discount_value <= 120)
+) with (fillfactor = 80);
 
 create index idx_coupon_codes_created on public.coupon_codes (created_at desc);
 create index idx_coupon_codes_expires on public.coupon_codes (expires_at) where is_active;
@@ -338,9 +343,9 @@ create table public.coupon_redemptions (
   redemption     int  not null check (redemption > 0),  -- the user's first, second, … of this code
   discount_type  text not null,
   discount_value numeric(18, 6) not null,
-  transaction_id uuid,         -- what it brought at once; null: a discount
+  transaction_id uuid,         -- what it brought at once; a discount's has no credits
   spent_on       uuid,         -- the purchase that the discount went to; null: it waits
-  expires_at     timestamptz,  -- until when a discount waits
+  expires_at     timestamptz,  -- until when a discount waits, or what it brought can be spent; null: for ever
   redeemed_at    timestamptz not null default internal.clock(),
   primary key (user_id, code, redemption)
 );
@@ -368,6 +373,11 @@ create trigger pricing_versions_are_audited after insert or update or delete on 
 for each row execute function internal.audit_change('version');
 create trigger credit_packages_are_audited after insert or update or delete on public.credit_packages
 for each row execute function internal.audit_change('package');
+-- Not every use: those have rows of their own.
+create trigger coupon_codes_are_audited
+after insert or delete or update of code, discount_type, discount_value, description, max_uses, max_uses_per_user, tier,
+      credits_expire_after_days, valid_from, expires_at, is_active on public.coupon_codes
+for each row execute function internal.audit_change('code');
 
 -- One movement of a user's credits, as a procedure asks for it; internal.credit_move(…) makes one by names.
 create type internal.credit_movement as (

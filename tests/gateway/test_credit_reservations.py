@@ -87,7 +87,7 @@ def test_a_program_reserves_and_settles_for_a_user(program: Client, user: Client
         f"{CREDITS}/release", {**customer, "reservation_id": used["reservation_id"]}
     )
     assert outcome(released) == (409, "reservation_closed")
-    assert released.json()["errors"][0]["path"] == "$.reservation_id"
+    assert released.json()["details"]["path"] == "$.reservation_id"
 
 
 def test_a_user_ends_what_they_reserved_and_nothing_else(program: Client, user: Client) -> None:
