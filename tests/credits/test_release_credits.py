@@ -38,7 +38,13 @@ def test_what_was_reserved_is_available_again(bank: Bank) -> None:
         "reservation_id": reservation,
         "released": 0.00375,
         "available": 1.0,
-        "account": {"balance": 1.0, "tier": "free", "monthly_cap": None, "version": 1},
+        "account": {
+            "user_id": str(user),
+            "balance": 1.0,
+            "tier": "free",
+            "monthly_cap": None,
+            "version": 1,
+        },
         "replayed": False,
     }
     assert (bank.balance(user), bank.available(user)) == (D(1), D(1))

@@ -35,7 +35,13 @@ def test_what_a_call_can_cost_at_most_is_set_aside(bank: Bank) -> None:
         "expires_at": (NOW + 10 * MINUTE).isoformat(),
         "balance": 1.0,
         "available": 0.99625,
-        "account": {"balance": 1.0, "tier": "free", "monthly_cap": None, "version": 1},
+        "account": {
+            "user_id": str(user),
+            "balance": 1.0,
+            "tier": "free",
+            "monthly_cap": None,
+            "version": 1,
+        },
         "replayed": False,
     }
     assert (bank.balance(user), bank.available(user)) == (D(1), D("0.99625"))
@@ -216,7 +222,9 @@ def test_what_was_spent_counts_for_the_cap(bank: Bank) -> None:
 
 def test_where_neither_a_price_nor_a_highest_cost_is_known_nothing_is_reserved(bank: Bank) -> None:
     user = bank.customer(1)
+    # No list in force changes; another one would do, and be much longer.
     bank.world.admin.execute(
+        "set session_replication_role = replica;"
         "update pricing_power_levels set max_cost_per_request = null where power_level = 'eco'"
     )
     with refused("price_unknown", 400, "model: "):

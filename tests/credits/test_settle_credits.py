@@ -72,7 +72,13 @@ def test_what_was_used_is_charged_and_the_rest_given_back(bank: Bank) -> None:
         "released": 0.00225,
         "shortfall": 0.0,
         "new_balance": 0.9985,
-        "account": {"balance": 0.9985, "tier": "free", "monthly_cap": None, "version": 2},
+        "account": {
+            "user_id": str(user),
+            "balance": 0.9985,
+            "tier": "free",
+            "monthly_cap": None,
+            "version": 2,
+        },
         "replayed": False,
     }
     assert (bank.balance(user), bank.available(user)) == (D("0.9985"), D("0.9985"))
