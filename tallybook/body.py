@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
+from tallybook import exact
 from tallybook.refusal import Refusal, invalid_body
 
 
@@ -27,18 +29,27 @@ Key = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 """RFC 3339 with an offset."""
 
+DECIMAL_DIGITS_MAX: Final = 30
+"""On either side of the point; what a procedure takes is for the procedure to say."""
+
 BodyT = TypeVar("BodyT", bound=Body)
 
 # msgspec puts the path at the end of its sentence, and names a missing or unknown field before it.
 _AT: Final = re.compile(r" - at `(?:key in )?(\$[^`]*)`$")
 _FIELD: Final = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DATE: Final = re.compile(r"[0-9]{4}-")
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([Ee][+-]?[0-9]+)?")
 
 
-def decode(decoder: msgspec.json.Decoder[BodyT], raw: bytes) -> BodyT:
+def decode(
+    decoder: msgspec.json.Decoder[BodyT], raw: bytes, *, has_decimals: bool = False
+) -> BodyT:
     """The body. Raises Refusal invalid_body whose path points at what is wrong."""
     try:
         body = decoder.decode(raw)
+        if has_decimals:
+            _check_numbers(body, exact.decode(raw), "$")
     except msgspec.ValidationError as error:
         raise _fault(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -49,6 +60,66 @@ def decode(decoder: msgspec.json.Decoder[BodyT], raw: bytes) -> BodyT:
             if isinstance(value, str) and "\0" in value:
                 raise invalid_body("A text must not contain the character U+0000.", path)
     return body
+
+
+def from_texts(kind: type[BodyT], texts: Mapping[str, str]) -> BodyT:
+    """The body whose fields an address says. Raises Refusal invalid_body like `decode`."""
+    try:
+        body = msgspec.convert(texts, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _fault(str(error)) from None
+    _check_numbers(body, texts, "$")
+    for name, sent in zip(body.__struct_fields__, body.__struct_encode_fields__, strict=True):
+        # A number would be taken for seconds since 1970, and a year is a number too.
+        if isinstance(getattr(body, name), datetime) and not _DATE.match(texts.get(sent, "0000-")):
+            raise invalid_body("Expected a time of RFC 3339.", f"$.{sent}")
+    return body
+
+
+def with_parameters(raw: bytes, parameters: Mapping[str, str]) -> bytes:
+    """The JSON of a body to which an address adds fields."""
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError as error:
+        raise _fault(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(raw, error) from None
+    for name, text in parameters.items():
+        if name in fields:
+            raise invalid_body("The address says it already.", f"$.{name}")
+        fields[name] = msgspec.Raw(msgspec.json.encode(text))
+    return msgspec.json.encode(fields)
+
+
+def has_decimals(kind: type[Body]) -> bool:
+    """Whether a body has a Decimal in it, however deep."""
+    return "DecimalType" in repr(msgspec.inspect.type_info(kind))
+
+
+def _check_numbers(value: Any, given: Any, path: str) -> None:
+    """JSON's numbers, in a text too, and none that is infinite or endless.
+
+    Python's Decimal reads more than that: `NaN`, `1_000`, other scripts' digits.
+    """
+    if isinstance(value, Decimal):
+        if isinstance(given, str) and not _NUMBER.fullmatch(given):
+            raise invalid_body("Expected a number.", path)
+        digits = DECIMAL_DIGITS_MAX
+        if not (value.adjusted() < digits and -int(value.as_tuple().exponent) <= digits):
+            raise invalid_body(f"At most {digits} digits on either side of the point.", path)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise invalid_body("A number must be finite.", path)
+    elif isinstance(value, msgspec.Struct):
+        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        for name, sent in names:
+            if sent in given:
+                _check_numbers(getattr(value, name), given[sent], f"{path}.{sent}")
+    elif isinstance(value, list):
+        for index, (item, its) in enumerate(zip(value, given, strict=True)):
+            _check_numbers(item, its, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _check_numbers(item, given[name], _child(path, name))
 
 
 def _fault(sentence: str) -> Refusal:

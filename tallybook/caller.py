@@ -104,6 +104,17 @@ class Verifier:
             raise unauthorized("A user's token belongs in the Authorization header.")
         return caller
 
+    async def verify_session(self, token: str) -> Caller:
+        """The user behind the token in a session cookie; programs do not come with cookies."""
+        if not 0 < len(token) <= TOKEN_BYTES_MAX or not token.isascii():
+            raise unauthorized("The session is malformed.")
+        caller = None
+        if not token.startswith(NEW_KEY_PREFIX):
+            caller = await self._caller_with_token(token, digest_of(token))
+        if caller is None or caller.role != "authenticated":
+            raise unauthorized("A session is a user's.")
+        return caller
+
     async def load(self) -> bool:
         """Get ready: fetch the public keys if need be. True when tokens can be checked."""
         return await self._keys.load() or self._hmac_secret is not None

@@ -19,14 +19,15 @@ MAX_AGE_SECONDS: Final = 86_400
 def headers(origin: str | None, allowed: Sequence[str]) -> dict[str, str]:
     """The headers for a request from `origin`; none when it is not on the list.
 
-    Credentials travel in headers and not in cookies, so they are never allowed by name.
+    Credentials travel in headers. The session cookie is for pages of the same origin alone, so it
+    is never allowed by name.
     """
     if origin is None or not ("*" in allowed or origin in allowed):
         return {}
     return {
         "access-control-allow-origin": "*" if "*" in allowed else origin,
         "access-control-allow-headers": ALLOW_HEADERS,
-        "access-control-allow-methods": "GET, POST, OPTIONS",
+        "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
         "access-control-expose-headers": EXPOSE_HEADERS,
         "access-control-max-age": str(MAX_AGE_SECONDS),
         "vary": "Origin",

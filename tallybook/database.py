@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from tallybook import library_logs
+from tallybook import exact, library_logs
 from tallybook.gather import CALL_SECONDS_MAX, Answer, Arguments, Gatherer, Overloaded
 from tallybook.refusal import Refusal, unavailable
 from tallybook.settings import Settings
@@ -134,15 +134,18 @@ async def _single(pool: Pool, procedure: str, arguments: Arguments) -> Answer:
             for name in arguments
         ),
     )
-    values = {
-        name: Jsonb(value) if isinstance(value, dict) else value  # A list is an array.
-        for name, value in arguments.items()
-    }
+    values = {name: Jsonb(value) if _is_json(value) else value for name, value in arguments.items()}
     async with pool.connection() as connection:
         cursor = await connection.execute(query, values)
         row = await cursor.fetchone()
     answer: Answer = row[0] if row else {}
     return answer
+
+
+def _is_json(value: Any) -> bool:
+    """Objects, and lists of them; any other list is an array."""
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, dict | msgspec.Struct)
 
 
 class _Lane:
@@ -157,7 +160,7 @@ class _Lane:
 
     async def send(self, requests: Sequence[Arguments]) -> Sequence[Answer | Exception]:
         """Each request's outcome in its place. Raises only what may be one request's fault."""
-        payload = msgspec.json.encode(requests).decode()
+        payload = exact.encode(requests).decode()
         try:
             async with asyncio.timeout(CALL_SECONDS_MAX):
                 return await retried(lambda: self._try(payload, len(requests)))
@@ -222,6 +225,6 @@ def answer_to(error: psycopg.Error) -> Exception:
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
-    """JSON goes in and out through msgspec."""
-    set_json_loads(msgspec.json.decode, connection)
-    set_json_dumps(msgspec.json.encode, connection)
+    """JSON goes in and out with its numbers exact."""
+    set_json_loads(exact.decode, connection)
+    set_json_dumps(exact.encode, connection)

@@ -1,35 +1,46 @@
 """The corridor: verify the token, validate the body, call one procedure, answer.
 
 A function's main.py declares a Route and gets back a handler. Every request of every function walks
-through `_answer`, in this order: method, caller, body, key, procedure. Whatever goes wrong on the
-way is a Refusal and becomes problem+json; what does not is a defect and becomes a plain 500.
+through `_answer`, in this order: method, caller, switch, body, key, procedure. Whatever goes wrong
+on the way is a Refusal and becomes problem+json; what does not is a defect and becomes a plain 500.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from itertools import count
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 import msgspec
 
-from tallybook import cors, logs, refusal
+from tallybook import cors, exact, logs, refusal
 from tallybook.address import client_address
+from tallybook.arguments import arguments_of, body_of, settle_key, with_path
 from tallybook.attestation.examiner import Question
-from tallybook.body import Body, decode
 from tallybook.caller import Caller
-from tallybook.gather import Answer
-from tallybook.http import Handler, Request, Response, headers_of, read_body
+from tallybook.gather import Answer, Arguments
+from tallybook.http import Handler, Request, Response, Scope, headers_of
+from tallybook.paths import PARAMETERS_KEY
 from tallybook.rate_limit import RateLimit
 from tallybook.refusal import MEDIA_TYPE, Refusal
 from tallybook.route import USERS, Route
 from tallybook.runtime import Runtime, runtime_of
+from tallybook.session import session_token
 from tallybook.settings import ConfigurationError
 
-KEY_LENGTH_MAX: Final = 200
+ASIDE_SECONDS_MAX: Final = 0.5
+"""How long a route's `before` or `after` takes at most."""
+
+ANYONE: Final = Caller(None, "anon", MappingProxyType({}))
+"""Who brings no credentials to an open route."""
+
+T = TypeVar("T")
 
 # A request without an id gets one of this process and number: asking the system for randomness
 # each time is the dearer half of a log line.
@@ -65,13 +76,7 @@ def endpoint(route: Route) -> Handler:
         except Refusal as refused:
             return problem(refused, scope["path"], request_id, extra)
         except Exception as error:
-            logs.log(
-                logs.POINTS_ERROR,
-                level="error",
-                operation=route.procedure,
-                error_message=str(error),
-                stack_trace=traceback.format_exc(),
-            )
+            _log_defect(route, error)
             return problem(refusal.internal_error(), scope["path"], request_id, extra)
 
     handle.__name__ = route.name
@@ -88,21 +93,23 @@ async def _answer(
     request_id: str,
     extra: dict[str, str],
 ) -> Response:
-    if request.scope["method"] != "POST":
+    scope = request.scope
+    parameters = scope.get(PARAMETERS_KEY)
+    if parameters is None and scope["method"] != "POST":
         raise refusal.method_not_allowed(("POST", "OPTIONS"))
-    caller = await runtime.verifier.verify(headers)
+    caller = await _caller(route, runtime, scope, headers)
     if caller.role not in route.callers:
         raise refusal.forbidden(f"This is not open to the role {caller.role}.")
-    sent = await read_body(request, headers)
-    body = decode(route.decoder, sent)
-    if route.key is not None:
-        _settle_key(route.key, body, headers.get("idempotency-key"))
-    arguments = _arguments(route, caller, body)
+    if route.enabled is not None and not route.enabled(runtime.settings):
+        raise refusal.unavailable(f"{route.slug} is switched off.", retry_after_seconds=60)
+    body, sent = await body_of(route, request, headers, parameters)
+    settle_key(route, body, headers.get("idempotency-key"))
+    arguments = arguments_of(route, caller, body)
     if route.writes:
         arguments["request_id"] = request_id
     # A program speaks for many people from one address, which says nothing of any of them.
     if route.address and caller.role in USERS:
-        address = client_address(request.scope, runtime.settings)
+        address = client_address(scope, runtime.settings)
         if address is not None:
             arguments["ip_address"] = address
     if route.attested:
@@ -110,14 +117,15 @@ async def _answer(
             Question(route.path, headers, sent, caller.user_id), runtime.database
         )
     if route.prepare is not None:
-        arguments.update(route.prepare(runtime, caller, body))
+        made = route.prepare(runtime, caller, body)
+        arguments.update(await made if isinstance(made, Awaitable) else made)
     evidence = arguments.get("attestation")
     try:
-        answer = _accepted(await runtime.database.call(route.procedure, arguments))
+        answer = await _asked(route, runtime, arguments)
     except Refusal as refused:
         if evidence is not None:
             runtime.examiner.note(evidence, caller.user_id, refused)
-        raise _with_path(refused, body) from None
+        raise with_path(refused, route) from None
     replayed = answer.pop("replayed", False) is True
     if evidence is not None and not replayed:
         runtime.examiner.note(evidence, caller.user_id, None)
@@ -131,20 +139,60 @@ async def _answer(
         extra.update(RateLimit.of_answer(limit).headers)
     if replayed:
         extra["idempotent-replayed"] = "true"
+    if scope["method"] == "GET":
+        # A cookie lets in whoever sits at the browser now; nothing must answer them but we.
+        extra["cache-control"] = "no-store"
     status = 200 if replayed else route.status
-    return Response(status, msgspec.json.encode(answer), headers=extra)
+    rendered = route.render(body, answer) if route.render is not None else None
+    if rendered is None:
+        return Response(status, exact.encode(answer), headers=extra)
+    return Response(status, rendered.body, rendered.media_type, {**extra, **rendered.headers})
 
 
-def _arguments(route: Route, caller: Caller, body: Body) -> dict[str, Any]:
-    """The user always comes from the verified token, never from the body."""
-    arguments: dict[str, Any] = {}
-    if not USERS.isdisjoint(route.callers):
-        arguments["user_id"] = caller.user_id
-    for name in body.__struct_fields__:
-        value = getattr(body, name)
-        if value is not None and name not in route.consumed:
-            arguments[name] = value
-    return arguments
+async def _caller(
+    route: Route, runtime: Runtime, scope: Scope, headers: Mapping[str, str]
+) -> Caller:
+    """Who asks. A credential in a header wins, also a bad one; a cookie can only look."""
+    if "authorization" in headers or "apikey" in headers:
+        return await runtime.verifier.verify(headers)
+    # Another site can make a browser send a form along with its cookies, but not read an answer.
+    token = session_token(scope) if scope["method"] == "GET" else None
+    if token is not None:
+        return await runtime.verifier.verify_session(token)
+    return ANYONE if route.open else await runtime.verifier.verify(headers)
+
+
+async def _asked(route: Route, runtime: Runtime, arguments: Arguments) -> Answer:
+    """The answer of whoever stands before the database, or of the database."""
+    if route.before is not None:
+        known = await _unless_it_fails(route, partial(route.before, runtime, arguments))
+        if known is not None:
+            return _accepted(known)
+    answer = await runtime.database.call(route.procedure, arguments)
+    accepted = _accepted(answer)
+    if route.after is not None:
+        await _unless_it_fails(route, partial(route.after, runtime, arguments, answer))
+    return accepted
+
+
+async def _unless_it_fails(route: Route, ask: Callable[[], Awaitable[T]]) -> T | None:
+    """What a cache says; it must neither fail a request nor hold it up."""
+    try:
+        async with asyncio.timeout(ASIDE_SECONDS_MAX):
+            return await ask()
+    except Exception as error:
+        _log_defect(route, error)
+        return None
+
+
+def _log_defect(route: Route, error: Exception) -> None:
+    logs.log(
+        logs.POINTS_ERROR,
+        level="error",
+        operation=route.procedure,
+        error_message=str(error),
+        stack_trace=traceback.format_exc(),
+    )
 
 
 def _accepted(answer: Answer) -> Answer:
@@ -155,31 +203,6 @@ def _accepted(answer: Answer) -> Answer:
     if "refusal" in answer:
         raise Refusal.from_entry(answer["refusal"])
     return dict(answer)
-
-
-def _settle_key(name: str, body: Body, header: str | None) -> None:
-    """One key from the header, the body or both, which must then agree."""
-    value = getattr(body, name)
-    if header is not None and not 0 < len(header) <= KEY_LENGTH_MAX:
-        raise refusal.invalid_body("Idempotency-Key must have 1 to 200 characters.", f"$.{name}")
-    if value is None and header is None:
-        raise refusal.invalid_body(f"Object missing required field `{name}`.", f"$.{name}")
-    if value is not None and header is not None and value != header:
-        raise refusal.invalid_body("It differs from the header Idempotency-Key.", f"$.{name}")
-    setattr(body, name, value or header)
-
-
-def _with_path(refused: Refusal, body: Body) -> Refusal:
-    """A procedure begins its detail with the argument at fault; in the body that is a path.
-
-    Where there were too many requests it begins with the policy, which is nothing of the body's.
-    """
-    if refused.status == 429:
-        return refused
-    argument, colon, _ = (refused.detail or "").partition(": ")
-    if colon and argument in body.__struct_fields__:
-        refused.path = f"$.{argument}"
-    return refused
 
 
 def preface(headers: Mapping[str, str], runtime: Runtime) -> tuple[str, dict[str, str]]:

@@ -8,7 +8,8 @@ Starlette requests have both and whose routes send whatever is an ASGI applicati
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from tallybook.refusal import body_too_large, invalid_body
@@ -73,6 +74,21 @@ class Response:
         await send({"type": "http.response.body", "body": self.body})
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An answer in another form than JSON; `headers` are added to those of every answer."""
+
+    media_type: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # A name that somebody gave to a file must not become a header of its own.
+        for value in (self.media_type, *self.headers, *self.headers.values()):
+            if not value.isprintable():
+                raise ValueError("a header has a character that no header may have")
+
+
 def headers_of(scope: Scope) -> dict[str, str]:
     """The request's headers with names in lower case; of a repeated one, the last."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -90,6 +106,12 @@ async def read_body(request: Request, headers: dict[str, str]) -> bytes:
         if len(body) > BODY_BYTES_MAX:
             raise body_too_large(BODY_BYTES_MAX)
     return body
+
+
+def refuse_body(headers: Mapping[str, str]) -> None:
+    """Raises Refusal invalid_body where a request brings a body that nobody would read."""
+    if headers.get("content-length", "0").strip("0") or "transfer-encoding" in headers:
+        raise invalid_body("With this method everything is said in the query.", "$")
 
 
 async def _receive(request: Request) -> Message:

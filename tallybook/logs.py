@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TextIO
 
 import msgspec
 
+from tallybook import exact
 from tallybook.redaction import REDACTED, is_secret_name, redacted, strike_out_shapes
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -33,12 +34,21 @@ POINTS_COUPON_CONSUMED: Final = "points.coupon.consumed"
 POINTS_COUPON_REVOKED: Final = "points.coupon.revoked"
 POINTS_COUPON_REFUNDED: Final = "points.coupon.refunded"
 """Beside the mission's: coupon_id, and the user_id of whoever did it, None for a program"""
+CREDITS_DEDUCTED: Final = "credits.deducted"
+"""user_id, transaction_id, cost, model"""
 ATTESTATION_REGISTERED: Final = "attestation.registered"
 """user_id, key_id, environment"""
 ATTESTATION_FAILED: Final = "attestation.failed"
 """user_id, platform, reason, detail; level warning"""
 ATTESTATION_ALERT: Final = "attestation.alert"
 """reason, and what it is about: somebody must look at it; level error"""
+OPENROUTER_CONNECTED: Final = "credits.openrouter.connected"
+OPENROUTER_DISCONNECTED: Final = "credits.openrouter.disconnected"
+"""user_id"""
+OPENROUTER_AWAY: Final = "credits.openrouter.away"
+"""reason; level warning"""
+CREDIT_CACHE_AWAY: Final = "credits.cache.away"
+"""error; level warning, at most one a minute"""
 POINTS_ERROR: Final = "points.error"
 """operation, error_message, stack_trace; level error"""
 
@@ -85,7 +95,7 @@ def _line(event: str, level: str, fields: dict[str, Any]) -> bytes:
         for name, value in fields.items():
             shown = REDACTED if is_secret_name(name) else redacted(value)
             record.setdefault(name, shown)
-        line = msgspec.json.encode(record)
+        line = exact.encode(record)
     except Exception as error:
         # A log line that cannot be made must not cost the request that wanted it.
         line = msgspec.json.encode(

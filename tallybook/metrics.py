@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from typing import Final, Literal
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -34,6 +35,22 @@ _decodes: Final = Gauge(
     "Tokens that Google was asked to decode today, as far as this process knows",
     registry=_registry,
 )
+_cache_requests: Final = Counter(
+    "tallybook_credit_cache_requests",
+    "Balances asked of the cache: found there, not found, or the cache was away",
+    ("result",),
+    registry=_registry,
+)
+_cache_results: Final = {
+    result: _cache_requests.labels(result) for result in ("hit", "miss", "error")
+}
+_cache_asked: Final = {"hit": 0, "miss": 0, "error": 0}
+_cache_hit_rate: Final = Gauge(
+    "tallybook_credit_cache_hit_rate",
+    "The share of balances that the cache had, since this process began; NaN before the first",
+    registry=_registry,
+)
+_cache_hit_rate.set_function(lambda: _hit_rate())
 _children: Final[dict[tuple[str, int], Histogram]] = {}
 
 
@@ -53,6 +70,17 @@ def count_attestation(platform: str, status: str) -> None:
 def set_decodes(decodes: int) -> None:
     """Note how many of the day's decodes are used."""
     _decodes.set(decodes)
+
+
+def count_credit_cache(result: Literal["hit", "miss", "error"]) -> None:
+    """Count one balance asked of the cache."""
+    _cache_results[result].inc()
+    _cache_asked[result] += 1
+
+
+def _hit_rate() -> float:
+    asked = sum(_cache_asked.values())
+    return _cache_asked["hit"] / asked if asked else math.nan
 
 
 def text() -> bytes:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextvars import ContextVar
 from typing import Any
 
 import httpx
 import msgspec
 from postgrest import APIError, AsyncPostgrestClient
 
+from tallybook import exact
 from tallybook.gather import CALL_SECONDS_MAX, Answer, Arguments
 from tallybook.refusal import unavailable
 from tallybook.settings import Settings
 from tallybook.sqlstate import refusal_of
+
+# The client makes floats of the numbers it reads; this is what it read.
+_content: ContextVar[bytes] = ContextVar("content", default=b"")
 
 
 class PostgrestDatabase:
@@ -26,7 +31,9 @@ class PostgrestDatabase:
         self._client = AsyncPostgrestClient(
             url,
             headers=headers,
-            http_client=httpx.AsyncClient(base_url=url, timeout=CALL_SECONDS_MAX),
+            http_client=httpx.AsyncClient(
+                base_url=url, timeout=CALL_SECONDS_MAX, event_hooks={"response": [_keep]}
+            ),
         )
 
     async def call(self, procedure: str, arguments: Arguments) -> Answer:
@@ -35,15 +42,26 @@ class PostgrestDatabase:
             async with asyncio.timeout(CALL_SECONDS_MAX):
                 # The client encodes with the standard library, which knows no UUID and no time.
                 builder = self._client.rpc(procedure, msgspec.to_builtins(parameters))
-                answer: Any = (await builder.execute()).data
+                await builder.execute()
+                content = _content.get()
+                answer: Any = exact.decode(content) if content else None
         except APIError as error:
             raise _refusal_of(error) from error
-        except (TimeoutError, httpx.TransportError, json.JSONDecodeError) as error:
+        except (
+            TimeoutError,
+            httpx.TransportError,
+            json.JSONDecodeError,
+            msgspec.DecodeError,
+        ) as error:
             raise unavailable("The database does not answer in time.") from error
         return answer if isinstance(answer, dict) else {"answer": answer}
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+async def _keep(response: httpx.Response) -> None:
+    _content.set(await response.aread())
 
 
 def _refusal_of(error: APIError) -> Exception:

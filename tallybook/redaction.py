@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ _NAMES: Final = frozenset(
         "proof",
         "proof_payload",
         "proxy_authorization",
+        "reencrypted",
         "sealed_code",
         "secret_key",
         "service_role_key",
@@ -42,17 +44,20 @@ _NAMES: Final = frozenset(
     }
 )
 _FRAGMENTS: Final = ("secret", "password", "passwd", "credential")
-_ENDINGS: Final = ("_token", "_tokens", "_jwt", "_api_key", "_apikey", "_private_key")
+_ENDINGS: Final = ("_token", "_tokens", "_jwt", "_api_key", "_apikey", "_private_key", "_encrypted")
 
-# A JWT, a secret API key, whatever follows "Bearer", a URL's user and password, a coupon code.
+# A JWT, a secret API key, OpenRouter's, what Fernet has encrypted, whatever follows "Bearer", a
+# URL's user and password, a coupon code.
 _SHAPES: Final = re.compile(
     rb"eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"
     rb"|sb_secret_[\w-]+"
+    rb"|sk-or-[\w-]+"
+    rb"|gAAAA[\w-]{40,}={0,2}"
     rb"|(?<=[Bb]earer )[^\s\"\\]+"
     rb"|(?<=://)[^\s/\"@]+@"
     rb"|(?<![\w-])[0-9A-Z]{4}(?:-[0-9A-Z]{4}){3}-[0-9A-Z](?![\w-])"
 )
-_HINTS: Final = (b"eyJ", b"sb_secret_", b"earer ", b"://")
+_HINTS: Final = (b"eyJ", b"sb_secret_", b"sk-or-", b"gAAAA", b"earer ", b"://")
 
 
 @lru_cache(maxsize=4_096)
@@ -76,6 +81,8 @@ def redacted(value: Any, depth: int = 0) -> Any:
         return value
     if isinstance(value, str):
         return value if len(value) <= TEXT_LENGTH_MAX else value[:TEXT_LENGTH_MAX] + "…"
+    if isinstance(value, Decimal) and value.is_finite():
+        return value
     if isinstance(value, bytes | bytearray | memoryview):
         return f"[{len(value)} bytes]"
     if isinstance(value, Mapping | list | tuple | set | frozenset):

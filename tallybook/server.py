@@ -1,7 +1,8 @@
 """The plain ASGI application that serves every function: what `tallybook serve` runs under uvicorn.
 
-It finds a handler by the request's path and calls it; all else is the handler's business. Beside
-the functions it answers what operating a service takes: liveness, readiness, version, metrics.
+It finds a handler by the request's path and method and calls it; all else is the handler's
+business. Beside the functions it answers what operating a service takes: liveness, readiness,
+version, status, metrics.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import importlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from tallybook import __version__, metrics, refusal
+from tallybook import __version__, exact, metrics, refusal
 from tallybook.endpoint import preface, problem
 from tallybook.http import AsgiRequest, Handler, Receive, Response, Scope, Send, headers_of
 from tallybook.openapi import describe
+from tallybook.paths import PARAMETERS_KEY, Paths
 from tallybook.refusal import Refusal
 from tallybook.route import Route
 from tallybook.runtime import SCOPE_KEY, Runtime
@@ -41,14 +42,18 @@ class Application:
 
     def __init__(self, runtime: Runtime, root: Path) -> None:
         self.runtime = runtime
-        self.routes: dict[str, Handler] = {}
+        # Most requests POST to a path that is written out: one look-up finds those.
+        self._posts: dict[str, Handler] = {}
+        self._paths: Paths[Handler] = Paths()
         found: list[Route] = []
         for handler in find_functions(root):
             route: Route = handler.route  # type: ignore[attr-defined]
             found.append(route)
-            for path in (route.path, *route.paths):
-                self.routes[path] = handler
-        self._openapi = msgspec.json.encode(describe(found))
+            for address in route.addresses:
+                self._paths.add(address, handler)
+                if address.method == "POST" and not address.parameters:
+                    self._posts[address.template] = handler
+        self._openapi = exact.encode(describe(found))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -59,20 +64,41 @@ class Application:
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         """The response to one request."""
-        path = scope["path"]
-        handler = self.routes.get(path)
+        path = template = scope["path"]
+        handler = self._posts.get(path) if scope["method"] == "POST" else None
         if handler is None:
-            try:
-                return await self._operations(path)
-            except Refusal as refused:
-                return problem(refused, path, *preface(headers_of(scope), self.runtime))
+            found = self._paths.find(path)
+            if found is None:
+                return await self._operations(scope)
+            place, scope[PARAMETERS_KEY] = found
+            template = place.template
+            handler = place.by_method.get(scope["method"])
         scope[SCOPE_KEY] = self.runtime
         began = time.perf_counter()
-        response = await handler(AsgiRequest(scope, receive))
-        metrics.observe(path, response.status, time.perf_counter() - began)
+        if handler is not None:
+            response = await handler(AsgiRequest(scope, receive))
+        else:
+            response = self._no_such_method(scope, place.allowed)
+        # Never the path itself: clients could make any number of them.
+        metrics.observe(template, response.status, time.perf_counter() - began)
         return response
 
-    async def _operations(self, path: str) -> Response:
+    def _no_such_method(self, scope: Scope, allowed: tuple[str, ...]) -> Response:
+        """To a preflight, that anything may be tried; else, what may be."""
+        request_id, extra = preface(headers_of(scope), self.runtime)
+        if scope["method"] == "OPTIONS":
+            return Response(204, headers=extra)
+        refused = refusal.method_not_allowed(allowed)
+        return problem(refused, scope["path"], request_id, extra)
+
+    async def _operations(self, scope: Scope) -> Response:
+        path = scope["path"]
+        try:
+            return await self._operation(path)
+        except Refusal as refused:
+            return problem(refused, path, *preface(headers_of(scope), self.runtime))
+
+    async def _operation(self, path: str) -> Response:
         if path in ("/livez", "/health"):
             return _json(200, {"status": "ok"})
         if path == "/readyz":
@@ -83,6 +109,8 @@ class Application:
             return Response(200, metrics.text(), metrics.MEDIA_TYPE)
         if path == "/openapi.json":
             return Response(200, self._openapi)
+        if path == "/api/v1/system/status":
+            return await self._status()
         raise refusal.not_found()
 
     async def _ready(self) -> Response:
@@ -93,6 +121,22 @@ class Application:
         if not __version__.startswith(f"{answer['schema']}."):
             raise refusal.unavailable(f"The schema is {answer['schema']}, not {__version__}.")
         return _json(200, {"status": "ready", **answer})
+
+    async def _status(self) -> Response:
+        """What an operator's script asks after an upgrade; raises when the database is away."""
+        schema = (await self.runtime.database.call("readiness", {}))["schema"]
+        enabled = self.runtime.settings.credit_system_enabled
+        return _json(
+            200,
+            {
+                "status": "healthy",
+                "version": __version__,
+                "database": "ok",
+                "schema": schema,
+                "credits": "enabled" if enabled else "disabled",
+                "time": datetime.now(UTC),
+            },
+        )
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -106,4 +150,4 @@ class Application:
 
 
 def _json(status: int, body: Mapping[str, Any]) -> Response:
-    return Response(status, msgspec.json.encode(body))
+    return Response(status, exact.encode(body))

@@ -170,6 +170,12 @@ class Settings:
         must_be="seconds, 0 to 86400",
         default=60,
     )
+    credit_cache_url: str | None = _variable(
+        "CREDIT_CACHE_URL",
+        parse=variables.redis_url,
+        must_be="a URL like rediss://user:password@host:6379/0 (redis only for a private host)",
+        secret=True,
+    )
     openrouter_api_base_url: str = _variable(
         "OPENROUTER_API_BASE_URL",
         parse=variables.service_url,
@@ -180,6 +186,13 @@ class Settings:
         "ENCRYPTION_KEY",
         parse=variables.fernet_key,
         must_be="a Fernet key: 32 bytes in URL-safe base64",
+        secret=True,
+    )
+    encryption_keys_previous: tuple[str, ...] = _variable(
+        "ENCRYPTION_KEYS_PREVIOUS",
+        parse=variables.fernet_keys,
+        must_be="a comma list or a JSON object name -> key, each a Fernet key",
+        default=(),
         secret=True,
     )
 
@@ -267,6 +280,8 @@ class Settings:
             self.require("TALLYBOOK_CLIENT_ADDRESS")
         if self.coupon_secrets_previous:
             self.require("COUPON_SECRET")
+        if self.encryption_keys_previous:
+            self.require("ENCRYPTION_KEY")
         # Google opens a token for its service account, and we do with the console's two keys.
         keys = ("PLAY_INTEGRITY_DECRYPTION_KEY", "PLAY_INTEGRITY_VERIFICATION_KEY")
         play = (

@@ -170,6 +170,11 @@ def fernet_key(value: str) -> str:
     return _when(len(_base64url(value)) == 32, value)
 
 
+def fernet_keys(value: str) -> tuple[str, ...]:
+    """Several Fernet keys."""
+    return tuple(fernet_key(key) for key in _several(value))
+
+
 def database_url(value: str) -> str:
     """A Postgres connection URL."""
     return _when(urlsplit(value).scheme in {"postgresql", "postgres"}, value)
@@ -180,13 +185,23 @@ def service_url(value: str) -> str:
 
     Plain http is for hosts that no stranger can sit in front of: local and private ones.
     """
+    _when(_is_safe(value, encrypted="https", plain="http"), value)
+    return value.rstrip("/")
+
+
+def redis_url(value: str) -> str:
+    """The URL of a Redis; unencrypted for local and private hosts only, as above."""
+    return _when(_is_safe(value, encrypted="rediss", plain="redis"), value)
+
+
+def _is_safe(value: str, *, encrypted: str, plain: str) -> bool:
     url = urlsplit(value)
     host = url.hostname or ""
+    _when((url.port or 1) > 0, url)  # raises ValueError for what is no port
     private = host == "localhost" or "." not in host or host.endswith((".internal", ".local"))
     with contextlib.suppress(ValueError):
         private = not ipaddress.ip_address(host).is_global
-    _when(bool(host) and (url.scheme == "https" or (url.scheme == "http" and private)), url)
-    return value.rstrip("/")
+    return bool(host) and (url.scheme == encrypted or (url.scheme == plain and private))
 
 
 def origins(value: str) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ with entry (code, status, title, hint) as (
     ('monthly_cap_reached',   429, 'This would exceed the monthly cap', 'Raise the cap, or wait for the next month.'),
     ('price_unknown',         400, 'No price is known for this model', 'Name a model or a provider that has a price.'),
     ('unknown_tier',          400, 'There is no such tier', null),
+    ('prices_in_force',       409, 'Prices in force do not change', 'Publish new ones.'),
     ('user_not_found',        404, 'There is no such user', null),
     ('transaction_not_found', 404, 'There is no such transaction', null),
     ('not_refundable',        409, 'Only usage is refunded', null),
@@ -64,6 +65,11 @@ with entry (code, status, title, hint) as (
     ('reservation_not_found', 404, 'There is no such reservation', null),
     ('reservation_closed',    409, 'The reservation was already settled, released or expired', null),
     ('package_not_found',     404, 'There is no such package', null),
+    ('payment_mismatch',      409, 'Less was paid than is due', 'Compare the payment with amount_due.'),
+    ('promotion_exists',      409, 'There is another promotion under this code', 'Choose another code.'),
+    ('promotion_not_found',   404, 'There is no such promotion', null),
+    ('account_not_found',     404, 'No such account is connected', 'Connect it first.'),
+    ('provider_key_rejected', 400, 'The provider does not accept this key', 'Make a new key at the provider and connect it.'),
     ('credits_owed',          409, 'The account owes credits', 'Pay what is owed first.')
 ), kept as (
   insert into internal.refusals as r (code, status, title, hint)

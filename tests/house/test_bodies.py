@@ -10,7 +10,7 @@ import pytest
 
 from tallybook.caller import Caller
 from tallybook.http import Handler
-from tallybook.route import USERS, Route
+from tallybook.route import CUSTOMER, USERS, Route
 from tallybook.runtime import Runtime
 from tallybook.schema import ROOT
 from tallybook.server import find_functions
@@ -42,6 +42,11 @@ def added(route: Route) -> set[str]:
         "attestation": route.attested,
     }
     return {name for name, wanted in asked.items() if wanted}
+
+
+def named(route: Route) -> set[str]:
+    """The field in which a program says for whom it asks, which becomes `user_id`."""
+    return {CUSTOMER} if route.on_behalf else set()
 
 
 def arguments_of(database: Database, procedure: str) -> dict[str, bool]:
@@ -76,7 +81,7 @@ def prepared(route: Route) -> set[str]:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.slug)
 def test_body_and_procedure_agree(database: Database, route: Route) -> None:
     arguments = arguments_of(database, route.procedure)
-    fields = set(route.body.__struct_fields__) - route.consumed
+    fields = set(route.body.__struct_fields__) - route.consumed - named(route)
     made = prepared(route)
     sent = fields | made | added(route)
     assert sent <= set(arguments), "something that the procedure does not take"
@@ -97,7 +102,9 @@ def test_a_consumed_field_is_one_that_something_is_made_of(route: Route) -> None
 def test_a_field_that_may_be_left_out_has_a_default_below(database: Database, route: Route) -> None:
     arguments = arguments_of(database, route.procedure)
     required = set(route.body.__struct_fields__[: _required(route)])
-    optional = set(route.body.__struct_fields__) - required - {route.key} - route.consumed
+    optional = set(route.body.__struct_fields__) - required - route.consumed - named(route)
+    if route.key_required:
+        optional -= {route.key}
     assert {name for name in optional if not arguments[name]} == set()
 
 

@@ -1,0 +1,158 @@
+"""credits/openrouter/*: a user's own account at OpenRouter. Its key comes in here, is shown to
+OpenRouter and encrypted, and never goes out again."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from tallybook.body import Body
+from tallybook.caller import Caller
+from tallybook.endpoint import endpoint
+from tallybook.gather import Answer
+from tallybook.logs import OPENROUTER_CONNECTED, OPENROUTER_DISCONNECTED
+from tallybook.refusal import Refusal
+from tallybook.route import SERVICE, USERS, Route
+from tallybook.runtime import Runtime
+from tallybook.settings import Settings
+
+ACCOUNT = "/api/v1/credits/openrouter/account"
+
+
+class OpenRouterAccount(Body):
+    """Whose account; a user says nothing."""
+
+    customer: UUID | None = msgspec.field(name="user_id", default=None)
+
+
+class ConnectOpenRouter(Body):
+    """The key that OpenRouter gave the user."""
+
+    api_key: Annotated[str, Meta(min_length=1, max_length=500)]
+    customer: UUID | None = msgspec.field(name="user_id", default=None)
+
+    def __repr__(self) -> str:
+        return "ConnectOpenRouter(api_key=…)"
+
+
+async def show_key(runtime: Runtime, caller: Caller, body: ConnectOpenRouter) -> Mapping[str, Any]:
+    """The key, encrypted, once OpenRouter has accepted it, and what it says of the account."""
+    try:
+        account = await runtime.openrouter.account(body.api_key)
+    except Refusal as refused:
+        if refused.code == "provider_key_rejected":
+            refused.path = "$.api_key"
+        raise
+    encrypted, key_id = runtime.provider_keys.encrypt(_user(caller, body), body.api_key)
+    return {
+        "openrouter_api_key_encrypted": encrypted,
+        "key_id": key_id,
+        "openrouter_account_id": account.account_id,
+        "free_credits": account.free_credits,
+    }
+
+
+async def ask_again(runtime: Runtime, caller: Caller, body: OpenRouterAccount) -> Mapping[str, Any]:
+    """What OpenRouter says now, and the key encrypted anew where ENCRYPTION_KEY is another."""
+    user_id, keys = _user(caller, body), runtime.provider_keys
+    stored = await runtime.database.call(
+        "openrouter_account", {"user_id": user_id, "with_key": True}
+    )
+    seen = stored["openrouter_api_key_encrypted"]
+    try:
+        api_key = keys.decrypt(user_id, seen)
+    except ValueError:
+        api_key = None
+    if api_key is None:
+        detail = "The stored key does not open any more."
+        raise Refusal("provider_key_rejected", 400, detail)
+    account = await runtime.openrouter.account(api_key)
+    noted = {
+        "seen": seen,
+        "openrouter_account_id": account.account_id,
+        "free_credits": account.free_credits,
+    }
+    if keys.needs_rotation(stored["key_id"]):
+        noted["reencrypted"], noted["key_id"] = keys.encrypt(user_id, api_key)
+    return noted
+
+
+def is_on(settings: Settings) -> bool:
+    """To look at an account, or to forget it, takes no key."""
+    return settings.credit_system_enabled
+
+
+def is_configured(settings: Settings) -> bool:
+    """Whether users' keys can be kept here at all."""
+    return is_on(settings) and settings.encryption_key is not None
+
+
+def _user(caller: Caller, body: ConnectOpenRouter | OpenRouterAccount) -> UUID:
+    """The corridor has seen to it that it is one of them, and the same when it is both."""
+    user_id = caller.user_id or body.customer
+    if user_id is None:
+        raise RuntimeError("the corridor let a request in that is nobody's")
+    return user_id
+
+
+def _logged(event: str) -> Any:
+    def lines(caller: Caller, body: Any, answer: Answer) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        yield event, {"user_id": _user(caller, body)}
+
+    return lines
+
+
+openrouter_account = endpoint(
+    Route(
+        slug="credits/openrouter/account",
+        paths=(f"GET {ACCOUNT}",),
+        procedure="openrouter_account",
+        body=OpenRouterAccount,
+        callers=USERS | SERVICE,
+        on_behalf=True,
+        enabled=is_on,
+    )
+)
+
+openrouter_connect = endpoint(
+    Route(
+        slug="credits/openrouter/connect",
+        paths=(ACCOUNT,),
+        procedure="store_openrouter_account",
+        body=ConnectOpenRouter,
+        callers=USERS | SERVICE,
+        on_behalf=True,
+        enabled=is_configured,
+        consumed=frozenset({"api_key"}),
+        prepare=show_key,
+        log=_logged(OPENROUTER_CONNECTED),
+    )
+)
+
+openrouter_disconnect = endpoint(
+    Route(
+        slug="credits/openrouter/disconnect",
+        paths=(f"DELETE {ACCOUNT}",),
+        procedure="delete_openrouter_account",
+        body=OpenRouterAccount,
+        callers=USERS | SERVICE,
+        on_behalf=True,
+        enabled=is_on,
+        log=_logged(OPENROUTER_DISCONNECTED),
+    )
+)
+
+openrouter_sync = endpoint(
+    Route(
+        slug="credits/openrouter/sync",
+        paths=("/api/v1/credits/openrouter/sync",),
+        procedure="note_openrouter_sync",
+        body=OpenRouterAccount,
+        callers=USERS | SERVICE,
+        on_behalf=True,
+        enabled=is_configured,
+        prepare=ask_again,
+    )
+)
