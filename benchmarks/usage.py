@@ -162,9 +162,9 @@ def _questions(database: Database) -> dict[str, tuple[str, str]]:
             f"select model, {sums} {events} where user_id = '{user}' group by 1",
         ),
         "of the busiest user by month, cut at both ends": (
-            f"select public.usage_statistics('{user}', 'month', '2025-01-15', '2025-12-15')",
+            f"select public.usage_statistics('{user}', 'month', '2025-01-15Z', '2025-12-15Z')",
             f"select {months}, {sums} {events} where user_id = '{user}'"
-            " and created_at >= '2025-01-15Z' and created_at < '2025-12-16Z' group by 1",
+            " and created_at >= '2025-01-15Z' and created_at < '2025-12-15Z' group by 1",
         ),
         "of the top spenders of a month": (
             "select public.credit_analytics_top_spenders(null, '2025-11-01', 100)",
