@@ -11,7 +11,6 @@ grant select on internal.credit_discrepancies to tallybook_operator;
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
 to authenticated, service_role, tallybook_procedures, tallybook_upkeep;
-to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep;
 grant insert, delete on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers
 to tallybook_upkeep;
@@ -74,64 +73,34 @@ alter table public.coupon_codes         force row level security;
 alter table public.coupon_redemptions   force row level security;
 alter table public.openrouter_accounts  force row level security;
 
-drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
-create policy "everybody signed in reads the price lists" on public.pricing_versions for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the price lists" on public.pricing_versions;
-create policy "an operator sets the price lists" on public.pricing_versions to tallybook_operator using (true);
-drop policy if exists "everybody signed in reads the prices of models" on public.pricing_models;
-create policy "everybody signed in reads the prices of models" on public.pricing_models for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the prices of models" on public.pricing_models;
-create policy "an operator sets the prices of models" on public.pricing_models to tallybook_operator using (true);
-drop policy if exists "everybody signed in reads the prices of providers" on public.pricing_providers;
-create policy "everybody signed in reads the prices of providers" on public.pricing_providers for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the prices of providers" on public.pricing_providers;
-create policy "an operator sets the prices of providers" on public.pricing_providers to tallybook_operator using (true);
-drop policy if exists "everybody signed in reads the power levels" on public.pricing_power_levels;
-create policy "everybody signed in reads the power levels" on public.pricing_power_levels for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the power levels" on public.pricing_power_levels;
-create policy "an operator sets the power levels" on public.pricing_power_levels to tallybook_operator using (true);
-drop policy if exists "everybody signed in reads the tiers" on public.pricing_tiers;
-create policy "everybody signed in reads the tiers" on public.pricing_tiers for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the tiers" on public.pricing_tiers;
-create policy "an operator sets the tiers" on public.pricing_tiers to tallybook_operator using (true);
 drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
 create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
   to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "everybody reads the price lists" on public.pricing_versions;
-create policy "everybody reads the price lists" on public.pricing_versions for select
-  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
+create policy "everybody signed in reads the price lists" on public.pricing_versions for select
+  to authenticated, service_role, tallybook_procedures using (true);
 drop policy if exists "operators and upkeep set the price lists" on public.pricing_versions;
 create policy "operators and upkeep set the price lists" on public.pricing_versions to tallybook_operator, tallybook_upkeep using (true);
-drop policy if exists "everybody reads the prices of models" on public.pricing_models;
-create policy "everybody reads the prices of models" on public.pricing_models for select
-  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "everybody signed in reads the prices of models" on public.pricing_models;
+create policy "everybody signed in reads the prices of models" on public.pricing_models for select
+  to authenticated, service_role, tallybook_procedures using (true);
 drop policy if exists "operators and upkeep set the prices of models" on public.pricing_models;
 create policy "operators and upkeep set the prices of models" on public.pricing_models to tallybook_operator, tallybook_upkeep using (true);
-drop policy if exists "everybody reads the prices of providers" on public.pricing_providers;
-create policy "everybody reads the prices of providers" on public.pricing_providers for select
-  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "everybody signed in reads the prices of providers" on public.pricing_providers;
+create policy "everybody signed in reads the prices of providers" on public.pricing_providers for select
+  to authenticated, service_role, tallybook_procedures using (true);
 drop policy if exists "operators and upkeep set the prices of providers" on public.pricing_providers;
 create policy "operators and upkeep set the prices of providers" on public.pricing_providers to tallybook_operator, tallybook_upkeep using (true);
-drop policy if exists "everybody reads the power levels" on public.pricing_power_levels;
-create policy "everybody reads the power levels" on public.pricing_power_levels for select
-  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "everybody signed in reads the power levels" on public.pricing_power_levels;
+create policy "everybody signed in reads the power levels" on public.pricing_power_levels for select
+  to authenticated, service_role, tallybook_procedures using (true);
 drop policy if exists "operators and upkeep set the power levels" on public.pricing_power_levels;
 create policy "operators and upkeep set the power levels" on public.pricing_power_levels to tallybook_operator, tallybook_upkeep using (true);
-drop policy if exists "everybody reads the tiers" on public.pricing_tiers;
-create policy "everybody reads the tiers" on public.pricing_tiers for select
-  to anon, authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "everybody signed in reads the tiers" on public.pricing_tiers;
+create policy "everybody signed in reads the tiers" on public.pricing_tiers for select
+  to authenticated, service_role, tallybook_procedures using (true);
 drop policy if exists "operators and upkeep set the tiers" on public.pricing_tiers;
 create policy "operators and upkeep set the tiers" on public.pricing_tiers to tallybook_operator, tallybook_upkeep using (true);
-drop policy if exists "everybody reads the packages of credits" on public.credit_packages;
-create policy "everybody reads the packages of credits" on public.credit_packages for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
-create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
 
 drop policy if exists "a user reads their own credits" on public.user_credits;
 create policy "a user reads their own credits" on public.user_credits for select to authenticated
@@ -139,80 +108,80 @@ create policy "a user reads their own credits" on public.user_credits for select
 drop policy if exists "a procedure touches the credits of its subjects" on public.user_credits;
 create policy "a procedure touches the credits of its subjects" on public.user_credits to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every credits" on public.user_credits;
-create policy "the service and operators read every credits" on public.user_credits for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every credits" on public.user_credits;
-create policy "upkeep sees every credits" on public.user_credits to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all credits" on public.user_credits;
+create policy "the service and operators read all credits" on public.user_credits for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all credits" on public.user_credits;
+create policy "upkeep sees all credits" on public.user_credits to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own credit transactions" on public.credit_transactions;
 create policy "a user reads their own credit transactions" on public.credit_transactions for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the credit transactions of its subjects" on public.credit_transactions;
 create policy "a procedure touches the credit transactions of its subjects" on public.credit_transactions to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every credit transactions" on public.credit_transactions;
-create policy "the service and operators read every credit transactions" on public.credit_transactions for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every credit transactions" on public.credit_transactions;
-create policy "upkeep sees every credit transactions" on public.credit_transactions to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all credit transactions" on public.credit_transactions;
+create policy "the service and operators read all credit transactions" on public.credit_transactions for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all credit transactions" on public.credit_transactions;
+create policy "upkeep sees all credit transactions" on public.credit_transactions to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own lots" on public.credit_grants;
 create policy "a user reads their own lots" on public.credit_grants for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the lots of its subjects" on public.credit_grants;
 create policy "a procedure touches the lots of its subjects" on public.credit_grants to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every lots" on public.credit_grants;
-create policy "the service and operators read every lots" on public.credit_grants for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every lots" on public.credit_grants;
-create policy "upkeep sees every lots" on public.credit_grants to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all lots" on public.credit_grants;
+create policy "the service and operators read all lots" on public.credit_grants for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all lots" on public.credit_grants;
+create policy "upkeep sees all lots" on public.credit_grants to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own lot entries" on public.credit_lot_entries;
 create policy "a user reads their own lot entries" on public.credit_lot_entries for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the lot entries of its subjects" on public.credit_lot_entries;
 create policy "a procedure touches the lot entries of its subjects" on public.credit_lot_entries to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every lot entries" on public.credit_lot_entries;
-create policy "the service and operators read every lot entries" on public.credit_lot_entries for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every lot entries" on public.credit_lot_entries;
-create policy "upkeep sees every lot entries" on public.credit_lot_entries to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all lot entries" on public.credit_lot_entries;
+create policy "the service and operators read all lot entries" on public.credit_lot_entries for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all lot entries" on public.credit_lot_entries;
+create policy "upkeep sees all lot entries" on public.credit_lot_entries to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own reservations" on public.credit_reservations;
 create policy "a user reads their own reservations" on public.credit_reservations for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the reservations of its subjects" on public.credit_reservations;
 create policy "a procedure touches the reservations of its subjects" on public.credit_reservations to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every reservations" on public.credit_reservations;
-create policy "the service and operators read every reservations" on public.credit_reservations for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every reservations" on public.credit_reservations;
-create policy "upkeep sees every reservations" on public.credit_reservations to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all reservations" on public.credit_reservations;
+create policy "the service and operators read all reservations" on public.credit_reservations for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all reservations" on public.credit_reservations;
+create policy "upkeep sees all reservations" on public.credit_reservations to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own usage" on public.usage_events;
 create policy "a user reads their own usage" on public.usage_events for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the usage of its subjects" on public.usage_events;
 create policy "a procedure touches the usage of its subjects" on public.usage_events to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every usage" on public.usage_events;
-create policy "the service and operators read every usage" on public.usage_events for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every usage" on public.usage_events;
-create policy "upkeep sees every usage" on public.usage_events to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all usage" on public.usage_events;
+create policy "the service and operators read all usage" on public.usage_events for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all usage" on public.usage_events;
+create policy "upkeep sees all usage" on public.usage_events to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own usage rollups" on public.usage_rollups;
 create policy "a user reads their own usage rollups" on public.usage_rollups for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the usage rollups of its subjects" on public.usage_rollups;
 create policy "a procedure touches the usage rollups of its subjects" on public.usage_rollups to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every usage rollups" on public.usage_rollups;
-create policy "the service and operators read every usage rollups" on public.usage_rollups for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every usage rollups" on public.usage_rollups;
-create policy "upkeep sees every usage rollups" on public.usage_rollups to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all usage rollups" on public.usage_rollups;
+create policy "the service and operators read all usage rollups" on public.usage_rollups for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all usage rollups" on public.usage_rollups;
+create policy "upkeep sees all usage rollups" on public.usage_rollups to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own redeemed promotions" on public.coupon_redemptions;
 create policy "a user reads their own redeemed promotions" on public.coupon_redemptions for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions;
 create policy "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every redeemed promotions" on public.coupon_redemptions;
-create policy "the service and operators read every redeemed promotions" on public.coupon_redemptions for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every redeemed promotions" on public.coupon_redemptions;
-create policy "upkeep sees every redeemed promotions" on public.coupon_redemptions to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all redeemed promotions" on public.coupon_redemptions;
+create policy "the service and operators read all redeemed promotions" on public.coupon_redemptions for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all redeemed promotions" on public.coupon_redemptions;
+create policy "upkeep sees all redeemed promotions" on public.coupon_redemptions to tallybook_upkeep using (true);
 
 drop policy if exists "the service and the procedures read the promotions" on public.coupon_codes;
 create policy "the service and the procedures read the promotions" on public.coupon_codes for select
@@ -267,6 +236,7 @@ grant execute on function internal.deduct_credits_batch(jsonb) to tallybook_func
 grant execute on function
   public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
 to tallybook_functions, service_role, tallybook_operator;
+
 -- Reserving, settling and releasing, for the user; and the month's cap.
 revoke all on function
   internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid),
@@ -322,7 +292,6 @@ grant execute on function
   public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
 to tallybook_functions, service_role, tallybook_operator;
 
-
 -- Accounts at OpenRouter. Who may call the function that reads the key gets it encrypted.
 revoke all on function
   internal.openrouter_answer(public.openrouter_accounts), internal.check_encrypted(text, text),
@@ -343,6 +312,7 @@ grant execute on function
   public.delete_openrouter_account(uuid), public.note_openrouter_sync(uuid, text, text, numeric, text, text)
 to tallybook_functions, service_role;
 grant execute on function public.reencrypt_openrouter_account(uuid, text, text, text) to tallybook_operator;
+
 -- Prices and tiers.
 revoke all on function
   internal.changed_price_list(jsonb, jsonb), internal.guard_price_list(), public.price_list(int),
@@ -405,6 +375,7 @@ grant execute on function
 to tallybook_functions, service_role, tallybook_operator;
 grant execute on function public.allocate_monthly_credits(int), public.expire_credits(int)
 to service_role, tallybook_worker, tallybook_operator;
+
 -- Usage.
 revoke all on
   internal.usage_by_month, internal.usage_discrepancies, public.credit_low_balances, public.credit_unusual_spending, public.credit_failure_spikes
