@@ -13,7 +13,10 @@ from tests.credits.meter import Meter
 from tests.world import NOW
 
 JUNE = datetime(2025, 6, 15, tzinfo=UTC)
-SUMS = "select month::text, model, events, failures, tokens, cost, refunded from internal.{} order by 1, 2"
+SUMS = (
+    "select month::text, model, events, failures, tokens, cost, refunded"
+    " from internal.{} order by 1, 2"
+)
 
 
 @pytest.fixture(autouse=True)

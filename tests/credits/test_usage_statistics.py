@@ -56,9 +56,10 @@ def expected(meter: Meter, user: UUID, group: str | None, start: Any, end: Any) 
         group or "", f"e.{group}" if group else "null::text"
     )
     rows = meter.world.rows(
-        f"select {name} as name, count(*) as events, count(*) filter (where not success) as failures,"
-        " sum(e.tokens_used)::int as tokens, sum(e.cost) as cost, sum(coalesce((select sum(t.amount)"
-        " from credit_transactions as t where t.refund_of = e.transaction_id), 0)) as refunded"
+        f"select {name} as name, count(*) as events, count(*) filter (where not success)"
+        " as failures, sum(e.tokens_used)::int as tokens, sum(e.cost) as cost, sum(coalesce(("
+        " select sum(t.amount) from credit_transactions as t where t.refund_of = e.transaction_id"
+        " ), 0)) as refunded"
         " from usage_events as e where e.user_id = %s and e.created_at >= %s and e.created_at < %s"
         " group by 1",
         (user, start or "-infinity", end or "infinity"),
