@@ -391,20 +391,20 @@ grant execute on function internal.clock() to service_role;
 grant update on internal.usage_deltas to tallybook_upkeep;
 
 revoke all on function
-  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, date, date),
-  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, timestamptz, timestamptz),
+  public.credit_analytics_system(uuid, timestamptz, timestamptz), public.credit_analytics_top_spenders(uuid, date, int),
   public.credit_analytics_distribution(uuid)
 from public, anon, authenticated, service_role;
 alter function public.fold_usage(int) owner to tallybook_upkeep;
 alter function public.import_usage_events(text, jsonb) owner to tallybook_upkeep;
-alter function public.usage_statistics(uuid, text, date, date) owner to tallybook_procedures;
-alter function public.credit_analytics_system(uuid, date, date) owner to tallybook_upkeep;
+alter function public.usage_statistics(uuid, text, timestamptz, timestamptz) owner to tallybook_procedures;
+alter function public.credit_analytics_system(uuid, timestamptz, timestamptz) owner to tallybook_upkeep;
 alter function public.credit_analytics_top_spenders(uuid, date, int) owner to tallybook_upkeep;
 alter function public.credit_analytics_distribution(uuid) owner to tallybook_upkeep;
 grant execute on function public.fold_usage(int) to tallybook_worker, tallybook_operator;
 grant execute on function public.import_usage_events(text, jsonb) to tallybook_operator;
-grant execute on function public.usage_statistics(uuid, text, date, date) to tallybook_functions, service_role, tallybook_operator;
+grant execute on function public.usage_statistics(uuid, text, timestamptz, timestamptz) to tallybook_functions, service_role, tallybook_operator;
 grant execute on function
-  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.credit_analytics_system(uuid, timestamptz, timestamptz), public.credit_analytics_top_spenders(uuid, date, int),
   public.credit_analytics_distribution(uuid)
 to tallybook_functions, service_role, tallybook_operator;
