@@ -10,7 +10,7 @@ grant select on internal.credit_discrepancies to tallybook_operator;
 
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
-to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+to authenticated, service_role, tallybook_procedures, tallybook_upkeep;
 grant select, insert, update, delete on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
 to tallybook_operator;
@@ -23,6 +23,7 @@ grant select, insert, update on public.user_credits, public.credit_grants, publi
 to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events
 to tallybook_procedures, tallybook_upkeep;
+grant update (released_at) on public.credit_reservations to tallybook_procedures;
 grant insert on internal.usage_deltas to tallybook_procedures;
 grant select, insert, delete on internal.usage_deltas to tallybook_upkeep;
 grant select, insert, update on internal.usage_totals to tallybook_upkeep;
@@ -69,34 +70,34 @@ alter table public.coupon_codes         force row level security;
 alter table public.coupon_redemptions   force row level security;
 alter table public.openrouter_accounts  force row level security;
 
-drop policy if exists "everybody reads the price lists" on public.pricing_versions;
-create policy "everybody reads the price lists" on public.pricing_versions for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
+create policy "everybody signed in reads the price lists" on public.pricing_versions for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the price lists" on public.pricing_versions;
 create policy "an operator sets the price lists" on public.pricing_versions to tallybook_operator using (true);
-drop policy if exists "everybody reads the prices of models" on public.pricing_models;
-create policy "everybody reads the prices of models" on public.pricing_models for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of models" on public.pricing_models;
+create policy "everybody signed in reads the prices of models" on public.pricing_models for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the prices of models" on public.pricing_models;
 create policy "an operator sets the prices of models" on public.pricing_models to tallybook_operator using (true);
-drop policy if exists "everybody reads the prices of providers" on public.pricing_providers;
-create policy "everybody reads the prices of providers" on public.pricing_providers for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of providers" on public.pricing_providers;
+create policy "everybody signed in reads the prices of providers" on public.pricing_providers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the prices of providers" on public.pricing_providers;
 create policy "an operator sets the prices of providers" on public.pricing_providers to tallybook_operator using (true);
-drop policy if exists "everybody reads the power levels" on public.pricing_power_levels;
-create policy "everybody reads the power levels" on public.pricing_power_levels for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the power levels" on public.pricing_power_levels;
+create policy "everybody signed in reads the power levels" on public.pricing_power_levels for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the power levels" on public.pricing_power_levels;
 create policy "an operator sets the power levels" on public.pricing_power_levels to tallybook_operator using (true);
-drop policy if exists "everybody reads the tiers" on public.pricing_tiers;
-create policy "everybody reads the tiers" on public.pricing_tiers for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the tiers" on public.pricing_tiers;
+create policy "everybody signed in reads the tiers" on public.pricing_tiers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the tiers" on public.pricing_tiers;
 create policy "an operator sets the tiers" on public.pricing_tiers to tallybook_operator using (true);
-drop policy if exists "everybody reads the packages of credits" on public.credit_packages;
-create policy "everybody reads the packages of credits" on public.credit_packages for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
+create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
 create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
 
@@ -189,11 +190,11 @@ create policy "a procedure counts the uses of a promotion" on public.coupon_code
 drop policy if exists "upkeep and operators set the promotions" on public.coupon_codes;
 create policy "upkeep and operators set the promotions" on public.coupon_codes to tallybook_upkeep, tallybook_operator using (true);
 
-drop policy if exists "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts;
-create policy "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts to tallybook_procedures
+drop policy if exists "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts;
+create policy "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "an operator sees the accounts at OpenRouter" on public.openrouter_accounts;
-create policy "an operator sees the accounts at OpenRouter" on public.openrouter_accounts for select to tallybook_operator using (true);
+drop policy if exists "an operator sees the provider accounts" on public.openrouter_accounts;
+create policy "an operator sees the provider accounts" on public.openrouter_accounts for select to tallybook_operator using (true);
 
 -- The cores.
 revoke all on function
@@ -256,3 +257,57 @@ grant execute on function
   public.delete_openrouter_account(uuid), public.note_openrouter_sync(uuid, text, text, numeric, text, text)
 to tallybook_functions, service_role;
 grant execute on function public.reencrypt_openrouter_account(uuid, text, text, text) to tallybook_operator;
+-- Reserving, settling and releasing, for the user; and the month's cap.
+revoke all on function
+  internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid),
+  public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
+  public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
+from public, anon, authenticated, service_role;
+
+alter function public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text) owner to tallybook_procedures;
+alter function public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text) owner to tallybook_procedures;
+alter function public.release_credits(uuid, uuid, boolean) owner to tallybook_procedures;
+alter function public.monthly_cap(uuid) owner to tallybook_procedures;
+alter function public.set_monthly_cap(uuid, numeric, text) owner to tallybook_procedures;
+
+grant execute on function internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid)
+to tallybook_procedures;
+grant execute on function
+  public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
+  public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
+to tallybook_functions, service_role;
+
+-- Promotional codes and purchases: users redeem and buy, administrators and payment providers set and record.
+revoke all on function
+  internal.promotion_code(text), internal.promotion_terms(uuid, text), internal.promotion_answer(public.coupon_codes), internal.waiting_discount(uuid),
+  public.redeem_promotion(uuid, text, inet, text, text, text), public.validate_promotion(uuid, text, inet, text),
+  public.credit_packages_on_offer(uuid),
+  public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text),
+  public.list_promotions(uuid, boolean, int, int), public.delete_promotion(uuid, text, text, text, text),
+  public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.promotion_code(text), internal.waiting_discount(uuid) to tallybook_procedures, tallybook_upkeep;
+grant execute on function internal.promotion_terms(uuid, text) to tallybook_procedures;
+grant execute on function internal.promotion_answer(public.coupon_codes) to tallybook_upkeep;
+
+alter function public.redeem_promotion(uuid, text, inet, text, text, text) owner to tallybook_procedures;
+alter function public.validate_promotion(uuid, text, inet, text) owner to tallybook_procedures;
+alter function public.credit_packages_on_offer(uuid) owner to tallybook_procedures;
+alter function public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text)
+owner to tallybook_upkeep;
+alter function public.list_promotions(uuid, boolean, int, int) owner to tallybook_upkeep;
+alter function public.delete_promotion(uuid, text, text, text, text) owner to tallybook_upkeep;
+alter function public.record_credit_purchase(uuid, text, text, text, numeric, text, text) owner to tallybook_upkeep;
+
+grant execute on function
+  public.redeem_promotion(uuid, text, inet, text, text, text), public.validate_promotion(uuid, text, inet, text),
+  public.credit_packages_on_offer(uuid)
+to tallybook_functions, service_role;
+grant execute on function
+  public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text),
+  public.list_promotions(uuid, boolean, int, int), public.delete_promotion(uuid, text, text, text, text),
+  public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
+to tallybook_functions, service_role, tallybook_operator;

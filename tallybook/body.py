@@ -38,6 +38,7 @@ BodyT = TypeVar("BodyT", bound=Body)
 _AT: Final = re.compile(r" - at `(?:key in )?(\$[^`]*)`$")
 _FIELD: Final = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DATE: Final = re.compile(r"[0-9]{4}-")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([Ee][+-]?[0-9]+)?")
 
 
@@ -68,6 +69,10 @@ def from_texts(kind: type[BodyT], texts: Mapping[str, str]) -> BodyT:
     except msgspec.ValidationError as error:
         raise _fault(str(error)) from None
     _check_numbers(body, texts, "$")
+    for name, sent in zip(body.__struct_fields__, body.__struct_encode_fields__, strict=True):
+        # A number would be taken for seconds since 1970, and a year is a number too.
+        if isinstance(getattr(body, name), datetime) and not _DATE.match(texts.get(sent, "0000-")):
+            raise invalid_body("Expected a time of RFC 3339.", f"$.{sent}")
     return body
 
 
@@ -88,7 +93,7 @@ def with_parameters(raw: bytes, parameters: Mapping[str, str]) -> bytes:
 
 def has_decimals(kind: type[Body]) -> bool:
     """Whether a body has a Decimal in it, however deep."""
-    return "decimal" in str(msgspec.inspect.type_info(kind)).lower()
+    return "DecimalType" in repr(msgspec.inspect.type_info(kind))
 
 
 def _check_numbers(value: Any, given: Any, path: str) -> None:
@@ -109,9 +114,12 @@ def _check_numbers(value: Any, given: Any, path: str) -> None:
         for name, sent in names:
             if sent in given:
                 _check_numbers(getattr(value, name), given[sent], f"{path}.{sent}")
-    elif isinstance(value, list) and value and not isinstance(value[0], str):
+    elif isinstance(value, list):
         for index, (item, its) in enumerate(zip(value, given, strict=True)):
             _check_numbers(item, its, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _check_numbers(item, given[name], _child(path, name))
 
 
 def _fault(sentence: str) -> Refusal:

@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
+import msgspec
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
@@ -133,15 +134,18 @@ async def _single(pool: Pool, procedure: str, arguments: Arguments) -> Answer:
             for name in arguments
         ),
     )
-    values = {
-        name: Jsonb(value) if isinstance(value, dict) else value  # A list is an array.
-        for name, value in arguments.items()
-    }
+    values = {name: Jsonb(value) if _is_json(value) else value for name, value in arguments.items()}
     async with pool.connection() as connection:
         cursor = await connection.execute(query, values)
         row = await cursor.fetchone()
     answer: Answer = row[0] if row else {}
     return answer
+
+
+def _is_json(value: Any) -> bool:
+    """Objects, and lists of them; any other list is an array."""
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, dict | msgspec.Struct)
 
 
 class _Lane:

@@ -1,8 +1,8 @@
 """The corridor: verify the token, validate the body, call one procedure, answer.
 
 A function's main.py declares a Route and gets back a handler. Every request of every function walks
-through `_answer`, in this order: method, caller, body, key, procedure. Whatever goes wrong on the
-way is a Refusal and becomes problem+json; what does not is a defect and becomes a plain 500.
+through `_answer`, in this order: method, caller, switch, body, key, procedure. Whatever goes wrong
+on the way is a Refusal and becomes problem+json; what does not is a defect and becomes a plain 500.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import re
 import secrets
 import traceback
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from itertools import count
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -164,21 +165,21 @@ async def _caller(
 async def _asked(route: Route, runtime: Runtime, arguments: Arguments) -> Answer:
     """The answer of whoever stands before the database, or of the database."""
     if route.before is not None:
-        known = await _unless_it_fails(route, route.before(runtime, arguments))
+        known = await _unless_it_fails(route, partial(route.before, runtime, arguments))
         if known is not None:
             return _accepted(known)
     answer = await runtime.database.call(route.procedure, arguments)
     accepted = _accepted(answer)
     if route.after is not None:
-        await _unless_it_fails(route, route.after(runtime, arguments, answer))
+        await _unless_it_fails(route, partial(route.after, runtime, arguments, answer))
     return accepted
 
 
-async def _unless_it_fails(route: Route, asked: Awaitable[T]) -> T | None:
+async def _unless_it_fails(route: Route, ask: Callable[[], Awaitable[T]]) -> T | None:
     """What a cache says; it must neither fail a request nor hold it up."""
     try:
         async with asyncio.timeout(ASIDE_SECONDS_MAX):
-            return await asked
+            return await ask()
     except Exception as error:
         _log_defect(route, error)
         return None

@@ -8,7 +8,8 @@ its checksum is compared with the file's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -36,16 +37,21 @@ class Migration:
     state: State
 
 
-def up(dsn: str, *, dry_run: bool = False, root: Path = ROOT) -> list[str]:
+def up(
+    dsn: str, *, dry_run: bool = False, required: Sequence[str] = (), root: Path = ROOT
+) -> list[str]:
     """Apply what is pending, each file in its own transaction; return the names, oldest first.
 
+    With `required` all files are one transaction, in the end of which these tables or indexes must
+    exist: either everything is there afterwards, or nothing was changed.
     Raises MigrationRefused when an applied file was edited, when one is pending that is older than
-    an applied one, or when the database knows one that the folder does not. Raises psycopg.Error
-    when a file does not apply: it leaves nothing behind, and the files before it stay applied.
+    an applied one, when the database knows one that the folder does not, or when something that is
+    required is missing. Raises psycopg.Error when a file does not apply: it leaves nothing behind,
+    and the files before it stay applied.
     """
     done: list[str] = []
     paths = {path.stem: path for path in migrations(root)}
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(dsn) as connection, _whole(connection, () if dry_run else required):
         while True:
             # Asked anew for every file: whoever held the lock before may have applied it.
             with connection.transaction():
@@ -57,6 +63,23 @@ def up(dsn: str, *, dry_run: bool = False, root: Path = ROOT) -> list[str]:
                     return done
                 _apply(connection, paths[pending[0]])
             done.append(pending[0])
+
+
+@contextmanager
+def _whole(connection: Connection, required: Sequence[str]) -> Iterator[None]:
+    """One transaction around all, when there is something that it must bring about."""
+    if not required:
+        yield
+        return
+    with connection.transaction():
+        yield
+        missing = [
+            name
+            for name in required
+            if connection.execute("select to_regclass(%s)", (name,)).fetchone() == (None,)
+        ]
+        if missing:
+            raise MigrationRefused(f"It would not bring {', '.join(missing)}")
 
 
 def status(dsn: str, *, root: Path = ROOT) -> list[Migration]:

@@ -43,7 +43,8 @@ class PostgrestDatabase:
                 # The client encodes with the standard library, which knows no UUID and no time.
                 builder = self._client.rpc(procedure, msgspec.to_builtins(parameters))
                 await builder.execute()
-                answer: Any = exact.decode(_content.get())
+                content = _content.get()
+                answer: Any = exact.decode(content) if content else None
         except APIError as error:
             raise _refusal_of(error) from error
         except (

@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -112,6 +113,9 @@ class Route:
             - set(sent_as),
             "GET must not write": self.writes
             and [str(each) for each in self.addresses if each.method == "GET"],
+            # What a device signs is a body.
+            "what is attested is POSTed": self.attested
+            and [str(each) for each in self.addresses if each.method != "POST"],
             "a template names no field of the body": {
                 name for each in self.addresses for name in each.parameters
             }
@@ -137,3 +141,8 @@ class Route:
     def name(self) -> str:
         """The slug as an identifier: `coupons/verify` is coupons_verify."""
         return re.sub(r"\W", "_", self.slug)
+
+
+def customer_of(caller: Caller, body: Any) -> UUID | None:
+    """Whom a request of a route `on_behalf` is about, once the corridor has let it through."""
+    return caller.user_id or getattr(body, CUSTOMER)

@@ -64,45 +64,41 @@ class Application:
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         """The response to one request."""
-        path = scope["path"]
+        path = template = scope["path"]
         handler = self._posts.get(path) if scope["method"] == "POST" else None
         if handler is None:
-            return await self._answer_by_method(scope, receive)
-        return await self._handled(handler, path, scope, receive)
-
-    async def _answer_by_method(self, scope: Scope, receive: Receive) -> Response:
-        path, method = scope["path"], scope["method"]
-        found = self._paths.find(path)
-        if found is None:
-            try:
-                return await self._operations(path)
-            except Refusal as refused:
-                return problem(refused, path, *preface(headers_of(scope), self.runtime))
-        place, parameters = found
-        handler = place.by_method.get(method)
-        if handler is not None:
-            scope[PARAMETERS_KEY] = parameters
-            return await self._handled(handler, place.template, scope, receive)
-        request_id, extra = preface(headers_of(scope), self.runtime)
-        if method == "OPTIONS":
-            response = Response(204, headers=extra)
-        else:
-            no_method = refusal.method_not_allowed(place.allowed)
-            response = problem(no_method, path, request_id, extra)
-        metrics.observe(place.template, response.status, 0)
-        return response
-
-    async def _handled(
-        self, handler: Handler, template: str, scope: Scope, receive: Receive
-    ) -> Response:
-        """Of a path, metrics know its template: clients could make any number of paths."""
+            found = self._paths.find(path)
+            if found is None:
+                return await self._operations(scope)
+            place, scope[PARAMETERS_KEY] = found
+            template = place.template
+            handler = place.by_method.get(scope["method"])
         scope[SCOPE_KEY] = self.runtime
         began = time.perf_counter()
-        response = await handler(AsgiRequest(scope, receive))
+        if handler is not None:
+            response = await handler(AsgiRequest(scope, receive))
+        else:
+            response = self._no_such_method(scope, place.allowed)
+        # Never the path itself: clients could make any number of them.
         metrics.observe(template, response.status, time.perf_counter() - began)
         return response
 
-    async def _operations(self, path: str) -> Response:
+    def _no_such_method(self, scope: Scope, allowed: tuple[str, ...]) -> Response:
+        """To a preflight, that anything may be tried; else, what may be."""
+        request_id, extra = preface(headers_of(scope), self.runtime)
+        if scope["method"] == "OPTIONS":
+            return Response(204, headers=extra)
+        refused = refusal.method_not_allowed(allowed)
+        return problem(refused, scope["path"], request_id, extra)
+
+    async def _operations(self, scope: Scope) -> Response:
+        path = scope["path"]
+        try:
+            return await self._operation(path)
+        except Refusal as refused:
+            return problem(refused, path, *preface(headers_of(scope), self.runtime))
+
+    async def _operation(self, path: str) -> Response:
         if path in ("/livez", "/health"):
             return _json(200, {"status": "ok"})
         if path == "/readyz":

@@ -64,6 +64,9 @@ with entry (code, status, title, hint) as (
     ('reservation_not_found', 404, 'There is no such reservation', null),
     ('reservation_closed',    409, 'The reservation was already settled, released or expired', null),
     ('package_not_found',     404, 'There is no such package', null),
+    ('payment_mismatch',      409, 'Less was paid than is due', 'Compare the payment with amount_due.'),
+    ('promotion_exists',      409, 'There is another promotion under this code', 'Choose another code.'),
+    ('promotion_not_found',   404, 'There is no such promotion', null),
     ('account_not_found',     404, 'No such account is connected', 'Connect it first.'),
     ('provider_key_rejected', 400, 'The provider does not accept this key', 'Make a new key at the provider and connect it.'),
     ('credits_owed',          409, 'The account owes credits', 'Pay what is owed first.')

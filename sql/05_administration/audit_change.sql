@@ -1,6 +1,6 @@
 -- Writes down every change of a table of settings, whoever makes it and by whatever way. The trigger's argument names the
--- column that says which row it is. Who and why come from `set local tallybook.actor` and `tallybook.reason`, else from
--- the session.
+-- column that says which row it is. Who, why and by which request come from `set local tallybook.actor`, `tallybook.reason`
+-- and `tallybook.request_id`, else from the session.
 
 create or replace function internal.audit_change()
 returns trigger
@@ -13,7 +13,8 @@ declare
 begin
   perform internal.audit(
     coalesce(nullif(current_setting('tallybook.actor', true), ''), session_user), 'settings.' || lower(tg_op), tg_table_name,
-    coalesce(v_after, v_before) ->> tg_argv[0], nullif(current_setting('tallybook.reason', true), ''), v_before, v_after);
+    coalesce(v_after, v_before) ->> tg_argv[0], nullif(current_setting('tallybook.reason', true), ''), v_before, v_after,
+    nullif(current_setting('tallybook.request_id', true), ''));
   return null;
 end
 $$;

@@ -201,11 +201,12 @@ create trigger credit_lot_entries_are_append_only
 before update or delete or truncate on public.credit_lot_entries
 for each statement execute function internal.append_only();
 
--- What was set aside before a call of a model, and what it was reckoned from. Whether it is still held is the ledger's to say.
+-- What was set aside before a call of a model, and what it was reckoned from. Whether it is still held is the ledger's to say:
+-- the hold bears the reservation's id. What costs nothing has no hold, and internal.credit_reservation_status tells how it stands.
 create table public.credit_reservations (
   user_id          uuid not null,
   id               uuid not null default internal.uuidv7(),  -- the hold's id, and the transaction's that settles it
-  amount           numeric(18, 6) not null check (amount > 0),
+  amount           numeric(18, 6) not null check (amount >= 0),
   model            text,
   provider         text,
   power_level      text not null,
@@ -213,12 +214,18 @@ create table public.credit_reservations (
   tier             text not null,
   pricing_version  int not null,
   is_price_known   boolean not null,
+  by_user          boolean not null,         -- with the user's own token; else only a program ends it
+  balance          numeric(18, 6) not null,  -- what the user had then,
+  available        numeric(18, 6) not null,  -- and could still spend: a replay is told the same
   metadata         jsonb,
   idempotency_key  text,
   request_hash     text not null,
   request_id       text,
+  expires_at       timestamptz not null,
+  released_at      timestamptz,              -- of what has no hold that could tell it
   created_at       timestamptz not null default internal.clock(),
-  primary key (user_id, id)
+  primary key (user_id, id),
+  constraint a_hold_tells_of_its_own_release check (amount = 0 or released_at is null)
 );
 
 create unique index idx_credit_reservations_key on public.credit_reservations (user_id, idempotency_key) where idempotency_key is not null;
@@ -318,8 +325,10 @@ create table public.coupon_codes (
   created_at                timestamptz not null default internal.clock(),
   updated_at                timestamptz not null default internal.clock(),
   constraint it_is_not_used_more_often_than_allowed check (times_used <= max_uses),
-  constraint a_percentage_is_at_most_a_hundred check (discount_type <> 'percentage' or discount_value <= 100)
-);
+  constraint a_percentage_is_at_most_a_hundred check (discount_type <> 'percentage' or discount_value <= 100),
+  constraint free_months_are_whole_and_at_most_ten_years_of_them
+  check (discount_type <> 'free_month' or discount_value = trunc(discount_value) and discount_value <= 120)
+) with (fillfactor = 80);
 
 create index idx_coupon_codes_created on public.coupon_codes (created_at desc);
 create index idx_coupon_codes_expires on public.coupon_codes (expires_at) where is_active;
@@ -330,9 +339,9 @@ create table public.coupon_redemptions (
   redemption     int  not null check (redemption > 0),  -- the user's first, second, … of this code
   discount_type  text not null,
   discount_value numeric(18, 6) not null,
-  transaction_id uuid,         -- what it brought at once; null: a discount
+  transaction_id uuid,         -- what it brought at once; a discount's has no credits
   spent_on       uuid,         -- the purchase that the discount went to; null: it waits
-  expires_at     timestamptz,  -- until when a discount waits
+  expires_at     timestamptz,  -- until when a discount waits, or what it brought can be spent; null: for ever
   redeemed_at    timestamptz not null default internal.clock(),
   primary key (user_id, code, redemption)
 );
@@ -360,6 +369,11 @@ create trigger pricing_versions_are_audited after insert or update or delete on 
 for each row execute function internal.audit_change('version');
 create trigger credit_packages_are_audited after insert or update or delete on public.credit_packages
 for each row execute function internal.audit_change('package');
+-- Not every use: those have rows of their own.
+create trigger coupon_codes_are_audited
+after insert or delete or update of code, discount_type, discount_value, description, max_uses, max_uses_per_user, tier,
+      credits_expire_after_days, valid_from, expires_at, is_active on public.coupon_codes
+for each row execute function internal.audit_change('code');
 
 -- One movement of a user's credits, as a procedure asks for it; internal.credit_move(…) makes one by names.
 create type internal.credit_movement as (

@@ -8064,7 +8064,7 @@ grant select on internal.credit_discrepancies to tallybook_operator;
 
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
-to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+to authenticated, service_role, tallybook_procedures, tallybook_upkeep;
 grant select, insert, update, delete on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
 to tallybook_operator;
@@ -8123,34 +8123,34 @@ alter table public.coupon_codes         force row level security;
 alter table public.coupon_redemptions   force row level security;
 alter table public.openrouter_accounts  force row level security;
 
-drop policy if exists "everybody reads the price lists" on public.pricing_versions;
-create policy "everybody reads the price lists" on public.pricing_versions for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
+create policy "everybody signed in reads the price lists" on public.pricing_versions for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the price lists" on public.pricing_versions;
 create policy "an operator sets the price lists" on public.pricing_versions to tallybook_operator using (true);
-drop policy if exists "everybody reads the prices of models" on public.pricing_models;
-create policy "everybody reads the prices of models" on public.pricing_models for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of models" on public.pricing_models;
+create policy "everybody signed in reads the prices of models" on public.pricing_models for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the prices of models" on public.pricing_models;
 create policy "an operator sets the prices of models" on public.pricing_models to tallybook_operator using (true);
-drop policy if exists "everybody reads the prices of providers" on public.pricing_providers;
-create policy "everybody reads the prices of providers" on public.pricing_providers for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of providers" on public.pricing_providers;
+create policy "everybody signed in reads the prices of providers" on public.pricing_providers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the prices of providers" on public.pricing_providers;
 create policy "an operator sets the prices of providers" on public.pricing_providers to tallybook_operator using (true);
-drop policy if exists "everybody reads the power levels" on public.pricing_power_levels;
-create policy "everybody reads the power levels" on public.pricing_power_levels for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the power levels" on public.pricing_power_levels;
+create policy "everybody signed in reads the power levels" on public.pricing_power_levels for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the power levels" on public.pricing_power_levels;
 create policy "an operator sets the power levels" on public.pricing_power_levels to tallybook_operator using (true);
-drop policy if exists "everybody reads the tiers" on public.pricing_tiers;
-create policy "everybody reads the tiers" on public.pricing_tiers for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the tiers" on public.pricing_tiers;
+create policy "everybody signed in reads the tiers" on public.pricing_tiers for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the tiers" on public.pricing_tiers;
 create policy "an operator sets the tiers" on public.pricing_tiers to tallybook_operator using (true);
-drop policy if exists "everybody reads the packages of credits" on public.credit_packages;
-create policy "everybody reads the packages of credits" on public.credit_packages for select
-  to anon, authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
+create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
+  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
 drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
 create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
 
@@ -8243,11 +8243,11 @@ create policy "a procedure counts the uses of a promotion" on public.coupon_code
 drop policy if exists "upkeep and operators set the promotions" on public.coupon_codes;
 create policy "upkeep and operators set the promotions" on public.coupon_codes to tallybook_upkeep, tallybook_operator using (true);
 
-drop policy if exists "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts;
-create policy "a procedure touches the accounts at OpenRouter of its subjects" on public.openrouter_accounts to tallybook_procedures
+drop policy if exists "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts;
+create policy "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "an operator sees the accounts at OpenRouter" on public.openrouter_accounts;
-create policy "an operator sees the accounts at OpenRouter" on public.openrouter_accounts for select to tallybook_operator using (true);
+drop policy if exists "an operator sees the provider accounts" on public.openrouter_accounts;
+create policy "an operator sees the provider accounts" on public.openrouter_accounts for select to tallybook_operator using (true);
 
 -- The cores.
 revoke all on function

@@ -23,10 +23,23 @@ app = typer.Typer(help="Apply the database's migrations, in the Supabase CLI's o
 
 
 @app.command()
-def up(url: DatabaseUrl = None, dry_run: DryRun = False, json: Json = False) -> None:
-    """Apply every pending migration, each in its own transaction."""
+def up(
+    url: DatabaseUrl = None,
+    required: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--require",
+            help="A table or index that must be there in the end; else nothing is applied.",
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Apply every pending migration, each in its own transaction; with --require, all in one."""
     try:
-        names = migrate.up(database_url(url), dry_run=dry_run, root=project.root())
+        names = migrate.up(
+            database_url(url), dry_run=dry_run, required=required or (), root=project.root()
+        )
     except migrate.MigrationRefused as refused:
         fail(f"Nothing was applied. {refused}.")
     except psycopg.Error as error:

@@ -15,7 +15,8 @@ from tallybook.history import Columns, Plan, import_file
 from tallybook.schema import ROOT
 
 USER: Final = UUID("d0000000-0000-4000-8000-000000000001")
-"""The user whose token `tallybook dev` prints."""
+USER_EMAIL: Final = "test@example.com"
+"""The user whose token `tallybook dev` prints, and their address."""
 
 ADMIN: Final = UUID("d0000000-0000-4000-8000-0000000000ad")
 ADMIN_EMAIL: Final = "admin@example.com"
@@ -121,6 +122,17 @@ def _fill(connection: psycopg.Connection[Any]) -> int:
     connection.execute(
         "insert into public.system_admins (id, email) values (%s, %s) on conflict do nothing",
         (ADMIN, ADMIN_EMAIL),
+    )
+    # Their addresses, by which an administrator may name them. Old accounts, which are believed.
+    connection.cursor().executemany(
+        "insert into auth.users (id, email, created_at) values (%s, %s, now() - interval '1 year')"
+        " on conflict do nothing",
+        [(USER, USER_EMAIL), (ADMIN, ADMIN_EMAIL)],
+    )
+    connection.execute(
+        "insert into public.coupon_codes (code, discount_type, discount_value, max_uses,"
+        " expires_at) values ('WELCOME100', 'fixed', 100.00, 1000, now() + interval '30 days'),"
+        " ('SAVE50', 'percentage', 50, 500, now() + interval '60 days') on conflict do nothing"
     )
     connection.execute(
         "insert into public.partner_members (partner_id, user_id) values (%s, %s)"

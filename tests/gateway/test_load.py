@@ -136,5 +136,6 @@ def test_every_function_is_served(database: Database, tmp_path: Path) -> None:
     with running(database, tmp_path, with_postgrest=False) as stack:
         paths = httpx.get(f"{stack.url}/openapi.json").json()["paths"]
         assert served and served <= set(paths)
-        for path in ("/health", "/livez", "/readyz", "/version", "/metrics"):
+        status = "/api/v1/system/status"
+        for path in ("/health", "/livez", "/readyz", "/version", "/metrics", status):
             assert httpx.get(stack.url + path).status_code == 200, path

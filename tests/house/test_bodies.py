@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
@@ -10,24 +13,30 @@ import pytest
 
 from tallybook.caller import Caller
 from tallybook.http import Handler
+from tallybook.local.fake_openrouter import FakeKey, FakeOpenRouter
+from tallybook.openrouter import OpenRouter
 from tallybook.route import CUSTOMER, USERS, Route
 from tallybook.runtime import Runtime
 from tallybook.schema import ROOT
 from tallybook.server import find_functions
 from tallybook.settings import Settings
 from tests.conftest import Database
+from tests.corridor.doubles import Procedures
 
+MAINS = list((ROOT / "functions").glob("*/main.py"))
 HANDLERS = list(find_functions(ROOT))
 ROUTES: list[Route] = [handler.route for handler in HANDLERS]  # type: ignore[attr-defined]
 
 # Made by the corridor from the token and the request, and never a field of a body.
 CORRIDOR = {"user_id", "request_id", "ip_address", "attestation"}
-# Said by the worker or on a command line, and never by a client; they have defaults.
-WORKERS = {"validate_points_events": {"limit"}}
+# Said by the worker, on a command line or by a function itself, and never by a client; they have
+# defaults.
+WORKERS = {"validate_points_events": {"limit"}, "openrouter_account": {"with_key"}}
 OPERATORS = {"actor"}
 ENVIRONMENT = {
     "DATABASE_URL": "postgresql://nobody@nowhere/nothing",
     "COUPON_SECRET": "s" * 32,
+    "ENCRYPTION_KEY": "k" * 43,
     "APP_ATTEST_TEAM_ID": "TEAM567890",
     "APP_ATTEST_BUNDLE_ID": "com.example.app",
 }
@@ -73,9 +82,21 @@ def prepared(route: Route) -> set[str]:
     """The arguments that the function makes itself."""
     if route.prepare is None:
         return set()
+    user, text = uuid4(), "x" * 20
     runtime = Runtime.from_settings(Settings.from_environment(ENVIRONMENT))
-    given: dict[str, Any] = dict.fromkeys(route.body.__struct_fields__, "x" * 20)
-    return set(route.prepare(runtime, Caller(uuid4(), "authenticated", {}), route.body(**given)))
+    openrouter = OpenRouter("https://fake", FakeOpenRouter({text: FakeKey()}).transport())
+    # As it was encrypted under a key that is not the current one, so that it is encrypted anew.
+    encrypted, _ = runtime.provider_keys.encrypt(user, text)
+    stored = {"openrouter_api_key_encrypted": encrypted, "key_id": "older"}
+    runtime = replace(runtime, database=Procedures(stored))
+    runtime.__dict__["openrouter"] = openrouter
+    given: dict[str, Any] = dict.fromkeys(route.body.__struct_fields__, text)
+    made = route.prepare(runtime, Caller(user, "authenticated", {}), route.body(**given))
+    return set(asyncio.run(finished(made)) if isinstance(made, Awaitable) else made)
+
+
+async def finished(made: Awaitable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return await made
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.slug)
@@ -127,9 +148,12 @@ def test_one_stem_in_every_folder(handler: Handler) -> None:
     """functions/<stem>/main.py is served at <stem> with hyphens, by what bears the stem's name.
 
     Where a folder holds several, each is served below the stem, by what bears the rest's name.
-    That is also the target to give to functions-framework.
+    That is also the target to give to functions-framework. What is below `credits` is in several
+    folders.
     """
     slug = handler.route.slug  # type: ignore[attr-defined]
     stem, _, rest = slug.replace("-", "_").partition("/")
-    assert (ROOT / "functions" / stem / "main.py").is_file()
-    assert getattr(import_module(f"functions.{stem}.main"), rest or stem) is handler
+    folders = {stem} if stem != "credits" else {path.parent.name for path in MAINS}
+    name = rest.replace("/", "_") or stem
+    modules = [import_module(f"functions.{folder}.main") for folder in folders]
+    assert [getattr(module, name, None) is handler for module in modules].count(True) == 1

@@ -122,6 +122,20 @@ def test_a_file_that_fails_leaves_nothing_and_those_before_it_stay(dsn: str, roo
         assert connection.execute("select to_regclass('u')").fetchone() == (None,)
 
 
+def test_what_is_required_is_there_in_the_end_or_nothing_is(dsn: str, root: Path) -> None:
+    with pytest.raises(migrate.MigrationRefused, match="missing"):
+        migrate.up(dsn, required=["public.t", "public.missing"], root=root)
+    write(root, SECOND, "create table u (a int);\n\nselect nothing;\n")
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        migrate.up(dsn, required=["public.t"], root=root)
+    assert states(dsn, root) == {FIRST: "pending", SECOND: "pending"}
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("select to_regclass('t')").fetchone() == (None,)
+    write(root, SECOND, "create table u (a int);\n")
+    assert migrate.up(dsn, required=["public.t", "u"], root=root) == [FIRST, SECOND]
+    assert migrate.up(dsn, required=["public.t", "u"], root=root) == []
+
+
 def test_two_at_once_apply_each_once(dsn: str, root: Path) -> None:
     write(root, FIRST, "create table t (a int); select pg_sleep(0.3);")
     with ThreadPoolExecutor() as threads:
