@@ -88,7 +88,7 @@ class OpenRouter:
             reason = error.reason
         # Raised outside the handler: nothing is chained that might know the key.
         if reason in _KEYS_FAULT:
-            raise provider_key_rejected("OpenRouter does not accept it.", "$.api_key")
+            raise provider_key_rejected("OpenRouter does not accept it.")
         logs.log(logs.OPENROUTER_AWAY, level="warning", reason=reason)
         raise unavailable("OpenRouter does not answer.", retry_after_seconds=RETRY_AFTER_SECONDS)
 

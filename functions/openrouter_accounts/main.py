@@ -12,7 +12,7 @@ from tallybook.credits import CUSTOMERS, ForCustomer, is_on
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
 from tallybook.logs import OPENROUTER_CONNECTED, OPENROUTER_DISCONNECTED
-from tallybook.refusal import provider_key_rejected
+from tallybook.refusal import Refusal, provider_key_rejected
 from tallybook.route import Route, customer_of
 from tallybook.runtime import Runtime
 from tallybook.settings import Settings
@@ -35,7 +35,12 @@ class ConnectOpenRouter(ForCustomer, kw_only=True):
 
 async def show_key(runtime: Runtime, caller: Caller, body: ConnectOpenRouter) -> Mapping[str, Any]:
     """The key, encrypted, once OpenRouter has accepted it, and what it says of the account."""
-    account = await runtime.openrouter.account(body.api_key)
+    try:
+        account = await runtime.openrouter.account(body.api_key)
+    except Refusal as refused:
+        if refused.code == "provider_key_rejected":
+            refused.path = "$.api_key"
+        raise
     encrypted, key_id = runtime.provider_keys.encrypt(_user(caller, body), body.api_key)
     return {
         "openrouter_api_key_encrypted": encrypted,
