@@ -36,13 +36,14 @@ revoke all on function
   ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
-  ledger.balance_as_of(uuid, text, timestamptz, timestamptz)
+  ledger.balance_as_of(uuid, text, timestamptz, timestamptz), ledger.set_floor(uuid, text, bigint)
 from public, anon, authenticated, service_role;
 
 grant execute on function
   ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
-  ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int)
+  ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
+  ledger.set_floor(uuid, text, bigint)
 to tallybook_procedures, tallybook_upkeep;
 
 grant execute on function ledger.balance_as_of(uuid, text, timestamptz, timestamptz)

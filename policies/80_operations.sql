@@ -44,3 +44,12 @@ create policy "upkeep reads what was suspended" on public.audit_log for select t
   using (action in ('points.suspend', 'points.resume'));
 drop policy if exists "upkeep takes offers away and back" on public.coupon_templates;
 create policy "upkeep takes offers away and back" on public.coupon_templates for update to tallybook_upkeep using (true);
+
+revoke all on function
+  public.report_credit_balances(), public.report_credit_usage(interval), public.report_credit_low_balances(int),
+  public.report_credit_unusual_spending(int), public.report_credit_failure_spikes()
+from public, anon, authenticated, service_role;
+grant execute on function
+  public.report_credit_balances(), public.report_credit_usage(interval), public.report_credit_low_balances(int),
+  public.report_credit_unusual_spending(int), public.report_credit_failure_spikes()
+to tallybook_operator;

@@ -1,8 +1,8 @@
-"""What the functions about credits have in common: the switch, bodies, the cache of balances.
+"""What the routes about credits have in common: the switch, the bodies, the cache of balances.
 
 A route whose procedure changes a user's credits, tier or cap has `after=remember_account` and
-`finish=without_account`: its answer carries the account as it is now, for the cache alone. The
-route that shows a balance asks the cache first.
+`finish=take_account`: its answer carries the account as it is now, for the cache alone. The route
+that shows a balance has `before=cached_balance` and `after=remember_balance` as well.
 
 The cache is for looking. What may be spent is for the database to say, which never asks it: an
 entry that is stale, missing or forged shows a wrong number, for CREDIT_CACHE_TTL seconds at most,
@@ -79,13 +79,6 @@ def is_on(settings: Settings) -> bool:
     return settings.credit_system_enabled
 
 
-def without_account(_runtime: Runtime, _caller: Caller, _body: Any, answer: Answer) -> Answer:
-    """The answer without what it says to the cache of balances."""
-    answer.pop("account", None)
-    answer.pop("accounts", None)
-    return answer
-
-
 async def cached_balance(runtime: Runtime, arguments: Arguments) -> Answer | None:
     """The balance as the cache has it; None where the statement is asked for too."""
     if arguments.get("include_history"):
@@ -109,3 +102,8 @@ async def remember_account(runtime: Runtime, arguments: Arguments, answer: Answe
         if account is not None:
             user_id = account.get("user_id") or arguments["user_id"]
             await runtime.balance_cache.put(user_id, account)
+
+
+def take_account(runtime: Runtime, caller: Caller, body: Any, answer: Answer) -> Answer:
+    """The answer without what was for the cache."""
+    return {name: value for name, value in answer.items() if name not in ("account", "accounts")}

@@ -26,7 +26,7 @@ from tallybook.credits import (
     period,
     remember_account,
     remember_balance,
-    without_account,
+    take_account,
 )
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
@@ -143,7 +143,7 @@ def reading(slug: str, procedure: str, body: type[ForCustomer], path: str, **mor
             callers=CUSTOMERS,
             on_behalf=True,
             enabled=is_on,
-            finish=without_account,
+            finish=take_account,
             **more,
         )
     )
@@ -163,7 +163,7 @@ def charging(slug: str, body: type[ForCustomer]) -> Handler:
             key="idempotency_key",
             key_required=False,
             after=remember_account,
-            finish=without_account,
+            finish=take_account,
             log=what_was_charged,
         )
     )

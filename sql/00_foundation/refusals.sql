@@ -57,6 +57,7 @@ with entry (code, status, title, hint) as (
     ('monthly_cap_reached',   429, 'This would exceed the monthly cap', 'Raise the cap, or wait for the next month.'),
     ('price_unknown',         400, 'No price is known for this model', 'Name a model or a provider that has a price.'),
     ('unknown_tier',          400, 'There is no such tier', null),
+    ('prices_in_force',       409, 'Prices in force do not change', 'Publish new ones.'),
     ('user_not_found',        404, 'There is no such user', null),
     ('transaction_not_found', 404, 'There is no such transaction', null),
     ('not_refundable',        409, 'Only usage is refunded', null),

@@ -279,6 +279,9 @@ create table public.usage_rollups (
   primary key (user_id, month, provider, model, power_level)
 ) with (fillfactor = 80);
 
+-- Who spent most in a month: without it that would walk through every month of everybody.
+create index idx_usage_rollups_month on public.usage_rollups (month);
+
 -- Everybody's together. A row that every call would update would make all calls wait for one another: each adds a row of
 -- its own to the deltas, and upkeep folds them in. Both together are always exact.
 create table internal.usage_totals (

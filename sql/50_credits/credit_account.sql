@@ -1,4 +1,4 @@
--- A user's balance, tier and cap after a change, with the change's number: what a cache may keep. Every answer of a
+-- A user's balance, tier and cap after a change, with the change's number: what a cache may keep, and for whom. Every answer of a
 -- procedure that changes any of them brings it along. It says whose it is: an administrator's is called for somebody else.
 
 create or replace function internal.credit_account(p_user_id uuid)

@@ -1,4 +1,5 @@
--- How many of a user's credits belong to lots whose time is up, and are about to expire: what is reserved of them is not.
+-- How many of a user's credits belong to lots whose time is up, and are about to expire: what is reserved of them, or keeps
+-- for another month, is not.
 
 create or replace function internal.ended_credits(p_user_id uuid)
 returns numeric
@@ -9,12 +10,6 @@ set enable_seqscan = off
 set jit = off
 as $$
 begin
-  return coalesce((
-    select least(sum(g.remaining), min(a.available))
-      from public.credit_grants as g
-      join lateral (
-           select greatest(0, x.balance - x.held) / 1000000.0 as available from ledger.accounts as x
-            where x.book_id = p_user_id and x.account = 'credits' limit 1) as a on true
-     where g.user_id = p_user_id and g.is_open and g.expires_at <= internal.clock()), 0);
+  return coalesce((select sum(l.loses) from internal.ended_credit_lots(array[p_user_id]) as l), 0);
 end
 $$;

@@ -10,4 +10,6 @@ select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.poi
 union all
 select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.coupon_discrepancies as d
 union all
-select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_discrepancies as d;
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.usage_discrepancies as d;

@@ -297,6 +297,7 @@ with entry (code, status, title, hint) as (
     ('monthly_cap_reached',   429, 'This would exceed the monthly cap', 'Raise the cap, or wait for the next month.'),
     ('price_unknown',         400, 'No price is known for this model', 'Name a model or a provider that has a price.'),
     ('unknown_tier',          400, 'There is no such tier', null),
+    ('prices_in_force',       409, 'Prices in force do not change', 'Publish new ones.'),
     ('user_not_found',        404, 'There is no such user', null),
     ('transaction_not_found', 404, 'There is no such transaction', null),
     ('not_refundable',        409, 'Only usage is refunded', null),
@@ -304,6 +305,11 @@ with entry (code, status, title, hint) as (
     ('reservation_not_found', 404, 'There is no such reservation', null),
     ('reservation_closed',    409, 'The reservation was already settled, released or expired', null),
     ('package_not_found',     404, 'There is no such package', null),
+    ('payment_mismatch',      409, 'Less was paid than is due', 'Compare the payment with amount_due.'),
+    ('promotion_exists',      409, 'There is another promotion under this code', 'Choose another code.'),
+    ('promotion_not_found',   404, 'There is no such promotion', null),
+    ('account_not_found',     404, 'No such account is connected', 'Connect it first.'),
+    ('provider_key_rejected', 400, 'The provider does not accept this key', 'Make a new key at the provider and connect it.'),
     ('credits_owed',          409, 'The account owes credits', 'Pay what is owed first.')
 ), kept as (
   insert into internal.refusals as r (code, status, title, hint)
@@ -490,8 +496,8 @@ $$;
 -- sql/05_administration/audit_change.sql
 
 -- Writes down every change of a table of settings, whoever makes it and by whatever way. The trigger's argument names the
--- column that says which row it is. Who and why come from `set local tallybook.actor` and `tallybook.reason`, else from
--- the session.
+-- column that says which row it is. Who, why and by which request come from `set local tallybook.actor`, `tallybook.reason`
+-- and `tallybook.request_id`, else from the session.
 
 create or replace function internal.audit_change()
 returns trigger
@@ -504,7 +510,8 @@ declare
 begin
   perform internal.audit(
     coalesce(nullif(current_setting('tallybook.actor', true), ''), session_user), 'settings.' || lower(tg_op), tg_table_name,
-    coalesce(v_after, v_before) ->> tg_argv[0], nullif(current_setting('tallybook.reason', true), ''), v_before, v_after);
+    coalesce(v_after, v_before) ->> tg_argv[0], nullif(current_setting('tallybook.reason', true), ''), v_before, v_after,
+    nullif(current_setting('tallybook.request_id', true), ''));
   return null;
 end
 $$;
@@ -1095,6 +1102,43 @@ begin
     return v_hold;
   end if;
   return ledger.close_hold(p_book_id, p_hold_id, 'released');
+end
+$$;
+
+-- sql/10_ledger/set_floor.sql
+
+-- Says how far an account may fall: to nothing, as the chart has it, or further where its owner may owe. An account that is
+-- not there yet is opened, so that the floor waits for what comes.
+--
+-- Replay:  the same floor again changes nothing.
+-- Locks:   the account.
+-- Refuses: insufficient_funds, when what can be spent lies below the floor already.
+
+create or replace function ledger.set_floor(p_book_id uuid, p_account text, p_floor bigint)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_account ledger.accounts;
+begin
+  insert into ledger.accounts (book_id, account, asset, floor, updated_at)
+  select p_book_id, c.account, c.asset, c.floor, v_now
+    from ledger.chart_of_accounts as c where c.account = p_account and c.floor is not null
+  on conflict (book_id, account) do nothing;
+
+  select a.* into v_account from ledger.accounts as a where a.book_id = p_book_id and a.account = p_account for update;
+  if v_account.account is null then
+    raise exception '% is no account that keeps a balance', p_account;
+  end if;
+  if v_account.balance - v_account.held < p_floor then
+    perform internal.refuse('insufficient_funds', format('Available: %s, Required: %s', v_account.balance - v_account.held, p_floor));
+  end if;
+
+  update ledger.accounts as a
+     set floor = p_floor, updated_at = v_now
+   where a.book_id = p_book_id and a.account = p_account and a.floor <> p_floor;
 end
 $$;
 
@@ -5814,11 +5858,12 @@ create trigger credit_lot_entries_are_append_only
 before update or delete or truncate on public.credit_lot_entries
 for each statement execute function internal.append_only();
 
--- What was set aside before a call of a model, and what it was reckoned from. Whether it is still held is the ledger's to say.
+-- What was set aside before a call of a model, and what it was reckoned from. Whether it is still held is the ledger's to say:
+-- the hold bears the reservation's id. What costs nothing has no hold, and internal.credit_reservation_status tells how it stands.
 create table public.credit_reservations (
   user_id          uuid not null,
   id               uuid not null default internal.uuidv7(),  -- the hold's id, and the transaction's that settles it
-  amount           numeric(18, 6) not null check (amount > 0),
+  amount           numeric(18, 6) not null check (amount >= 0),
   model            text,
   provider         text,
   power_level      text not null,
@@ -5826,12 +5871,18 @@ create table public.credit_reservations (
   tier             text not null,
   pricing_version  int not null,
   is_price_known   boolean not null,
+  by_user          boolean not null,         -- with the user's own token; else only a program ends it
+  balance          numeric(18, 6) not null,  -- what the user had then,
+  available        numeric(18, 6) not null,  -- and could still spend: a replay is told the same
   metadata         jsonb,
   idempotency_key  text,
   request_hash     text not null,
   request_id       text,
+  expires_at       timestamptz not null,
+  released_at      timestamptz,              -- of what has no hold that could tell it
   created_at       timestamptz not null default internal.clock(),
-  primary key (user_id, id)
+  primary key (user_id, id),
+  constraint a_hold_tells_of_its_own_release check (amount = 0 or released_at is null)
 );
 
 create unique index idx_credit_reservations_key on public.credit_reservations (user_id, idempotency_key) where idempotency_key is not null;
@@ -5885,6 +5936,9 @@ create table public.usage_rollups (
   primary key (user_id, month, provider, model, power_level)
 ) with (fillfactor = 80);
 
+-- Who spent most in a month: without it that would walk through every month of everybody.
+create index idx_usage_rollups_month on public.usage_rollups (month);
+
 -- Everybody's together. A row that every call would update would make all calls wait for one another: each adds a row of
 -- its own to the deltas, and upkeep folds them in. Both together are always exact.
 create table internal.usage_totals (
@@ -5931,8 +5985,10 @@ create table public.coupon_codes (
   created_at                timestamptz not null default internal.clock(),
   updated_at                timestamptz not null default internal.clock(),
   constraint it_is_not_used_more_often_than_allowed check (times_used <= max_uses),
-  constraint a_percentage_is_at_most_a_hundred check (discount_type <> 'percentage' or discount_value <= 100)
-);
+  constraint a_percentage_is_at_most_a_hundred check (discount_type <> 'percentage' or discount_value <= 100),
+  constraint free_months_are_whole_and_at_most_ten_years_of_them
+  check (discount_type <> 'free_month' or discount_value = trunc(discount_value) and discount_value <= 120)
+) with (fillfactor = 80);
 
 create index idx_coupon_codes_created on public.coupon_codes (created_at desc);
 create index idx_coupon_codes_expires on public.coupon_codes (expires_at) where is_active;
@@ -5943,9 +5999,9 @@ create table public.coupon_redemptions (
   redemption     int  not null check (redemption > 0),  -- the user's first, second, … of this code
   discount_type  text not null,
   discount_value numeric(18, 6) not null,
-  transaction_id uuid,         -- what it brought at once; null: a discount
+  transaction_id uuid,         -- what it brought at once; a discount's has no credits
   spent_on       uuid,         -- the purchase that the discount went to; null: it waits
-  expires_at     timestamptz,  -- until when a discount waits
+  expires_at     timestamptz,  -- until when a discount waits, or what it brought can be spent; null: for ever
   redeemed_at    timestamptz not null default internal.clock(),
   primary key (user_id, code, redemption)
 );
@@ -5973,6 +6029,11 @@ create trigger pricing_versions_are_audited after insert or update or delete on 
 for each row execute function internal.audit_change('version');
 create trigger credit_packages_are_audited after insert or update or delete on public.credit_packages
 for each row execute function internal.audit_change('package');
+-- Not every use: those have rows of their own.
+create trigger coupon_codes_are_audited
+after insert or delete or update of code, discount_type, discount_value, description, max_uses, max_uses_per_user, tier,
+      credits_expire_after_days, valid_from, expires_at, is_active on public.coupon_codes
+for each row execute function internal.audit_change('code');
 
 -- One movement of a user's credits, as a procedure asks for it; internal.credit_move(…) makes one by names.
 create type internal.credit_movement as (
@@ -6032,10 +6093,648 @@ create type internal.credit_deduction as (
   request_id      text
 );
 
+-- sql/50_credits/allocate_credits.sql
+
+-- Gives a user credits, or takes some by an adjustment, by an administrator's or a program's decision. What is given is a lot
+-- of its own, which may expire. Returns {new_balance, transaction_id, account}.
+--
+-- Replay:  under a key of the user's the same allocation is answered as the first time, with "replayed", for ever.
+-- Locks:   internal.lock_credits.
+-- Refuses: forbidden, reason_required, invalid_amount, invalid_body, user_not_found, own_event, nonce_reused,
+--          insufficient_credits.
+
+create or replace function public.allocate_credits(
+  p_user_id          uuid,
+  p_account          text,
+  p_amount           numeric,
+  p_reason           text,
+  p_transaction_type text default 'bonus',
+  p_source           text default null,
+  p_priority         int default null,
+  p_expires_at       timestamptz default null,
+  p_idempotency_key  text default null,
+  p_actor            text default null,
+  p_request_id       text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_answer jsonb;
+begin
+  select internal.single(o) into v_answer
+    from internal.allocate_credits_batch(
+           p_user_id, jsonb_build_array(jsonb_build_object(
+             'user_id', p_account, 'amount', p_amount, 'source', p_source, 'priority', p_priority, 'expires_at', p_expires_at,
+             'idempotency_key', p_idempotency_key)),
+           p_reason, p_transaction_type, v_actor, p_request_id) as o;
+  return v_answer - 'user_id' || jsonb_build_object('account',
+    internal.credit_account((v_answer ->> 'user_id')::uuid) || jsonb_build_object('user_id', v_answer -> 'user_id'));
+end
+$$;
+
+-- sql/50_credits/allocate_credits_batch.sql
+
+-- Gives credits to users, or takes some by an adjustment, each allocation by itself: {user_id (an id or an e-mail address),
+-- amount, reason, source, priority, expires_at, idempotency_key}. What it answers or refuses stands in the allocation's place.
+--
+-- Replay:  under a key of the user's the same allocation is answered as the first time, with "replayed", for ever.
+-- Locks:   internal.lock_credits of all who get or lose any.
+-- Refuses: invalid_body, reason_required, invalid_amount, user_not_found, own_event, nonce_reused, insufficient_credits.
+
+create or replace function internal.allocate_credits_batch(
+  p_user_id          uuid,
+  p_allocations      jsonb,
+  p_reason           text,
+  p_transaction_type text,
+  p_actor            text,
+  p_request_id       text
+)
+returns setof internal.outcome
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_users uuid[];
+  v_entries jsonb;  -- the allocations as they are understood, each with its refusal
+  v_new int[];      -- those that are neither refused nor replays
+  v_sign int;
+  v_set int[];
+  v_moves internal.credit_movement[];
+  v_moved jsonb := '[]';
+begin
+  if p_transaction_type is null or p_transaction_type not in ('bonus', 'purchase', 'adjustment', 'allocation') then
+    perform internal.refuse('invalid_body', 'transaction_type: must be bonus, purchase, adjustment or allocation');
+  end if;
+
+  v_users := internal.users_of_accounts(array(
+    select a.entry ->> 'user_id' from jsonb_array_elements(p_allocations) with ordinality as a(entry, "position") order by a."position"));
+
+  select jsonb_agg(to_jsonb(p) || jsonb_build_object(
+           'hash', internal.request_hash(jsonb_build_object(
+             'allocate', p_transaction_type, 'amount', trim_scale(p.amount), 'reason', p.reason, 'source', p.source,
+             'priority', p.priority, 'expires_at', p.expires_at)),
+           'refusal', case
+             when jsonb_typeof(p.entry) <> 'object' then internal.refusal('invalid_body', 'allocations: each must be an object')
+             when coalesce(p.reason, '') !~ '\S' then internal.refusal('reason_required', 'reason: must say why')
+             when p.amount is null or p.amount = 0 then internal.refusal('invalid_amount', 'amount: must be a number other than zero')
+             when p.amount < 0 and p_transaction_type <> 'adjustment' then
+               internal.refusal('invalid_amount', 'amount: must be greater than zero; only an adjustment takes credits')
+             when scale(trim_scale(p.amount)) > 6 then internal.refusal('invalid_amount', 'amount: must have at most six decimal places')
+             when abs(p.amount) > 1000000000 then internal.refusal('invalid_amount', 'amount: must be at most 1000000000')
+             when p.source !~ '^[a-z][a-z_]{0,62}$' then
+               internal.refusal('invalid_body', 'source: must be a word of small letters and underscores')
+             when p.priority is null and p.entry ->> 'priority' is not null then
+               internal.refusal('invalid_body', 'priority: must be a whole number')
+             when p.expires_at is null and p.entry ->> 'expires_at' is not null then
+               internal.refusal('invalid_body', 'expires_at: must be a time')
+             when p.expires_at <= v_now then internal.refusal('invalid_body', 'expires_at: must lie in the future')
+             when length(p.idempotency_key) not between 1 and 200 then
+               internal.refusal('invalid_body', 'idempotency_key: must have 1 to 200 characters')
+             when p.user_id is null then
+               internal.refusal('user_not_found', format('account: nobody is known as %s', coalesce(p.entry ->> 'user_id', 'null')))
+             when p.user_id = p_user_id then
+               internal.refusal('own_event', 'account: nobody allocates credits to themselves')
+           end))
+    into v_entries
+    from (
+      select a."position", a.entry, v_users[a."position"] as user_id,
+             case when jsonb_typeof(a.entry -> 'amount') = 'number' or a.entry ->> 'amount' ~ '^-?\d{1,18}(\.\d{1,18})?$'
+                  then (a.entry ->> 'amount')::numeric end as amount,
+             coalesce(a.entry ->> 'reason', p_reason) as reason, a.entry ->> 'source' as source,
+             case when a.entry ->> 'priority' ~ '^-?\d{1,9}$' then (a.entry ->> 'priority')::int end as priority,
+             internal.parsed_time(a.entry ->> 'expires_at') as expires_at, a.entry ->> 'idempotency_key' as idempotency_key
+        from jsonb_array_elements(p_allocations) with ordinality as a(entry, "position")) as p;
+
+  v_users := array(
+    select distinct e.user_id from jsonb_to_recordset(v_entries) as e(user_id uuid, refusal jsonb) where e.refusal is null);
+  perform internal.lock_credits(v_users);
+  perform internal.expire_credit_lots(v_users);
+
+  -- Of those under one key in this call, the first counts. No account ever gets more than its columns hold, and room is left
+  -- for what comes by other ways.
+  select array_agg(n."position") filter (where n.is_first and not n.is_too_much),
+         jsonb_agg(to_jsonb(n) || jsonb_build_object('refusal', case when n.is_first and n.is_too_much
+           then internal.refusal('invalid_amount', 'amount: no account holds as much') else n.refusal end) order by n."position")
+    into v_new, v_entries
+    from (
+      select e.*, e.refusal is null and t.id is null and row_number() over (
+               partition by e.refusal is null, e.user_id, e.idempotency_key is null, coalesce(e.idempotency_key, e."position"::text)
+               order by e."position") = 1 as is_first,
+             coalesce(c.credits_allocated, 0) + sum(e.amount) filter (where e.refusal is null and e.amount > 0) over (
+               partition by e.user_id order by e."position") > 900000000000 as is_too_much
+        from jsonb_to_recordset(v_entries) as e(
+               "position" int, user_id uuid, amount numeric, reason text, source text, priority int, expires_at timestamptz,
+               idempotency_key text, hash text, refusal jsonb, entry jsonb)
+        left join lateral (select x.credits_allocated from public.user_credits as x where x.user_id = e.user_id limit 1) as c on true
+        left join lateral (
+             select x.id from public.credit_transactions as x
+              where x.user_id = e.user_id and x.idempotency_key = e.idempotency_key limit 1) as t on true) as n;
+
+  -- A set of movements has one direction: what comes is there for what goes.
+  foreach v_sign in array array[1, -1] loop
+    select array_agg(e."position" order by e."position"),
+           array_agg(internal.credit_move(
+             e.user_id, e.amount, p_transaction_type, p_reason => e.reason, p_idempotency_key => e.idempotency_key,
+             p_request_hash => e.hash, p_actor => p_actor, p_request_id => p_request_id, p_source => e.source,
+             p_priority => e.priority, p_expires_at => e.expires_at) order by e."position")
+      into v_set, v_moves
+      from jsonb_to_recordset(v_entries) as e(
+             "position" int, user_id uuid, amount numeric, reason text, source text, priority int, expires_at timestamptz,
+             idempotency_key text, hash text)
+     where e."position" = any (v_new) and sign(e.amount) = v_sign;
+    if v_set is not null then
+      v_moved := v_moved || (
+        select coalesce(jsonb_agg(jsonb_build_object('position', v_set[o."position"], 'id', o.id))
+                        filter (where o.outcome = 'posted'), '[]')
+          from internal.move_credits(v_moves) as o);
+    end if;
+  end loop;
+
+  perform internal.audit(
+            p_actor, 'credits.allocate', 'user', t.user_id::text, t.reason,
+            jsonb_build_object('balance', internal.credits_json(t.balance_after - t.amount)),
+            jsonb_build_object('balance', internal.credits_json(t.balance_after), 'amount', internal.credits_json(t.amount),
+              'transaction_type', t.transaction_type, 'transaction_id', t.id), p_request_id)
+     from jsonb_to_recordset(v_moved) as m("position" int, id uuid)
+     join jsonb_to_recordset(v_entries) as e("position" int, user_id uuid) on e."position" = m."position"
+    cross join lateral (select x.* from public.credit_transactions as x where x.user_id = e.user_id and x.id = m.id limit 1) as t;
+
+  return query
+    select e."position",
+           case when e.refusal is null and t.request_hash = e.hash then
+             jsonb_build_object('user_id', e.user_id, 'transaction_id', t.id, 'new_balance', internal.credits_json(t.balance_after))
+               || case when m.id is null then '{"replayed": true}' else '{}' end::jsonb end,
+           case when e.refusal is not null then e.refusal
+                when t.id is null then internal.refusal('insufficient_credits', format(
+                  'Insufficient credits. Balance: %s, Required: %s', internal.credits_text(coalesce((
+                    select (a.balance - a.held - a.floor) / 1000000.0 from ledger.accounts as a
+                     where a.book_id = e.user_id and a.account = 'credits'), 0)), internal.credits_text(-e.amount)))
+                when t.request_hash is distinct from e.hash
+                  then internal.refusal('nonce_reused', 'idempotency_key: it came with another request before') end
+      from jsonb_to_recordset(v_entries) as e(
+             "position" int, user_id uuid, amount numeric, idempotency_key text, hash text, refusal jsonb)
+      left join jsonb_to_recordset(v_moved) as m("position" int, id uuid) on m."position" = e."position"
+      left join lateral (
+           select x.id, x.request_hash, x.balance_after from public.credit_transactions as x
+            where x.user_id = e.user_id and x.id = m.id
+           union all
+           select x.id, x.request_hash, x.balance_after from public.credit_transactions as x
+            where m.id is null and x.user_id = e.user_id and x.idempotency_key = e.idempotency_key
+           limit 1) as t on true
+     order by e."position";
+end
+$$;
+
+-- sql/50_credits/allocate_monthly_credits.sql
+
+-- Gives their tier's monthly credits to at most p_limit users whose month has begun: a lot that ends when the next one comes.
+-- Returns {"allocated": users, "credits": n}. A month begins on the day of the month when the first did, or where a month is
+-- too short for that on its last, and on that day from then on. Months that were missed are not made up: however late it is,
+-- one allocation comes, and the next on the first due day still ahead. Tiers without monthly credits get none, and are no
+-- longer due.
+--
+-- Replay:  one allocation a due day, under the key 'allocation:<day>'.
+-- Locks:   internal.lock_credits of all of them.
+-- Refuses: nothing.
+
+create or replace function public.allocate_monthly_credits(p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_users uuid[];
+  v_given jsonb;
+  v_moves internal.credit_movement[];
+begin
+  v_users := array(
+    select c.user_id from public.user_credits as c where c.allocation_due_at <= v_now order by c.allocation_due_at limit p_limit);
+  perform internal.lock_credits(v_users);
+  perform internal.expire_credit_lots(v_users);
+
+  -- Another one may have given them meanwhile: they are due no more.
+  select jsonb_agg(to_jsonb(d)) into v_given
+    from (
+      select c.user_id, n.next_at, t.monthly_credits as credits, k.key,
+             t.monthly_credits > 0 and x.transaction_type is distinct from 'allocation' as is_given, x.transaction_type is not null as is_taken
+        from public.user_credits as c
+        left join public.pricing_tiers as t on t.version = internal.pricing_version() and t.tier = c.tier
+       cross join lateral (select 'allocation:' || to_char(c.allocation_due_at, 'YYYY-MM-DD') as key) as k
+       cross join lateral (select extract(year from a.late) * 12 + extract(month from a.late) as months
+                             from (select age(v_now, c.allocation_due_at) as late) as a) as l
+       cross join lateral (
+             select min(s.at) as next_at
+               from (select c.allocation_due_at + make_interval(months => m.n) as at
+                       from generate_series(l.months::int, l.months::int + 2) as m(n)) as s
+              where s.at > v_now) as n
+        left join lateral (
+             select y.transaction_type from public.credit_transactions as y
+              where y.user_id = c.user_id and y.idempotency_key = k.key limit 1) as x on true
+       where c.user_id = any (v_users) and c.allocation_due_at <= v_now) as d;
+
+  v_moves := array(
+    -- A key is the user's to choose: one that they took for something else costs them nothing.
+    select internal.credit_move(
+             g.user_id, g.credits, 'allocation', p_reason => 'The month''s credits', p_actor => 'system',
+             p_idempotency_key => case when not g.is_taken then g.key end, p_expires_at => g.next_at)
+      from jsonb_to_recordset(v_given) as g(user_id uuid, credits numeric, key text, next_at timestamptz, is_given boolean, is_taken boolean)
+     where g.is_given);
+  perform from internal.move_credits(v_moves);
+
+  update public.user_credits as c
+     set last_reset        = case when g.is_given then v_now else c.last_reset end,
+         allocation_due_at = case when g.credits > 0 then g.next_at end,
+         updated_at        = v_now
+    from jsonb_to_recordset(v_given) as g(user_id uuid, credits numeric, next_at timestamptz, is_given boolean)
+   where c.user_id = g.user_id;
+
+  return (
+    select jsonb_build_object('allocated', count(*), 'credits', internal.credits_json(coalesce(sum(m.amount), 0)))
+      from unnest(v_moves) as m);
+end
+$$;
+
+-- sql/50_credits/bulk_allocate_credits.sql
+
+-- Gives credits to up to 1,000 users at once: an array of {user_id (an id or an e-mail address), amount, reason, source,
+-- priority, expires_at, idempotency_key}, of which the first two are needed. Each is done or refused by itself. Returns
+-- {success_count, failed_count, results, accounts}; results tells of each, in order and counted from 1, {position, user_id as it
+-- came, and transaction_id, new_balance or code, detail}.
+--
+-- Replay:  an allocation under a key of its user's is answered as the first time, with "replayed"; one without a key is a new one.
+-- Locks:   internal.lock_credits of all of them.
+-- Refuses: forbidden, invalid_body; in place: reason_required, invalid_amount, invalid_body, user_not_found, own_event,
+--          nonce_reused, insufficient_credits.
+
+create or replace function public.bulk_allocate_credits(
+  p_user_id          uuid,
+  p_allocations      jsonb,
+  p_reason           text,
+  p_transaction_type text default 'bonus',
+  p_actor            text default null,
+  p_request_id       text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_outcomes internal.outcome[];
+begin
+  if p_allocations is null or jsonb_typeof(p_allocations) <> 'array' then
+    perform internal.refuse('invalid_body', 'allocations: must be an array');
+  elsif jsonb_array_length(p_allocations) not between 1 and 1000 then
+    perform internal.refuse('invalid_body', 'allocations: must be 1 to 1000');
+  end if;
+
+  v_outcomes := array(
+    select o from internal.allocate_credits_batch(p_user_id, p_allocations, p_reason, p_transaction_type, v_actor, p_request_id) as o);
+
+  return (
+    select jsonb_build_object(
+             'success_count', count(o.answer), 'failed_count', count(o.refusal),
+             'results', jsonb_agg(
+               jsonb_build_object('position', o."position", 'user_id', p_allocations -> (o."position" - 1) -> 'user_id')
+                 || coalesce(o.answer - 'user_id', jsonb_build_object('code', o.refusal -> 'code', 'detail', o.refusal -> 'detail'))
+               order by o."position"),
+             'accounts', coalesce((
+               select jsonb_agg(internal.credit_account(u.user_id) || jsonb_build_object('user_id', u.user_id))
+                 from (select distinct (x.answer ->> 'user_id')::uuid as user_id from unnest(v_outcomes) as x where x.answer is not null) as u), '[]'))
+      from unnest(v_outcomes) as o);
+end
+$$;
+
+-- sql/50_credits/calculate_credit_cost.sql
+
+-- What a use of a model would cost: {"cost"}. A user pays their own tier's markup, who is nobody the free tier's, unless
+-- p_tier says at which tier to reckon.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: invalid_amount (tokens_used): none, fewer than none, more than can be charged; unknown_tier.
+
+create or replace function public.calculate_credit_cost(
+  p_user_id     uuid,
+  p_tokens_used bigint,
+  p_model       text,
+  p_power_level text default 'balanced',
+  p_provider    text default null,
+  p_tier        text default null
+)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_version int := internal.pricing_version();
+  v_tier text := p_tier;
+begin
+  if p_tokens_used is null or p_tokens_used < 0 then
+    perform internal.refuse('invalid_amount', 'tokens_used: must be 0 or more');
+  end if;
+  if p_tier is not null and not exists (
+       select from public.pricing_tiers as t where t.version = v_version and t.tier = p_tier) then
+    perform internal.refuse('unknown_tier', format('tier: there is no %s', p_tier));
+  end if;
+  if v_tier is null and p_user_id is not null then
+    perform internal.act_for(array[p_user_id]);
+    select c.tier into v_tier from public.user_credits as c where c.user_id = p_user_id;
+  end if;
+  return jsonb_build_object('cost', internal.credits_json((
+    internal.credit_cost(p_tokens_used, p_model, p_provider, p_power_level, coalesce(v_tier, 'free'), v_version)).cost));
+end
+$$;
+
+-- sql/50_credits/changed_price_list.sql
+
+-- A price list with what p_changes says of it instead: {"models": {"gpt-x": 0.02, "old": null}, "providers": {…},
+-- "power_levels": {"eco": {"cost_multiplier": 0.2}}, "tiers": {…}, "default_price": 0.01}. Null takes a model, a provider or a
+-- power level out. What stays: the power level balanced, which unknown ones count as; every tier, because users have them; and
+-- whether a tier is unlimited, because their accounts may owe by it.
+--
+-- Refuses: invalid_body (changes, with the path of the fault).
+
+create or replace function internal.changed_price_list(p_list jsonb, p_changes jsonb)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_fault text;
+  v_list jsonb;
+begin
+  if jsonb_typeof(p_changes) is distinct from 'object' then
+    perform internal.refuse('invalid_body', 'changes: must be an object');
+  end if;
+
+  with must (part, field, type, least, most, places, or_null) as (
+    values
+      ('default_price', '',                     'number', 0,        999999999,    9, false),
+      ('models',        '',                     'number', 0,        999999999,    9, true),
+      ('providers',     '',                     'number', 0,        999999999,    9, true),
+      ('power_levels',  'cost_multiplier',      'number', 0,        10000,        4, false),
+      ('power_levels',  'max_tokens',           'number', 1,        2147483647,   0, false),
+      ('power_levels',  'temperature',          'number', 0,        2,            2, false),
+      ('power_levels',  'max_cost_per_request', 'number', 0.000001, 100000000000, 6, true),
+      ('power_levels',  'quality',              'number', 0,        1,            2, false),
+      ('power_levels',  'latency',              'string', null,     null,         null, false),
+      ('power_levels',  'preferred_providers',  'array',  null,     null,         null, false),
+      ('tiers',         'markup',               'number', 0,        10000,        4, false),
+      ('tiers',         'monthly_credits',      'number', 0,        100000000000, 6, true),
+      ('tiers',         'rollover_max',         'number', 0,        100000000000, 6, false),
+      ('tiers',         'low_balance_below',    'number', 0,        100000000000, 6, false),
+      ('tiers',         'position',             'number', 0,        1000000,      0, false)
+  ), part as (
+    select p.key as part, p.value, jsonb_typeof(p.value) as type from jsonb_each(p_changes) as p
+  ), entry as (
+    select p.part, p.part || '.' || e.key as path, e.key as name, e.value, jsonb_typeof(e.value) as type,
+           p_list #> array[p.part, e.key] as before
+      from part as p
+     cross join lateral jsonb_each(case p.type when 'object' then p.value else '{}' end) as e
+     where p.part in ('models', 'providers', 'power_levels', 'tiers')
+  ), field as (
+    select p.part, '' as field, p.part as path, p.value from part as p where p.part = 'default_price'
+    union all
+    select e.part, '', e.path, e.value from entry as e where e.part in ('models', 'providers')
+    union all
+    select e.part, f.key, e.path || '.' || f.key, f.value
+      from entry as e
+     cross join lateral jsonb_each(case e.type when 'object' then e.value else '{}' end) as f
+     where e.part in ('power_levels', 'tiers')
+  ), fault (path, fault) as (
+    select p.part, 'is no part of a price list' from part as p where not exists (select from must as m where m.part = p.part)
+    union all
+    select p.part, 'must be an object' from part as p where p.part <> 'default_price' and p.type <> 'object'
+    union all
+    select e.path, 'is no name for one' from entry as e
+     where e.name !~ case e.part when 'models' then '^\S{1,200}$' when 'providers' then '^\S{1,100}$' else '^[a-z][a-z_]*$' end
+    union all
+    select e.path, 'must be an object' from entry as e where e.part in ('power_levels', 'tiers') and e.type not in ('object', 'null')
+    union all
+    select e.path, 'is not taken out' from entry as e where e.type = 'null' and (e.part = 'tiers' or e.path = 'power_levels.balanced')
+    union all
+    select e.path || '.' || m.field, 'must be given with a new one'
+      from entry as e
+      join must as m on m.part = e.part and m.field not in ('max_cost_per_request', 'rollover_max', 'low_balance_below')
+     where e.part in ('power_levels', 'tiers') and e.type = 'object' and e.before is null and not e.value ? m.field
+    union all
+    select e.path || '.monthly_credits', 'a tier stays limited or unlimited, as it is'
+      from entry as e
+     where e.part = 'tiers' and e.type = 'object' and e.value ? 'monthly_credits'
+       and (e.before ->> 'monthly_credits' is null) <> (e.value ->> 'monthly_credits' is null) and e.before is not null
+    union all
+    select f.path,
+           case when m.part is null then 'there is no such member'
+                when m.type = 'number' then format('must be a number from %s to %s with at most %s decimal places', m.least, m.most, m.places)
+                else format('must be %s', case m.type when 'array' then 'a list of names' else 'a word' end) end
+      from field as f
+      left join must as m on m.part = f.part and m.field = f.field
+     cross join lateral (
+           select case jsonb_typeof(f.value) when 'number' then f.value::numeric end as number) as n
+     where case
+             when m.part is null then true
+             when jsonb_typeof(f.value) = 'null' then not m.or_null
+             when jsonb_typeof(f.value) <> m.type then true
+             when m.type = 'number' then n.number not between m.least and m.most or scale(trim_scale(n.number)) > m.places
+             when m.type = 'string' then f.value ->> 0 !~ '^\S{1,100}$'
+             else jsonb_path_exists(f.value, '$[*] ? (@.type() != "string")')
+           end
+  )
+  select format('changes.%s: %s', f.path, f.fault) into v_fault from fault as f order by f.path, f.fault limit 1;
+  if v_fault is not null then
+    perform internal.refuse('invalid_body', v_fault);
+  end if;
+
+  with entry as (
+    select s.part, n.name, p_list #> array[s.part, n.name] as before, p_changes #> array[s.part, n.name] as change, s.usual
+      from (values ('models', null), ('providers', null), ('power_levels', '{"max_cost_per_request": null}'::jsonb),
+                   ('tiers', '{"rollover_max": 0, "low_balance_below": 100}')) as s(part, usual)
+     cross join lateral (
+           select jsonb_object_keys(p_list -> s.part) as name union select jsonb_object_keys(p_changes -> s.part)) as n
+  ), part as (
+    select e.part, jsonb_object_agg(e.name, case when e.usual is null then coalesce(e.change, e.before)
+                                            else coalesce(e.before, e.usual) || coalesce(e.change, '{}') end) as value
+      from entry as e
+     where jsonb_typeof(e.change) is distinct from 'null'
+     group by e.part
+  )
+  select jsonb_build_object('default_price', coalesce(p_changes -> 'default_price', p_list -> 'default_price'),
+           'models', '{}'::jsonb, 'providers', '{}'::jsonb) || jsonb_object_agg(p.part, p.value)
+    into v_list
+    from part as p;
+  return v_list;
+end
+$$;
+
+-- sql/50_credits/check_encrypted.sql
+
+-- Refuses a key that does not come encrypted: it would stand there for everybody to read who reads a backup.
+-- Both null is nothing to store.
+
+create or replace function internal.check_encrypted(p_encrypted text, p_key_id text)
+returns void
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if (p_encrypted is null) <> (p_key_id is null) or length(p_encrypted) not between 100 and 4000
+     or p_encrypted !~ '^gAAAA[A-Za-z0-9_=-]+$' or p_key_id !~ '^[0-9a-f]{12}$' then
+    perform internal.refuse('invalid_body', 'The key does not come encrypted under a key with an id.');
+  end if;
+end
+$$;
+
+-- sql/50_credits/compare_tiers.sql
+
+-- The tiers, from the smallest to the largest: what each adds to a price, gives every month and keeps for another, and what
+-- the same use of a model would cost in it. A tier whose monthly credits are null is unlimited.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: invalid_amount (tokens_used): none, fewer than none, more than can be charged.
+
+create or replace function public.compare_tiers(
+  p_user_id     uuid,
+  p_tokens_used bigint default 1000,
+  p_model       text default 'gpt-4o',
+  p_power_level text default 'balanced'
+)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_version int := internal.pricing_version();
+  v_tier text;
+begin
+  if p_tokens_used is null or p_tokens_used < 0 then
+    perform internal.refuse('invalid_amount', 'tokens_used: must be 0 or more');
+  end if;
+  if p_user_id is not null then
+    perform internal.act_for(array[p_user_id]);
+    select c.tier into v_tier from public.user_credits as c where c.user_id = p_user_id;
+  end if;
+  v_tier := coalesce(v_tier, 'free');
+  return jsonb_build_object('current', v_tier, 'tiers', (
+    select jsonb_agg(jsonb_build_object(
+             'tier', t.tier, 'markup', internal.credits_json(t.markup), 'multiplier', internal.credits_json(1 + t.markup),
+             'monthly_credits', internal.credits_json(t.monthly_credits), 'unlimited', t.monthly_credits is null,
+             'rollover_max', internal.credits_json(t.rollover_max), 'cost', internal.credits_json(c.cost),
+             'is_current', t.tier = v_tier) order by t.position, t.tier)
+      from public.pricing_tiers as t
+     cross join lateral internal.credit_cost(p_tokens_used, p_model, null, p_power_level, t.tier, v_version) as c
+     where t.version = v_version));
+end
+$$;
+
+-- sql/50_credits/create_promotion.sql
+
+-- Makes a promotional code. Administrators only. Returns the promotion with its status.
+--
+-- Replay:  the same promotion again is answered as it now is, with "replayed"; one without a time to begin began when it was made.
+-- Locks:   the code.
+-- Refuses: forbidden, invalid_body, unknown_tier, promotion_exists: the code is taken by another one, or is switched off.
+
+create or replace function public.create_promotion(
+  p_user_id                   uuid,
+  p_code                      text,
+  p_discount_type             text,
+  p_discount_value            numeric,
+  p_description               text default null,
+  p_max_uses                  int default null,
+  p_max_uses_per_user         int default 1,
+  p_tier                      text default null,
+  p_credits_expire_after_days int default null,
+  p_valid_from                timestamptz default null,
+  p_expires_at                timestamptz default null,
+  p_actor                     text default null,
+  p_request_id                text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_code text := internal.promotion_code(p_code);
+  v_value numeric := round(p_discount_value, 6);
+  v_per_user int := coalesce(p_max_uses_per_user, 1);
+  v_promotion public.coupon_codes;
+  v_is_new boolean;
+begin
+  perform internal.refuse('invalid_body', f.fault)
+     from (values
+             (1, coalesce(v_code, '') !~ '^\S{3,64}$',       'code: must be 3 to 64 characters without blanks'),
+             (2, coalesce(p_discount_type, '') not in ('fixed', 'percentage', 'free_month', 'bonus'),
+                                                             'discount_type: must be fixed, percentage, free_month or bonus'),
+             (3, (v_value > 0 and v_value < 1e11) is not true, 'discount_value: must be greater than zero and less than 10^11'),
+             (4, p_discount_type = 'percentage' and v_value > 100, 'discount_value: must be at most 100 percent'),
+             (5, p_discount_type = 'free_month' and (v_value <> trunc(v_value) or v_value > 120),
+                                                             'discount_value: must be 1 to 120 whole months'),
+             (6, p_max_uses < 1,                             'max_uses: must be at least 1'),
+             (7, v_per_user < 1,                             'max_uses_per_user: must be at least 1'),
+             (8, p_credits_expire_after_days not between 1 and 36500, 'credits_expire_after_days: must be 1 to 36500'),
+             (9, p_expires_at <= p_valid_from,               'expires_at: must be after valid_from')) as f(position, is_wrong, fault)
+    where f.is_wrong
+    order by f.position;
+  if p_tier is not null then
+    perform from public.pricing_tiers as t where t.version = internal.pricing_version() and t.tier = p_tier;
+    if not found then
+      perform internal.refuse('unknown_tier', format('tier: %s', p_tier));
+    end if;
+  end if;
+
+  perform set_config('tallybook.actor', v_actor, true), set_config('tallybook.request_id', coalesce(p_request_id, ''), true);
+  insert into public.coupon_codes as c (
+         code, discount_type, discount_value, description, max_uses, max_uses_per_user, tier, credits_expire_after_days,
+         valid_from, expires_at, created_by)
+  values (v_code, p_discount_type, v_value, p_description, p_max_uses, v_per_user, p_tier, p_credits_expire_after_days,
+          coalesce(p_valid_from, internal.clock()), p_expires_at, v_actor)
+  on conflict (code) do nothing
+  returning c.* into v_promotion;
+  v_is_new := found;
+
+  if not v_is_new then
+    select c.* into v_promotion from public.coupon_codes as c where c.code = v_code;
+    if (v_promotion.discount_type, v_promotion.discount_value, v_promotion.description, v_promotion.max_uses, v_promotion.max_uses_per_user,
+        v_promotion.tier, v_promotion.credits_expire_after_days, v_promotion.valid_from, v_promotion.expires_at, v_promotion.is_active)
+       is distinct from
+       (p_discount_type, v_value, p_description, p_max_uses, v_per_user,
+        p_tier, p_credits_expire_after_days, coalesce(p_valid_from, v_promotion.valid_from), p_expires_at, true) then
+      perform internal.refuse('promotion_exists', format('code: %s', v_code));
+    end if;
+  end if;
+  return internal.promotion_answer(v_promotion) || jsonb_build_object('replayed', not v_is_new);
+end
+$$;
+
 -- sql/50_credits/credit_account.sql
 
--- A user's balance, tier and cap after a change, with the change's number: what a cache may keep. Every answer of a
--- procedure that changes any of them brings it along.
+-- A user's balance, tier and cap after a change, with the change's number: what a cache may keep, and for whom. Every answer of a
+-- procedure that changes any of them brings it along. It says whose it is: an administrator's is called for somebody else.
 
 create or replace function internal.credit_account(p_user_id uuid)
 returns jsonb
@@ -6045,12 +6744,192 @@ as $$
 declare
   v_account jsonb;
 begin
-  select jsonb_build_object('balance', internal.credits_json(c.balance), 'tier', c.tier,
+  select jsonb_build_object('user_id', c.user_id, 'balance', internal.credits_json(c.balance), 'tier', c.tier,
            'monthly_cap', internal.credits_json(c.monthly_cap), 'version', c.version)
     into v_account
     from public.user_credits as c
    where c.user_id = p_user_id;
-  return coalesce(v_account, jsonb_build_object('balance', 0.0, 'tier', 'free', 'monthly_cap', null, 'version', 0));
+  return coalesce(v_account, jsonb_build_object('user_id', p_user_id, 'balance', 0.0, 'tier', 'free', 'monthly_cap', null, 'version', 0));
+end
+$$;
+
+-- sql/50_credits/credit_analytics_distribution.sql
+
+-- How the balances are distributed, for an administrator: in all and by tier, how many users there are, quantiles, and how
+-- many lie between one power of ten and the next. A range begins after its `above` and ends with its `up_to`; who has
+-- nothing, and who owes, are ranges of their own.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: forbidden.
+
+create or replace function public.credit_analytics_distribution(p_user_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_answer jsonb;
+begin
+  perform internal.actor(p_user_id);
+
+  with range as (
+    select b.position, b.above, lead(b.above) over (order by b.position) as up_to
+      from unnest(array[null, -0.000001, 0, 1, 10, 100, 1000, 10000, 100000]::numeric[]) with ordinality as b(above, position)
+  ), balance as (
+    select c.tier, c.balance,
+           width_bucket(c.balance - 0.000001, array[-0.000001, 0, 1, 10, 100, 1000, 10000, 100000]::numeric[]) + 1 as position
+      from public.user_credits as c
+  ), described as (
+    select b.tier, grouping(b.tier) = 1 as is_all, count(*) as users, sum(b.balance) as total,
+           percentile_disc(array[0.1, 0.25, 0.5, 0.75, 0.9, 0.99]) within group (order by b.balance) as quantiles
+      from balance as b
+     group by grouping sets ((), (b.tier))
+  ), counted as (
+    select b.tier, grouping(b.tier) = 1 as is_all, b.position, count(*) as users
+      from balance as b
+     group by grouping sets ((b.position), (b.tier, b.position))
+  ), told as (
+    select d.tier, d.is_all, jsonb_build_object(
+             'users', d.users, 'balance', internal.credits_json(coalesce(d.total, 0)),
+             'quantiles', (select jsonb_object_agg(q.name, internal.credits_json(d.quantiles[q.place]))
+                             from unnest(array['p10', 'p25', 'p50', 'p75', 'p90', 'p99']) with ordinality as q(name, place)),
+             'histogram', (select coalesce(jsonb_agg(jsonb_build_object(
+                                    'above', internal.credits_json(r.above),
+                                    'up_to', internal.credits_json(r.up_to), 'users', c.users) order by r.position), '[]')
+                             from counted as c
+                             join range as r on r.position = c.position
+                            where c.is_all = d.is_all and c.tier is not distinct from d.tier)) as answer
+      from described as d
+  )
+  select (select t.answer from told as t where t.is_all)
+         || jsonb_build_object('by_tier', coalesce((
+              select jsonb_agg(jsonb_build_object('tier', t.tier) || t.answer order by p.position, t.tier)
+                from told as t
+                left join public.pricing_tiers as p on p.version = internal.pricing_version() and p.tier = t.tier
+               where not t.is_all), '[]'))
+    into v_answer;
+  return v_answer;
+end
+$$;
+
+-- sql/50_credits/credit_analytics_system.sql
+
+-- What everybody has and used, for an administrator: users and balances, in all and by tier, and usage in all, by month and
+-- by model. The usage is that of whole months, from the one of the first day to the one of the last.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: forbidden, invalid_body.
+
+create or replace function public.credit_analytics_system(p_user_id uuid, p_start_date date default null, p_end_date date default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_from date := date_trunc('month', p_start_date)::date;
+  v_until date := (date_trunc('month', p_end_date) + interval '1 month')::date;
+  v_answer jsonb;
+begin
+  perform internal.actor(p_user_id);
+  if p_end_date < p_start_date then
+    perform internal.refuse('invalid_body', 'end_date: must not lie before start_date');
+  end if;
+
+  with tier as materialized (
+    select c.tier, count(*) as users, sum(c.balance) as balance, sum(c.credits_allocated) as allocated
+      from public.user_credits as c
+     group by c.tier
+  ), used as materialized (
+    select u.month, u.provider, u.model, u.events, u.failures, u.tokens, u.cost, u.refunded
+      from internal.usage_by_month as u
+     where u.month >= coalesce(v_from, '-infinity') and u.month < coalesce(v_until, 'infinity')
+  ), month as (
+    select u.month, sum(u.events) as events, sum(u.failures) as failures, sum(u.tokens) as tokens, sum(u.cost) as cost,
+           sum(u.refunded) as refunded
+      from used as u
+     group by u.month
+  ), model as (
+    select u.provider, u.model, sum(u.events) as events, sum(u.failures) as failures, sum(u.tokens) as tokens, sum(u.cost) as cost,
+           sum(u.refunded) as refunded
+      from used as u
+     group by u.provider, u.model
+  )
+  select jsonb_build_object(
+           'from', v_from, 'to', v_until - 1,
+           'users', coalesce((select sum(t.users) from tier as t), 0),
+           'balance', internal.credits_json(coalesce((select sum(t.balance) from tier as t), 0)),
+           'allocated', internal.credits_json(coalesce((select sum(t.allocated) from tier as t), 0)),
+           'spent', internal.credits_json(coalesce((select sum(m.cost - m.refunded) from month as m), 0)),
+           'by_tier', coalesce((
+             select jsonb_agg(jsonb_build_object('tier', t.tier, 'users', t.users, 'balance', internal.credits_json(t.balance),
+                                'allocated', internal.credits_json(t.allocated)) order by p.position, t.tier)
+               from tier as t
+               left join public.pricing_tiers as p on p.version = internal.pricing_version() and p.tier = t.tier), '[]'),
+           'usage', jsonb_build_object(
+             'events', coalesce((select sum(m.events) from month as m), 0),
+             'failures', coalesce((select sum(m.failures) from month as m), 0),
+             'tokens', coalesce((select sum(m.tokens) from month as m), 0),
+             'cost', internal.credits_json(coalesce((select sum(m.cost) from month as m), 0)),
+             'refunded', internal.credits_json(coalesce((select sum(m.refunded) from month as m), 0)),
+             'by_month', coalesce((
+               select jsonb_agg(jsonb_build_object('month', to_char(m.month, 'YYYY-MM'), 'events', m.events, 'failures', m.failures,
+                                  'tokens', m.tokens, 'cost', internal.credits_json(m.cost),
+                                  'refunded', internal.credits_json(m.refunded)) order by m.month)
+                 from month as m), '[]'),
+             'by_model', coalesce((
+               select jsonb_agg(jsonb_build_object('provider', nullif(m.provider, ''), 'model', nullif(m.model, ''), 'events', m.events,
+                                  'failures', m.failures, 'tokens', m.tokens, 'cost', internal.credits_json(m.cost),
+                                  'refunded', internal.credits_json(m.refunded)) order by m.cost desc, m.model, m.provider)
+                 from model as m), '[]')))
+    into v_answer;
+  return v_answer;
+end
+$$;
+
+-- sql/50_credits/credit_analytics_top_spenders.sql
+
+-- Whose usage cost most in a calendar month, in UTC, for an administrator: that in which p_month lies, or the running one.
+-- What was refunded is taken off.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: forbidden, invalid_body.
+
+create or replace function public.credit_analytics_top_spenders(p_user_id uuid, p_month date default null, p_limit int default 10)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set jit = off
+as $$
+declare
+  v_month date := date_trunc('month', coalesce(p_month, (internal.clock() at time zone 'UTC')::date))::date;
+  v_answer jsonb;
+begin
+  perform internal.actor(p_user_id);
+  if p_limit is null or p_limit not between 1 and 100 then
+    perform internal.refuse('invalid_body', 'limit: must be between 1 and 100');
+  end if;
+
+  with top as (
+    select r.user_id, sum(r.cost - r.refunded) as spent, sum(r.events) as events, sum(r.tokens) as tokens
+      from public.usage_rollups as r
+     where r.month = v_month
+     group by r.user_id
+     order by 2 desc, r.user_id
+     limit p_limit
+  )
+  select jsonb_build_object('month', to_char(v_month, 'YYYY-MM'), 'spenders', coalesce(jsonb_agg(
+           jsonb_build_object('user_id', t.user_id, 'tier', coalesce(c.tier, 'free'), 'spent', internal.credits_json(t.spent),
+             'events', t.events, 'tokens', t.tokens, 'balance', internal.credits_json(coalesce(c.balance, 0)))
+           order by t.spent desc, t.user_id), '[]'))
+    into v_answer
+    from top as t
+    left join public.user_credits as c on c.user_id = t.user_id;
+  return v_answer;
 end
 $$;
 
@@ -6096,8 +6975,11 @@ $$;
 -- sql/50_credits/credit_cost.sql
 
 -- What a use of a model costs: (tokens / 1000) x price x power level x tier, to the sixth decimal place. The price is the
--- model's own, else its provider's, who is named or stands before the model's name ('openai/gpt-x', 'openai:gpt-x'), else the
--- default one. A power level that is not known counts as balanced, a tier that is not known pays no markup.
+-- model's own; else that of the provider who is named; else that of the provider who stands before the model's name
+-- ('openai/gpt-x', 'openai:gpt-x'); else the default one. A power level that is not known counts as balanced, a tier that is
+-- not known pays no markup. Tokens that nobody counted have a price and no cost.
+--
+-- Refuses: invalid_amount (tokens_used): a cost that is more than can be written down.
 
 create or replace function internal.credit_cost(
   p_tokens_used bigint,
@@ -6118,6 +7000,7 @@ declare
   v_name text := regexp_replace(p_model, '/', ':');
   v_default numeric;
   v_multiplier numeric;
+  v_cost numeric;
   v_price internal.credit_price;
 begin
   v_price.pricing_version := coalesce(p_version, internal.pricing_version());
@@ -6126,15 +7009,16 @@ begin
   select m.price_per_1k into v_price.price_per_1k
     from public.pricing_models as m where m.version = v_price.pricing_version and m.model = p_model;
   if not found then
-    -- The longest name is the nearest; a name ends where a word does.
+    -- Of each way to name a provider the longest name is the nearest. 'openai' ends at the colon, so that 'local-hero' is no
+    -- local model; what goes on after a colon ends where a word of the model's name does.
     select p.price_per_1k into v_price.price_per_1k
       from public.pricing_providers as p
+     cross join lateral (values (1, p_provider || ':' || coalesce(v_name, '')), (2, v_name)) as n(nearness, name)
      where p.version = v_price.pricing_version
-       and (p.provider = p_provider
-            or starts_with(v_name, p.provider) and substr(v_name, length(p.provider) + 1, 1) in ('', ':', '-')
-            or starts_with(p_provider || ':' || v_name, p.provider)
-               and substr(p_provider || ':' || v_name, length(p.provider) + 1, 1) in ('', ':', '-'))
-     order by length(p.provider) desc
+       and starts_with(n.name, p.provider)
+       and (substr(n.name, length(p.provider) + 1, 1) in ('', ':')
+            or substr(n.name, length(p.provider) + 1, 1) = '-' and strpos(p.provider, ':') > 0)
+     order by n.nearness, length(p.provider) desc
      limit 1;
   end if;
   v_price.is_known := found;
@@ -6147,8 +7031,13 @@ begin
 
   v_price.tier := p_tier;
   v_price.price_per_1k := coalesce(v_price.price_per_1k, v_default);
-  v_price.cost := round(p_tokens_used / 1000.0 * v_price.price_per_1k * v_multiplier * (1 + coalesce((
+  -- Multiplied and never divided: that is exact, however many tokens there are.
+  v_cost := round(p_tokens_used * 0.001 * v_price.price_per_1k * v_multiplier * (1 + coalesce((
     select t.markup from public.pricing_tiers as t where t.version = v_price.pricing_version and t.tier = p_tier), 0)), 6);
+  if v_cost >= 1000000000000 then
+    perform internal.refuse('invalid_amount', format('tokens_used: %s tokens cost more than can be charged', p_tokens_used));
+  end if;
+  v_price.cost := v_cost;
   return v_price;
 end
 $$;
@@ -6189,6 +7078,105 @@ select 'I3', null, 'uses of promotion ' || coalesce(p.code, r.code), coalesce(r.
   from public.coupon_codes as p
   left join (select x.code, count(*) as uses from public.coupon_redemptions as x group by x.code) as r on r.code = p.code
  where p.times_used <> coalesce(r.uses, 0);
+
+-- sql/50_credits/credit_failure_spikes.sql
+
+-- Which models fail: those that failed at least five times in the last hour, and at least three times as often as in an hour
+-- of the day before, on average; `times` is null where none failed then. `events` is all their uses of the last hour. What
+-- was refused is written down nowhere, so it is not in here: the functions' metrics count it.
+
+create or replace view public.credit_failure_spikes
+with (security_invoker = true)
+as
+select f.provider, f.model, f.failures, a.events, round(f.failures_before / 24.0, 2) as hourly_mean,
+       round(f.failures / nullif(f.failures_before / 24.0, 0), 1) as times, f.last_at
+  from (select e.provider, e.model, max(e.created_at) as last_at,
+               count(*) filter (where e.created_at > internal.clock() - interval '1 hour') as failures,
+               count(*) filter (where e.created_at <= internal.clock() - interval '1 hour') as failures_before
+          from public.usage_events as e
+         where not e.success and e.created_at > internal.clock() - interval '25 hours' and e.created_at <= internal.clock()
+         group by e.provider, e.model) as f
+ cross join lateral (
+       select count(*) as events
+         from public.usage_events as e
+        where e.created_at > internal.clock() - interval '1 hour' and e.created_at <= internal.clock()
+          and e.provider is not distinct from f.provider and e.model is not distinct from f.model) as a
+ where f.failures >= 5 and f.failures >= 3 * f.failures_before / 24.0;
+
+-- sql/50_credits/credit_lots.sql
+
+-- A user's credits lot by lot, in the order in which they are spent, and which end next. What has ended is not there to be
+-- spent, whether its expiry is posted yet or not.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: nothing; a user without a row has none.
+
+create or replace function public.credit_lots(p_user_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+begin
+  perform internal.act_for(array[p_user_id]);
+  return (
+    with ended as materialized (
+      select * from internal.ended_credit_lots(array[p_user_id])
+    ), lot as materialized (
+      select g.grant_id, case when e.keeps > 0 then 'rollover' else g.source end as source, g.priority, g.amount,
+             g.remaining - coalesce(e.loses, 0) as remaining, g.created_at,
+             case when e.keeps > 0 then g.expires_at + interval '1 month' else g.expires_at end as expires_at
+        from public.credit_grants as g
+        left join ended as e on e.grant_id = g.grant_id
+       where g.user_id = p_user_id and g.is_open and g.remaining > coalesce(e.loses, 0)
+    ), account as (
+      select coalesce(sum(a.balance), 0) / 1000000.0 - coalesce((select sum(e.loses) from ended as e), 0) as balance,
+             coalesce(sum(a.held), 0) / 1000000.0 as held
+        from ledger.accounts as a
+       where a.book_id = p_user_id and a.account = 'credits'
+    )
+    select jsonb_build_object(
+             'balance', internal.credits_json(a.balance), 'reserved', internal.credits_json(a.held),
+             'available', internal.credits_json(a.balance - a.held),
+             'lots', coalesce((
+               select jsonb_agg(jsonb_build_object(
+                        'grant_id', l.grant_id, 'source', l.source, 'priority', l.priority, 'amount', internal.credits_json(l.amount),
+                        'remaining', internal.credits_json(l.remaining), 'expires_at', l.expires_at)
+                        order by l.priority, l.expires_at, l.created_at, l.grant_id)
+                 from lot as l), '[]'),
+             'expires_next', (
+               select jsonb_build_object('credits', internal.credits_json(sum(l.remaining)), 'expires_at', l.expires_at)
+                 from lot as l
+                where l.expires_at > v_now
+                group by l.expires_at
+                order by l.expires_at
+                limit 1))
+      from account as a);
+end
+$$;
+
+-- sql/50_credits/credit_low_balances.sql
+
+-- Whose credits run low: users who had credits once, whose balance changed in the last 30 days and is under what their tier
+-- calls low. Who never had any, who left long ago and who may owe is not warned. What is reserved is in the balance: it may
+-- come back.
+
+create or replace view public.credit_low_balances
+with (security_invoker = true)
+as
+select c.user_id, c.tier, c.balance, t.low_balance_below, c.updated_at
+  from public.user_credits as c
+  join public.pricing_tiers as t on t.tier = c.tier and t.version = (
+       select v.version from public.pricing_versions as v
+        where v.effective_from <= internal.clock() order by v.effective_from desc limit 1)
+ where c.balance < t.low_balance_below and c.credits_allocated > 0 and t.monthly_credits is not null
+   and c.updated_at > (select internal.clock()) - interval '30 days';
 
 -- sql/50_credits/credit_move.sql
 
@@ -6249,6 +7237,103 @@ begin
 end
 $$;
 
+-- sql/50_credits/credit_packages_on_offer.sql
+
+-- What credits are sold in, and what each package costs this user with the discount that waits for them.
+--
+-- Replay:  it changes nothing.
+-- Locks:   none.
+-- Refuses: nothing.
+
+create or replace function public.credit_packages_on_offer(p_user_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  return (
+    select jsonb_build_object('packages', coalesce(jsonb_agg(jsonb_build_object(
+             'package', p.package, 'credits', internal.credits_json(p.credits), 'price', internal.credits_json(p.price),
+             'currency', p.currency, 'discount', internal.credits_json(coalesce(o.discount, 0)),
+             'amount_due', internal.credits_json(p.price - coalesce(o.discount, 0)), 'code', o.code) order by p.price, p.package), '[]'))
+      from public.credit_packages as p
+      left join lateral (
+           select d.code, round(p.price * d.percent / 100, 2) as discount
+             from internal.waiting_discount(p_user_id) as d
+            where p.price > 0) as o on true
+     where p.is_active);
+end
+$$;
+
+-- sql/50_credits/credit_reservation_status.sql
+
+-- How a reservation stands: 'held', 'settled', 'released' or 'expired'. What it is asked of has one answer only: the ledger's
+-- hold, where something is held. A reservation of nothing has no hold: its transaction tells that it was settled, released_at
+-- that it was released, and the clock that its time is up. Whoever decides by it holds internal.lock_credits.
+-- A hold whose time is up is held until upkeep has taken it back: until then it can be settled.
+
+create or replace function internal.credit_reservation_status(p_reservation public.credit_reservations)
+returns text
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if p_reservation.amount > 0 then
+    return (select h.status from ledger.holds as h where h.book_id = p_reservation.user_id and h.hold_id = p_reservation.id);
+  end if;
+  return case
+    when exists (select from public.credit_transactions as t where t.user_id = p_reservation.user_id and t.id = p_reservation.id)
+      then 'settled'
+    when p_reservation.released_at is not null then 'released'
+    when p_reservation.expires_at <= internal.clock() then 'expired'
+    else 'held' end;
+end
+$$;
+
+-- sql/50_credits/credit_transaction.sql
+
+-- One transaction of a user's, with the lots it brought to or took from, and what was refunded of it.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: transaction_not_found, for another user's as well.
+
+create or replace function public.credit_transaction(p_user_id uuid, p_transaction_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_transaction public.credit_transactions;
+begin
+  perform internal.act_for(array[p_user_id]);
+  select t.* into v_transaction from public.credit_transactions as t where t.user_id = p_user_id and t.id = p_transaction_id;
+  if v_transaction.id is null then
+    perform internal.refuse('transaction_not_found', format('transaction_id: %s', p_transaction_id));
+  end if;
+  return internal.credit_transaction_json(v_transaction) || jsonb_build_object(
+    'lots', coalesce((
+      select jsonb_agg(jsonb_build_object('grant_id', e.grant_id, 'source', g.source, 'amount', internal.credits_json(e.amount))
+               order by g.priority, g.expires_at, g.created_at, g.grant_id)
+        from public.credit_lot_entries as e
+       cross join lateral (
+             select x.* from public.credit_grants as x where x.user_id = e.user_id and x.grant_id = e.grant_id limit 1) as g
+       where e.user_id = p_user_id and e.transaction_id = p_transaction_id), '[]'),
+    'refunds', coalesce((
+      select jsonb_agg(jsonb_build_object(
+               'id', r.id, 'amount', internal.credits_json(r.amount), 'reason', r.reason, 'created_at', r.created_at)
+               order by r.created_at, r.id)
+        from public.credit_transactions as r
+       where r.user_id = p_user_id and r.refund_of = p_transaction_id), '[]'));
+end
+$$;
+
 -- sql/50_credits/credit_transaction_json.sql
 
 -- A transaction as its owner reads it.
@@ -6268,6 +7353,108 @@ begin
     'created_at', p_transaction.created_at);
 end
 $$;
+
+-- sql/50_credits/credit_transactions_page.sql
+
+-- A page of a user's statement, the newest first: {transactions, next_cursor}. A cursor leads on from where a page ended,
+-- whatever came meanwhile; it is the last transaction's time and id, and null at the end. The end date is not included.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: invalid_body.
+
+create or replace function public.credit_transactions_page(
+  p_user_id    uuid,
+  p_type       text default null,
+  p_start_date timestamptz default null,
+  p_end_date   timestamptz default null,
+  p_limit      int default 50,
+  p_offset     int default 0,
+  p_cursor     text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_limit int := coalesce(p_limit, 50);
+  v_offset int := coalesce(p_offset, 0);
+  v_bytes bytea;
+  v_microseconds bigint;
+  v_before timestamptz := 'infinity';
+  v_before_id uuid;
+begin
+  perform internal.act_for(array[p_user_id]);
+  if p_type not in ('usage', 'purchase', 'bonus', 'refund', 'adjustment', 'allocation', 'expiry') then
+    perform internal.refuse('invalid_body',
+      'type: must be usage, purchase, bonus, refund, adjustment, allocation or expiry');
+  elsif v_limit not between 1 and 10000 then
+    perform internal.refuse('invalid_body', 'limit: must be 1 to 10000');
+  elsif v_offset not between 0 and 10000 then
+    perform internal.refuse('invalid_body', 'offset: must be 0 to 10000');
+  end if;
+
+  if p_cursor is not null then
+    -- 24 bytes, and so 32 characters: the time in microseconds, and the id.
+    if p_cursor ~ '^[A-Za-z0-9_-]{32}$' then
+      v_bytes := decode(translate(p_cursor, '-_', '+/'), 'base64');
+      v_microseconds := ('x' || encode(substring(v_bytes for 8), 'hex'))::bit(64)::bigint;
+    end if;
+    if v_microseconds is null or v_microseconds not between 0 and 9000000000000000 then
+      perform internal.refuse('invalid_body', 'cursor: must be what a page before gave');
+    end if;
+    v_before := 'epoch'::timestamptz + v_microseconds * interval '1 microsecond';
+    v_before_id := encode(substring(v_bytes from 9), 'hex')::uuid;
+  end if;
+
+  return (
+    with page as (
+      select x as entry
+        from public.credit_transactions as x
+       where x.user_id = p_user_id
+         and (x.created_at, x.id) < (v_before, coalesce(v_before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+         and (p_type is null or x.transaction_type = p_type)
+         and x.created_at >= coalesce(p_start_date, '-infinity') and x.created_at < coalesce(p_end_date, 'infinity')
+       order by x.created_at desc, x.id desc
+       limit v_limit + 1 offset v_offset
+    ), numbered as materialized (
+      select p.entry, row_number() over (order by (p.entry).created_at desc, (p.entry).id desc) as n from page as p
+    )
+    select jsonb_build_object(
+             'transactions', coalesce(
+               jsonb_agg(internal.credit_transaction_json(f.entry) order by f.n) filter (where f.n <= v_limit), '[]'),
+             'next_cursor', case when count(*) > v_limit then (
+               select translate(encode(
+                        int8send((extract(epoch from (l.entry).created_at) * 1000000)::bigint) || uuid_send((l.entry).id), 'base64'), '+/', '-_')
+                 from numbered as l where l.n = v_limit) end)
+      from numbered as f);
+end
+$$;
+
+-- sql/50_credits/credit_unusual_spending.sql
+
+-- Who spends unusually much: users whose usage of the last 24 hours cost at least 10 credits, and at least three times as much
+-- as a day of theirs did on average in the 30 days before; `times` is null where those cost nothing.
+
+create or replace view public.credit_unusual_spending
+with (security_invoker = true)
+as
+select d.user_id, d.spent, d.events, round(b.spent / 30, 6) as daily_mean, round(d.spent / nullif(b.spent / 30, 0), 1) as times
+  from (select e.user_id, sum(e.cost) as spent, count(*) as events
+          from public.usage_events as e
+         where e.created_at > internal.clock() - interval '24 hours' and e.created_at <= internal.clock()
+         group by e.user_id
+        having sum(e.cost) >= 10) as d
+ cross join lateral (
+       select coalesce(sum(e.cost), 0) as spent
+         from public.usage_events as e
+        where e.user_id = d.user_id and e.created_at > internal.clock() - interval '31 days'
+          and e.created_at <= internal.clock() - interval '24 hours') as b
+ where d.spent >= 3 * b.spent / 30;
 
 -- sql/50_credits/credits_json.sql
 
@@ -6452,9 +7639,126 @@ begin
 end
 $$;
 
+-- sql/50_credits/delete_openrouter_account.sql
+
+-- Forgets a user's account at OpenRouter and the key with it.
+--
+-- Replay:  refused: there is none any more.
+-- Locks:   the user's row.
+-- Refuses: account_not_found.
+
+create or replace function public.delete_openrouter_account(p_user_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  delete from public.openrouter_accounts as a where a.user_id = p_user_id;
+  if not found then
+    perform internal.refuse('account_not_found', 'No account at OpenRouter is connected.');
+  end if;
+  return jsonb_build_object('connected', false);
+end
+$$;
+
+-- sql/50_credits/delete_promotion.sql
+
+-- Ends a promotional code. One that was redeemed stays and is switched off, because it tells what was given; one that never was
+-- goes. What it has given keeps: credits, and discounts that wait. Administrators only. Returns {code, deleted, times_used}.
+--
+-- Replay:  one that is switched off is answered so again, with "replayed"; one that went is not found.
+-- Locks:   the code.
+-- Refuses: forbidden, promotion_not_found.
+
+create or replace function public.delete_promotion(
+  p_user_id    uuid,
+  p_code       text,
+  p_reason     text default null,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_promotion public.coupon_codes;
+begin
+  select c.* into v_promotion from public.coupon_codes as c where c.code = internal.promotion_code(p_code) for update;
+  if v_promotion.code is null then
+    perform internal.refuse('promotion_not_found', format('code: %s', internal.promotion_code(p_code)));
+  end if;
+
+  perform set_config('tallybook.actor', v_actor, true), set_config('tallybook.reason', coalesce(p_reason, ''), true),
+          set_config('tallybook.request_id', coalesce(p_request_id, ''), true);
+  if v_promotion.times_used = 0 then
+    delete from public.coupon_codes as c where c.code = v_promotion.code;
+  elsif v_promotion.is_active then
+    update public.coupon_codes as c set is_active = false, updated_at = internal.clock() where c.code = v_promotion.code;
+  end if;
+  return jsonb_build_object(
+    'code', v_promotion.code, 'deleted', v_promotion.times_used = 0, 'times_used', v_promotion.times_used,
+    'replayed', v_promotion.times_used > 0 and not v_promotion.is_active);
+end
+$$;
+
+-- sql/50_credits/ended_credit_lots.sql
+
+-- What becomes of these users' lots whose time is up: how much of each keeps for a month more, how much is lost. What is
+-- reserved outlives its lot, so never more is lost than can be spent; and of a user's monthly credits as many keep as the
+-- tier allows, those that kept before and still do counted, the latest first.
+
+create or replace function internal.ended_credit_lots(p_user_ids uuid[])
+returns table (user_id uuid, grant_id uuid, keeps numeric, loses numeric)
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+begin
+  return query
+  with lot as (
+    select g.user_id, g.grant_id, g.source, g.remaining, g.expires_at, g.created_at, a.available,
+           greatest(0, coalesce(t.rollover_max, 0) - k.remaining) as may_keep,
+           sum(g.remaining) filter (where g.source = 'allocation') over (
+             partition by g.user_id order by g.expires_at desc, g.created_at desc, g.grant_id desc) as allocated_until
+      from unnest(p_user_ids) as u(user_id)
+     cross join lateral (
+           select x.* from public.credit_grants as x
+            where x.user_id = u.user_id and x.is_open and x.expires_at <= v_now) as g
+     cross join lateral (select x.tier from public.user_credits as x where x.user_id = u.user_id limit 1) as c
+      left join public.pricing_tiers as t on t.version = internal.pricing_version() and t.tier = c.tier
+     cross join lateral (
+           select coalesce(sum(x.remaining), 0) as remaining from public.credit_grants as x
+            where x.user_id = u.user_id and x.is_open and x.source = 'rollover' and x.expires_at > v_now) as k
+     cross join lateral (
+           select (x.balance - x.held)::numeric / 1000000 as available from ledger.accounts as x
+            where x.book_id = u.user_id and x.account = 'credits' limit 1) as a
+  ), kept as (
+    select l.*, case when l.source = 'allocation'
+                     then least(l.remaining, greatest(0, l.may_keep - (l.allocated_until - l.remaining))) else 0 end as keep
+      from lot as l
+  ), ended as (
+    select k.*, sum(k.remaining - k.keep) over (
+             partition by k.user_id order by k.expires_at, k.created_at, k.grant_id) as until
+      from kept as k
+  )
+  select e.user_id, e.grant_id, e.keep::numeric,
+         greatest(0, least(e.remaining - e.keep, e.available - (e.until - (e.remaining - e.keep))))::numeric
+    from ended as e;
+end
+$$;
+
 -- sql/50_credits/ended_credits.sql
 
--- How many of a user's credits belong to lots whose time is up, and are about to expire: what is reserved of them is not.
+-- How many of a user's credits belong to lots whose time is up, and are about to expire: what is reserved of them, or keeps
+-- for another month, is not.
 
 create or replace function internal.ended_credits(p_user_id uuid)
 returns numeric
@@ -6465,20 +7769,15 @@ set enable_seqscan = off
 set jit = off
 as $$
 begin
-  return coalesce((
-    select least(sum(g.remaining), min(a.available))
-      from public.credit_grants as g
-      join lateral (
-           select greatest(0, x.balance - x.held) / 1000000.0 as available from ledger.accounts as x
-            where x.book_id = p_user_id and x.account = 'credits' limit 1) as a on true
-     where g.user_id = p_user_id and g.is_open and g.expires_at <= internal.clock()), 0);
+  return coalesce((select sum(l.loses) from internal.ended_credit_lots(array[p_user_id]) as l), 0);
 end
 $$;
 
 -- sql/50_credits/expire_credit_lots.sql
 
 -- Ends the lots of these users whose time is up; returns how many credits expired. What is reserved outlives its lot, and a
--- tier may let so many of its monthly credits keep for one month more. Whoever calls it holds internal.lock_credits.
+-- tier may let so many of its monthly credits keep for one month more, counted from when they would have ended. Whoever calls
+-- it holds internal.lock_credits.
 --
 -- Replay:  what expired is gone; a second look finds others or none.
 -- Locks:   none of its own.
@@ -6501,42 +7800,21 @@ declare
   v_expired numeric;
 begin
   v_due := array(
-    select c.user_id from unnest(p_user_ids) as u(user_id)
-      join lateral (select x.user_id, x.lots_due_at from public.user_credits as x where x.user_id = u.user_id limit 1) as c on true
+    select c.user_id from (select distinct x.user_id from unnest(p_user_ids) as x(user_id)) as u
+     cross join lateral (select x.user_id, x.lots_due_at from public.user_credits as x where x.user_id = u.user_id limit 1) as c
      where c.lots_due_at <= v_now);
   if cardinality(v_due) = 0 then
     return 0;
   end if;
 
-  with lot as (
-    select g.*, t.rollover_max, a.available,
-           sum(g.remaining) filter (where g.source = 'allocation') over (
-             partition by g.user_id order by g.expires_at desc, g.created_at desc, g.grant_id desc) as allocated_until
-      from unnest(v_due) as u(user_id)
-      join lateral (select x.* from public.credit_grants as x where x.user_id = u.user_id and x.is_open) as g on true
-      join lateral (select x.tier from public.user_credits as x where x.user_id = u.user_id limit 1) as c on true
-      left join public.pricing_tiers as t on t.version = internal.pricing_version() and t.tier = c.tier
-      join lateral (
-           select (x.balance - x.held)::numeric / 1000000 as available from ledger.accounts as x
-            where x.book_id = u.user_id and x.account = 'credits' limit 1) as a on true
-     where g.expires_at <= v_now
-  ), kept as (
-    -- Of the monthly credits of a user so many in all, the latest first.
-    select l.*, case when l.source = 'allocation'
-                     then least(l.remaining, greatest(0, coalesce(l.rollover_max, 0) - (l.allocated_until - l.remaining))) else 0 end as keeps
-      from lot as l
-  ), ended as (
-    select k.*, sum(k.remaining - k.keeps) over (
-             partition by k.user_id order by k.expires_at, k.created_at, k.grant_id) as until
-      from kept as k
-  ), lost as (
-    select e.*, greatest(0, least(e.remaining - e.keeps, e.available - (e.until - (e.remaining - e.keeps)))) as loses from ended as e
-  )
+  -- A lot of which some can still be lost keeps nothing yet: it is looked at again when what is reserved is settled.
   select coalesce(array_agg(internal.credit_move(l.user_id, -l.loses, 'expiry', p_lot_id => l.grant_id, p_reason => 'Not used in time'))
                   filter (where l.loses > 0), '{}'),
-         coalesce(array_agg(l.grant_id) filter (where l.keeps > 0), '{}')
+         coalesce(array_agg(l.grant_id) filter (where l.keeps > 0 and l.keeps + l.loses = g.remaining), '{}')
     into v_ends, v_kept
-    from lost as l;
+    from internal.ended_credit_lots(v_due) as l
+   cross join lateral (
+         select x.remaining from public.credit_grants as x where x.user_id = l.user_id and x.grant_id = l.grant_id limit 1) as g;
 
   select coalesce(sum(-m.amount), 0) into v_expired
     from internal.move_credits(v_ends) as o
@@ -6544,8 +7822,9 @@ begin
    where o.outcome = 'posted';
 
   update public.credit_grants as g
-     set source = 'rollover', expires_at = v_now + interval '1 month'
-   where g.user_id = any (v_due) and g.grant_id = any (v_kept);
+     set source = 'rollover', expires_at = g.expires_at + interval '1 month'
+    from unnest(v_due) as u(user_id)
+   where g.user_id = u.user_id and g.is_open and g.grant_id = any (v_kept);
 
   update public.user_credits as c
      set lots_due_at = coalesce((
@@ -6555,6 +7834,281 @@ begin
             where g.user_id = c.user_id and g.is_open and g.expires_at is not null), 'infinity')
    where c.user_id = any (v_due);
   return v_expired;
+end
+$$;
+
+-- sql/50_credits/expire_credits.sql
+
+-- Ends the lots whose time is up, of at most p_limit users; returns {"expired": users, "credits": n}. Who spends meets their
+-- own ends before: this is for those who do not.
+--
+-- Replay:  what expired is gone; a second run finds others or none.
+-- Locks:   internal.lock_credits of all of them.
+-- Refuses: nothing.
+
+create or replace function public.expire_credits(p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_users uuid[];
+begin
+  v_users := array(
+    select c.user_id from public.user_credits as c
+     where c.lots_due_at <= v_now and c.lots_due_at < 'infinity'  -- as the index says
+     order by c.lots_due_at
+     limit p_limit);
+  perform internal.lock_credits(v_users);
+  return jsonb_build_object(
+    'expired', cardinality(v_users), 'credits', internal.credits_json(internal.expire_credit_lots(v_users)));
+end
+$$;
+
+-- sql/50_credits/fold_usage.sql
+
+-- Adds what was used of late to everybody's sums by month and model, at most p_limit changes, the oldest first; returns
+-- {"folded": n}. Whoever reads internal.usage_by_month sees the same before and after.
+--
+-- Replay:  a change that was folded is gone; a second run finds others or none.
+-- Locks:   the changes, skipping those that are taken; then the sums, in order: several workers share the work.
+-- Refuses: nothing.
+
+create or replace function public.fold_usage(p_limit int default 10000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_folded int;
+begin
+  with due as materialized (
+    select d.id from internal.usage_deltas as d order by d.id limit p_limit for update skip locked
+  ), taken as (
+    delete from internal.usage_deltas as d
+     using due as u
+     where d.id = u.id
+    returning d.*
+  ), added as (
+    insert into internal.usage_totals as t (month, provider, model, power_level, events, failures, tokens, cost, refunded)
+    select k.month, k.provider, k.model, k.power_level, sum(k.events), sum(k.failures), sum(k.tokens), sum(k.cost), sum(k.refunded)
+      from taken as k
+     group by k.month, k.provider, k.model, k.power_level
+     order by k.month, k.provider, k.model, k.power_level
+    on conflict (month, provider, model, power_level) do update
+       set events   = t.events + excluded.events,
+           failures = t.failures + excluded.failures,
+           tokens   = t.tokens + excluded.tokens,
+           cost     = t.cost + excluded.cost,
+           refunded = t.refunded + excluded.refunded
+  )
+  select count(*) into v_folded from taken as k;
+  return jsonb_build_object('folded', v_folded);
+end
+$$;
+
+-- sql/50_credits/guard_price_list.sql
+
+-- Keeps a price list as it was published: once it is in force none of its rows comes, changes or goes, whoever asks. One that
+-- takes effect at once is written by the transaction that publishes it, whose time is the price list's own.
+
+create or replace function internal.guard_price_list()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_before jsonb := case when tg_op in ('UPDATE', 'DELETE') then to_jsonb(old) end;
+  v_after jsonb := case when tg_op in ('UPDATE', 'INSERT') then to_jsonb(new) end;
+  v_was_from timestamptz;
+  v_is_from timestamptz;
+begin
+  select v.effective_from into v_was_from from public.pricing_versions as v where v.version = (v_before ->> 'version')::int;
+  select v.effective_from into v_is_from from public.pricing_versions as v where v.version = (v_after ->> 'version')::int;
+  v_is_from := coalesce((v_after ->> 'effective_from')::timestamptz, v_is_from);
+  if tg_op = 'TRUNCATE' or v_was_from <= v_now or v_is_from < v_now or tg_op = 'UPDATE' and v_is_from = v_now then
+    raise exception using
+      errcode = '42501',
+      message = format('%I.%I: a price list in force does not change', tg_table_schema, tg_table_name),
+      hint    = 'Publish a new one.';
+  end if;
+  return case when tg_op = 'DELETE' then old else new end;
+end
+$$;
+
+create or replace trigger a_price_list_in_force_stays before insert or update or delete on public.pricing_versions
+for each row execute function internal.guard_price_list();
+create or replace trigger a_price_list_in_force_is_not_emptied before truncate on public.pricing_versions
+for each statement execute function internal.guard_price_list();
+create or replace trigger a_price_list_in_force_stays before insert or update or delete on public.pricing_models
+for each row execute function internal.guard_price_list();
+create or replace trigger a_price_list_in_force_is_not_emptied before truncate on public.pricing_models
+for each statement execute function internal.guard_price_list();
+create or replace trigger a_price_list_in_force_stays before insert or update or delete on public.pricing_providers
+for each row execute function internal.guard_price_list();
+create or replace trigger a_price_list_in_force_is_not_emptied before truncate on public.pricing_providers
+for each statement execute function internal.guard_price_list();
+create or replace trigger a_price_list_in_force_stays before insert or update or delete on public.pricing_power_levels
+for each row execute function internal.guard_price_list();
+create or replace trigger a_price_list_in_force_is_not_emptied before truncate on public.pricing_power_levels
+for each statement execute function internal.guard_price_list();
+create or replace trigger a_price_list_in_force_stays before insert or update or delete on public.pricing_tiers
+for each row execute function internal.guard_price_list();
+create or replace trigger a_price_list_in_force_is_not_emptied before truncate on public.pricing_tiers
+for each statement execute function internal.guard_price_list();
+
+-- sql/50_credits/import_usage_events.sql
+
+-- Brings in what was used before this book was kept: events at the time at which they happened, recorded now. Takes up to
+-- 1,000, each by itself: what is refused is named and left out, the others come in.
+-- p_source names where they come from. Each event: {line, user_id, event_time, provider, model, power_level, service,
+-- event_type, tokens_used, cost, success, key, occurrence, metadata}; line, user_id, event_time, tokens_used and cost must
+-- be there. `key` is the source's own id of the event; without one, `occurrence` tells equal events of a user apart: 1, 2, …
+-- The answer: {imported, tokens, cost, known, refused: [{line, code, detail}]}, with the sums of what came in.
+--
+-- What is imported was paid for elsewhere and is not charged here: no transaction stands behind it. It counts in every
+-- statistic, and what lies in the running month counts towards the user's monthly cap like anything else that was used.
+--
+-- Replay:  an event that is there already is counted as known.
+-- Locks:   the users' credits; so of two imports of one file the later finds what the earlier brought.
+-- Refuses: the call: invalid_body. An event: invalid_body, nonce_reused, event_in_future.
+
+create or replace function public.import_usage_events(p_source text, p_events jsonb)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_answer jsonb;
+  v_events public.usage_events[];
+begin
+  if p_source is null or p_source !~ '^[^[:cntrl:]]{1,100}$' then
+    perform internal.refuse('invalid_body', 'source: must have 1 to 100 characters');
+  end if;
+  if jsonb_typeof(p_events) is distinct from 'array' or jsonb_array_length(p_events) > 1000 then
+    perform internal.refuse('invalid_body', 'events: must be an array of at most 1000');
+  end if;
+  perform internal.lock_credits(array(
+    select distinct (e ->> 'user_id')::uuid from jsonb_array_elements(p_events) as e where e ->> 'user_id' is not null));
+
+  with line as materialized (
+    select l.position, l.line, l.user_id, l.event_time, nullif(l.provider, '') as provider, nullif(l.model, '') as model,
+           nullif(l.power_level, '') as power_level, nullif(l.service, '') as service,
+           coalesce(nullif(l.event_type, ''), 'usage') as event_type, trim_scale(l.tokens_used) as tokens_used, round(l.cost, 6) as cost,
+           coalesce(l.success, true) as success, l.key, coalesce(l.occurrence, 1) as occurrence, nullif(l.metadata, 'null') as metadata
+      from rows from (jsonb_to_recordset(p_events) as (
+             line bigint, user_id uuid, event_time timestamptz, provider text, model text, power_level text, service text,
+             event_type text, tokens_used numeric, cost numeric, success boolean, key text, occurrence int, metadata jsonb))
+           with ordinality as l(line, user_id, event_time, provider, model, power_level, service, event_type, tokens_used, cost,
+                                success, key, occurrence, metadata, position)
+  ), told as materialized (
+    -- What an event is, apart from its metadata: of which a source may tell more the next time.
+    select l.*, jsonb_build_array(l.event_type, l.event_time, l.provider, l.model, l.power_level, l.service, l.tokens_used, l.cost,
+             l.success) as content
+      from line as l
+  ), hashed as materialized (
+    select t.*, encode(sha256(convert_to(jsonb_build_array('import', p_source, t.user_id, t.key,
+             case when t.key is null then jsonb_build_array(t.content, t.occurrence) end)::text, 'UTF8')), 'hex') as payload_hash
+      from told as t
+  ), judged as materialized (
+    select h.*,
+           case
+             when num_nulls(h.line, h.user_id, h.event_time, h.tokens_used, h.cost) > 0 or not isfinite(h.event_time)
+                  or h.tokens_used <> trunc(h.tokens_used) or h.tokens_used not between 0 and 1000000000000000
+                  or h.cost not between 0 and 100000000000 or h.event_type !~ '^[a-z][a-z_.]{0,99}$'
+                  or greatest(length(h.provider), length(h.model), length(h.power_level), length(h.service), length(h.key)) > 200
+                  or octet_length(h.metadata::text) > 16384 then 'invalid_body'
+             when e.content is distinct from h.content and e.id is not null then 'nonce_reused'
+             when e.id is not null then 'known'
+             when h.event_time > v_now + interval '10 minutes' then 'event_in_future'
+           end as verdict
+      from hashed as h
+      left join lateral (
+           select x.id, jsonb_build_array(x.event_type, x.created_at, x.provider, x.model, x.power_level, x.service, x.tokens_used,
+                    x.cost, x.success) as content
+             from public.usage_events as x
+            where x.user_id = h.user_id and x.payload_hash = h.payload_hash
+            limit 1) as e on true
+  ), paired as materialized (
+    -- The first of those that are one event within this call speaks for the others.
+    select j.*, first_value(j.position) over same as first_position, j.content <> first_value(j.content) over same as differs
+      from judged as j
+    window same as (partition by j.user_id, j.payload_hash, j.verdict is null order by j.position)
+  ), fresh as materialized (
+    select p.* from paired as p where p.verdict is null and p.position = p.first_position order by p.event_time, p.position
+  ), refused as (
+    select p.line, coalesce(p.verdict, 'nonce_reused') as code, case p.verdict
+             when 'invalid_body' then 'something is missing or out of range'
+             when 'event_in_future' then format('event_time: %s lies in the future', p.event_time)
+             else format('key: %s came with another event before', p.key) end as detail
+      from paired as p
+     where p.verdict <> 'known' or p.verdict is null and p.differs
+  ), come as (
+    select count(*) as imported, coalesce(sum(f.tokens_used), 0) as tokens, coalesce(sum(f.cost), 0) as cost,
+           array_agg(row(
+             f.user_id, internal.uuidv7(), f.event_type, f.service, f.provider, f.model, f.power_level, f.tokens_used, f.cost, f.success,
+             f.metadata, null, null, null, p_source, f.payload_hash, f.event_time, v_now)::public.usage_events) as events
+      from fresh as f
+  ), gone as (
+    select count(*) as refused, coalesce(jsonb_agg(to_jsonb(r) order by r.line), '[]') as refusals from refused as r
+  )
+  select jsonb_build_object('imported', c.imported, 'tokens', c.tokens, 'cost', internal.credits_json(c.cost),
+           'known', jsonb_array_length(p_events) - c.imported - g.refused, 'refused', g.refusals), c.events
+    into v_answer, v_events
+    from come as c, gone as g;
+
+  perform internal.record_usage(v_events);
+  return v_answer;
+end
+$$;
+
+-- sql/50_credits/list_promotions.sql
+
+-- The promotional codes with how each stands, the latest first. Administrators only. p_active: those that can be redeemed
+-- now, or the others; null: all. Returns {promotions, total}.
+--
+-- Replay:  it changes nothing.
+-- Locks:   none.
+-- Refuses: forbidden.
+
+create or replace function public.list_promotions(
+  p_user_id uuid,
+  p_active  boolean default null,
+  p_limit   int default 50,
+  p_offset  int default 0
+)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  perform internal.actor(p_user_id);
+  return (
+    with found as materialized (
+      select internal.promotion_answer(c) as promotion, c.created_at, c.code
+        from public.coupon_codes as c
+    ), wanted as (
+      select f.* from found as f where p_active is null or p_active = (f.promotion ->> 'status' = 'active')
+    ), page as (
+      select w.* from wanted as w
+       order by w.created_at desc, w.code
+       limit least(greatest(coalesce(p_limit, 50), 1), 200) offset greatest(coalesce(p_offset, 0), 0)
+    )
+    select jsonb_build_object(
+             'promotions', coalesce((select jsonb_agg(p.promotion order by p.created_at desc, p.code) from page as p), '[]'),
+             'total', (select count(*) from wanted as w)));
 end
 $$;
 
@@ -6599,6 +8153,30 @@ begin
 end
 $$;
 
+-- sql/50_credits/monthly_cap.sql
+
+-- A user's monthly cap and how it stands, as it is told to whoever asks and to whoever has set it. What remains is null where
+-- there is no cap, and nothing where more was spent than it is now.
+
+create or replace function internal.monthly_cap(p_user_id uuid)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  return (
+    select jsonb_build_object(
+             'monthly_cap', internal.credits_json(c.monthly_cap), 'spent', internal.credits_json(s.spent),
+             'reserved', internal.credits_json(s.reserved),
+             'remaining', internal.credits_json(greatest(c.monthly_cap - s.spent - s.reserved, case when c.monthly_cap is not null then 0 end)),
+             'resets_at', date_trunc('month', internal.clock()) + interval '1 month')
+      from (select internal.month_spent(p_user_id) as spent, coalesce((
+               select a.held / 1000000.0 from ledger.accounts as a where a.book_id = p_user_id and a.account = 'credits'), 0) as reserved) as s
+      left join public.user_credits as c on c.user_id = p_user_id);
+end
+$$;
+
 -- sql/50_credits/monthly_cap_detail.sql
 
 -- What is said to whoever has come to their monthly cap: which it is, and in how many seconds the next month begins.
@@ -6612,6 +8190,26 @@ as $$
 begin
   return format('monthly_cap: %s credits a month; again in %s s', internal.credits_text(p_monthly_cap),
                 ceil(extract(epoch from date_trunc('month', internal.clock()) + interval '1 month' - internal.clock())));
+end
+$$;
+
+-- sql/50_credits/monthly_cap_entry.sql
+
+-- What a user lets a calendar month cost, in UTC, and how much of it is left: spent is what usage cost less what was refunded,
+-- reserved is what calls under way may cost yet.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: nothing; a user without a row has no cap.
+
+create or replace function public.monthly_cap(p_user_id uuid)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  return internal.monthly_cap(p_user_id);
 end
 $$;
 
@@ -6786,6 +8384,153 @@ begin
 end
 $$;
 
+-- sql/50_credits/note_openrouter_sync.sql
+
+-- Notes what OpenRouter said of a user's account. It was asked with the key that was stored as p_seen: when another is stored by now, what
+-- it said is about another key, and nothing is noted. With p_reencrypted the same key is stored as encrypted under a newer one.
+--
+-- Replay:  noted again, unless the first one encrypted the key anew: then nothing is.
+-- Locks:   the user's row.
+-- Refuses: invalid_body, account_not_found.
+
+create or replace function public.note_openrouter_sync(
+  p_user_id               uuid,
+  p_seen                  text,
+  p_openrouter_account_id text,
+  p_free_credits          numeric,
+  p_reencrypted           text default null,
+  p_key_id                text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_account public.openrouter_accounts;
+begin
+  perform internal.act_for(array[p_user_id]);
+  perform internal.check_encrypted(p_reencrypted, p_key_id);
+  update public.openrouter_accounts as a
+     set openrouter_account_id = p_openrouter_account_id, free_credits = p_free_credits, last_synced = v_now, updated_at = v_now,
+         openrouter_api_key_encrypted = coalesce(p_reencrypted, a.openrouter_api_key_encrypted), key_id = coalesce(p_key_id, a.key_id)
+   where a.user_id = p_user_id and a.openrouter_api_key_encrypted = p_seen
+  returning a.* into v_account;
+  if v_account.user_id is null then
+    return public.openrouter_account(p_user_id);
+  end if;
+  return internal.openrouter_answer(v_account);
+end
+$$;
+
+-- sql/50_credits/openrouter_account.sql
+
+-- A user's account at OpenRouter. p_with_key adds the key, encrypted as it is stored, for the function that asks OpenRouter with it; that
+-- function keeps it to itself.
+--
+-- Replay:  reads only.
+-- Locks:   nothing.
+-- Refuses: account_not_found.
+
+create or replace function public.openrouter_account(p_user_id uuid, p_with_key boolean default false)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_account public.openrouter_accounts;
+begin
+  perform internal.act_for(array[p_user_id]);
+  select a.* into v_account from public.openrouter_accounts as a where a.user_id = p_user_id;
+  if v_account.user_id is null then
+    perform internal.refuse('account_not_found', 'No account at OpenRouter is connected.');
+  end if;
+  return internal.openrouter_answer(v_account) || case when p_with_key
+    then jsonb_build_object('openrouter_api_key_encrypted', v_account.openrouter_api_key_encrypted, 'key_id', v_account.key_id)
+    else '{}' end;
+end
+$$;
+
+-- sql/50_credits/openrouter_answer.sql
+
+-- What is told of a user's account at OpenRouter: everything but the key.
+
+create or replace function internal.openrouter_answer(p_account public.openrouter_accounts)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object(
+    'connected', true, 'openrouter_account_id', p_account.openrouter_account_id,
+    'free_credits', internal.credits_json(p_account.free_credits), 'last_synced', p_account.last_synced,
+    'updated_at', p_account.updated_at);
+end
+$$;
+
+-- sql/50_credits/parsed_time.sql
+
+-- A time from JSON, which came as text: null where it is none. Words that Postgres takes for times, as 'tomorrow', are none.
+
+create or replace function internal.parsed_time(p_text text)
+returns timestamptz
+language plpgsql stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  return case when p_text ~ '^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?$' then p_text::timestamptz end;
+exception when data_exception then
+  return null;
+end
+$$;
+
+-- sql/50_credits/price_list.sql
+
+-- A whole price list: the one in force, or the version asked for. Prices are of 1,000 tokens.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: not_found (version).
+
+create or replace function public.price_list(p_version int default null)
+returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_list public.pricing_versions;
+begin
+  select v.* into v_list from public.pricing_versions as v where v.version = coalesce(p_version, internal.pricing_version());
+  if v_list.version is null then
+    perform internal.refuse('not_found', format('version: there is no price list %s', p_version));
+  end if;
+  return jsonb_build_object(
+    'version', v_list.version, 'effective_from', v_list.effective_from, 'note', v_list.note,
+    'default_price', trim_scale(v_list.default_price),
+    'models', (
+      select coalesce(jsonb_object_agg(m.model, trim_scale(m.price_per_1k)), '{}')
+        from public.pricing_models as m where m.version = v_list.version),
+    'providers', (
+      select coalesce(jsonb_object_agg(p.provider, trim_scale(p.price_per_1k)), '{}')
+        from public.pricing_providers as p where p.version = v_list.version),
+    'power_levels', (
+      select jsonb_object_agg(l.power_level, jsonb_build_object(
+               'cost_multiplier', trim_scale(l.cost_multiplier), 'max_tokens', l.max_tokens, 'temperature', trim_scale(l.temperature),
+               'max_cost_per_request', trim_scale(l.max_cost_per_request), 'quality', trim_scale(l.quality), 'latency', l.latency,
+               'preferred_providers', l.preferred_providers))
+        from public.pricing_power_levels as l where l.version = v_list.version),
+    'tiers', (
+      select jsonb_object_agg(t.tier, jsonb_build_object(
+               'markup', trim_scale(t.markup), 'monthly_credits', trim_scale(t.monthly_credits),
+               'rollover_max', trim_scale(t.rollover_max), 'low_balance_below', trim_scale(t.low_balance_below),
+               'position', t.position))
+        from public.pricing_tiers as t where t.version = v_list.version));
+end
+$$;
+
 -- sql/50_credits/pricing_version.sql
 
 -- The price list that is in force.
@@ -6801,12 +8546,291 @@ begin
 end
 $$;
 
+-- sql/50_credits/promotion_answer.sql
+
+-- A promotional code as administrators see it, with how it stands now.
+
+create or replace function internal.promotion_answer(p_promotion public.coupon_codes)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  return to_jsonb(p_promotion) || jsonb_build_object(
+    'discount_value', internal.credits_json(p_promotion.discount_value),
+    'status', case when not p_promotion.is_active then 'inactive'
+                   when p_promotion.expires_at <= internal.clock() then 'expired'
+                   when p_promotion.times_used >= p_promotion.max_uses then 'exhausted'
+                   when p_promotion.valid_from > internal.clock() then 'scheduled'
+                   else 'active' end);
+end
+$$;
+
+-- sql/50_credits/promotion_code.sql
+
+-- A promotional code as it is stored, however somebody typed it: upper-case, without the blanks around it.
+
+create or replace function internal.promotion_code(p_code text)
+returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return upper(regexp_replace(p_code, '^\s+|\s+$', '', 'g'));
+end
+$$;
+
+-- sql/50_credits/promotion_terms.sql
+
+-- What a promotional code would bring to this user now, and whether it may; no row where there is no such code. Whoever
+-- redeems it holds internal.lock_credits for the user, so that nobody else counts the same redemption.
+-- is_used: redeemed by this user as often as allowed. is_valid: redeemable now by whoever has not used it.
+
+create or replace function internal.promotion_terms(p_user_id uuid, p_code text)
+returns table (
+  code           text,
+  discount_type  text,
+  discount_value numeric,
+  description    text,
+  expires_at     timestamptz,
+  redemption     int,
+  is_used        boolean,
+  is_valid       boolean,
+  credits        numeric,
+  source         text,
+  priority       int,
+  lasts_until    timestamptz
+)
+language plpgsql stable
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_now timestamptz := internal.clock();
+begin
+  return query
+    select c.code, c.discount_type, c.discount_value::numeric, c.description, c.expires_at,
+           r.times + 1, r.times >= c.max_uses_per_user,
+           c.is_active and c.valid_from <= v_now and (c.expires_at > v_now) is not false
+             and (c.times_used < c.max_uses) is not false and w.credits is not null,
+           w.credits,
+           case c.discount_type when 'bonus' then 'bonus' else 'promotion' end,
+           case c.discount_type when 'bonus' then 50 else 100 end,
+           case c.discount_type
+             when 'percentage' then coalesce(c.expires_at, v_now + interval '90 days')
+             when 'free_month' then v_now + make_interval(months => c.discount_value::int)
+             when 'bonus'      then v_now + make_interval(days => coalesce(c.credits_expire_after_days, 30))
+             else v_now + make_interval(days => c.credits_expire_after_days) end
+      from public.coupon_codes as c
+     cross join lateral (
+           select coalesce(max(x.redemption), 0) as times
+             from public.coupon_redemptions as x
+            where x.user_id = p_user_id and x.code = c.code) as r
+     cross join lateral (
+           -- A tier that gives none, or as many as are used, has no month to give away.
+           select case c.discount_type
+                    when 'percentage' then 0
+                    when 'free_month' then (
+                      select nullif(t.monthly_credits, 0) * c.discount_value
+                        from public.pricing_tiers as t
+                       where t.version = internal.pricing_version()
+                         and t.tier = coalesce(c.tier, (select u.tier from public.user_credits as u where u.user_id = p_user_id), 'free'))
+                    else c.discount_value end as credits) as w
+     where c.code = p_code;
+end
+$$;
+
+-- sql/50_credits/publish_prices.sql
+
+-- Makes a new price list: the newest one with p_changes, as internal.changed_price_list takes them. It is in force from
+-- p_effective_from on, or at once, and after every other; the one before stays for what was reckoned by it. The note says why.
+-- Answers {"version", "effective_from", "note", "changes": [{"path", "before", "after"}]}.
+--
+-- Replay:  changes that the newest price list has already make no other: that one is answered, with "replayed".
+-- Locks:   an advisory lock of all who publish or withdraw.
+-- Refuses: forbidden, reason_required (note), invalid_body (changes, with the path of the fault; effective_from: in the past,
+--          not after the newest price list's).
+
+create or replace function public.publish_prices(
+  p_user_id        uuid,
+  p_changes        jsonb,
+  p_note           text default null,
+  p_effective_from timestamptz default null,
+  p_actor          text default null,
+  p_request_id     text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_from timestamptz := coalesce(p_effective_from, v_now);
+  v_newest public.pricing_versions;
+  v_before jsonb;
+  v_after jsonb;
+  v_version int;
+  v_changes jsonb;
+begin
+  if coalesce(p_note, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'note: say why prices change');
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('public.pricing_versions', 0));
+  select v.* into v_newest from public.pricing_versions as v order by v.effective_from desc limit 1;
+  v_before := public.price_list(v_newest.version) - array['version', 'effective_from', 'note'];
+  v_after := internal.changed_price_list(v_before, p_changes);
+  if v_after = v_before then
+    return jsonb_build_object('version', v_newest.version, 'effective_from', v_newest.effective_from, 'note', v_newest.note,
+      'changes', '[]'::jsonb, 'replayed', true);
+  end if;
+
+  if v_from < v_now or not isfinite(v_from) then
+    perform internal.refuse('invalid_body', 'effective_from: must be now or in the future');
+  end if;
+  if v_from <= v_newest.effective_from then
+    perform internal.refuse('invalid_body', format('effective_from: must be after that of version %s, %s',
+      v_newest.version, v_newest.effective_from));
+  end if;
+
+  select jsonb_agg(jsonb_build_object('path', c.path, 'before', c.before, 'after', c.after) order by c.path)
+    into v_changes
+    from (
+      select k.part || '.' || k.name as path, v_before #> array[k.part, k.name] as before, v_after #> array[k.part, k.name] as after
+        from (select p.key as part, jsonb_object_keys(p.value) as name from jsonb_each((v_before || v_after) - 'default_price') as p
+               union
+              select p.key, jsonb_object_keys(p.value) from jsonb_each(v_before - 'default_price') as p) as k
+      union all
+      select 'default_price', v_before -> 'default_price', v_after -> 'default_price') as c
+   where c.before is distinct from c.after;
+
+  -- What the trigger writes into the audit log is then theirs too.
+  perform set_config('tallybook.actor', v_actor, true), set_config('tallybook.reason', p_note, true);
+  select max(v.version) + 1 into v_version from public.pricing_versions as v;
+  insert into public.pricing_versions (version, effective_from, default_price, note, created_by)
+  values (v_version, v_from, (v_after -> 'default_price')::numeric, p_note, v_actor);
+  insert into public.pricing_models (version, model, price_per_1k)
+  select v_version, m.key, m.value::numeric from jsonb_each(v_after -> 'models') as m;
+  insert into public.pricing_providers (version, provider, price_per_1k)
+  select v_version, p.key, p.value::numeric from jsonb_each(v_after -> 'providers') as p;
+  insert into public.pricing_power_levels (
+         version, power_level, cost_multiplier, max_tokens, temperature, max_cost_per_request, quality, latency, preferred_providers)
+  select v_version, l.key, r.cost_multiplier, r.max_tokens, r.temperature, r.max_cost_per_request, r.quality, r.latency,
+         r.preferred_providers
+    from jsonb_each(v_after -> 'power_levels') as l
+   cross join lateral jsonb_to_record(l.value) as r(
+         cost_multiplier numeric, max_tokens int, temperature numeric, max_cost_per_request numeric, quality numeric, latency text,
+         preferred_providers text[]);
+  insert into public.pricing_tiers (version, tier, markup, monthly_credits, rollover_max, low_balance_below, position)
+  select v_version, t.key, r.markup, r.monthly_credits, r.rollover_max, r.low_balance_below, r.position
+    from jsonb_each(v_after -> 'tiers') as t
+   cross join lateral jsonb_to_record(t.value) as r(
+         markup numeric, monthly_credits numeric, rollover_max numeric, low_balance_below numeric, position int);
+
+  perform internal.audit(v_actor, 'prices.published', 'pricing_versions', v_version::text, p_note, null,
+    jsonb_build_object('effective_from', v_from, 'changes', v_changes), p_request_id);
+  return jsonb_build_object('version', v_version, 'effective_from', v_from, 'note', p_note, 'changes', v_changes);
+end
+$$;
+
+-- sql/50_credits/record_credit_purchase.sql
+
+-- Grants a package of credits that was paid for: what a payment provider's webhook calls, and an administrator for it. The
+-- user's largest waiting discount is spent on it, unless the whole price was paid. A package that is no longer on offer is
+-- granted all the same, because it was paid. Returns {transaction_id, credits, price, currency, discount, amount_due,
+-- new_balance, account}.
+--
+-- Replay:  the same payment again is answered as the first time, with "replayed", for ever, whatever its amount.
+-- Locks:   the user's credits.
+-- Refuses: forbidden, user_not_found, invalid_body, package_not_found, payment_mismatch: less was paid than is due;
+--          nonce_reused: the user's payment came with another package before.
+
+create or replace function public.record_credit_purchase(
+  p_user_id     uuid,
+  p_account     text,
+  p_package     text,
+  p_payment_id  text,
+  p_amount_paid numeric default null,
+  p_actor       text default null,
+  p_request_id  text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_buyer uuid := internal.user_of_account(p_account);
+  v_key text := 'purchase:' || p_payment_id;
+  v_hash text := internal.request_hash(jsonb_build_object('package', p_package));
+  v_id uuid := internal.uuidv7();
+  v_package public.credit_packages;
+  v_offer record;
+  v_discount numeric;
+  v_transaction public.credit_transactions;
+  v_is_new boolean;
+begin
+  if coalesce(p_payment_id, '') !~ '^\S{1,200}$' then
+    perform internal.refuse('invalid_body', 'payment_id: must be 1 to 200 characters without blanks');
+  elsif not (p_amount_paid >= 0 and p_amount_paid < 1e12) then
+    perform internal.refuse('invalid_body', 'amount_paid: must be an amount');
+  end if;
+  perform internal.lock_credits(array[v_buyer]);
+
+  select t.* into v_transaction from public.credit_transactions as t where t.user_id = v_buyer and t.idempotency_key = v_key;
+  v_is_new := v_transaction.id is null;
+  if not v_is_new and v_transaction.request_hash is distinct from v_hash then
+    perform internal.refuse('nonce_reused', format('payment_id: %s came with another package before', p_payment_id));
+  end if;
+
+  if v_is_new then
+    select p.* into v_package from public.credit_packages as p where p.package = p_package;
+    if v_package.package is null then
+      perform internal.refuse('package_not_found', format('package: %s', p_package));
+    end if;
+    select d.* into v_offer
+      from internal.waiting_discount(v_buyer) as d
+     where v_package.price > 0 and (p_amount_paid >= v_package.price) is not true;
+    v_discount := coalesce(round(v_package.price * v_offer.percent / 100, 2), 0);
+    if p_amount_paid < v_package.price - v_discount then
+      perform internal.refuse('payment_mismatch', format('amount_paid: %s %s is due, and %s was paid',
+        v_package.price - v_discount, v_package.currency, p_amount_paid));
+    end if;
+
+    perform internal.expire_credit_lots(array[v_buyer]);
+    perform internal.move_credits(array[internal.credit_move(
+      v_buyer, v_package.credits, 'purchase', p_id => v_id, p_reason => format('Package %s', p_package),
+      p_metadata => jsonb_build_object(
+        'payment_id', p_payment_id, 'package', p_package, 'price', internal.credits_json(v_package.price), 'currency', v_package.currency,
+        'discount', internal.credits_json(v_discount), 'amount_due', internal.credits_json(v_package.price - v_discount), 'code', v_offer.code),
+      p_idempotency_key => v_key, p_request_hash => v_hash, p_actor => v_actor, p_request_id => p_request_id)]);
+    update public.coupon_redemptions as r
+       set spent_on = v_id
+     where r.user_id = v_buyer and r.code = v_offer.code and r.redemption = v_offer.redemption;
+    select t.* into v_transaction from public.credit_transactions as t where t.user_id = v_buyer and t.id = v_id;
+  end if;
+
+  return jsonb_build_object(
+           'transaction_id', v_transaction.id, 'credits', internal.credits_json(v_transaction.amount),
+           'price', v_transaction.metadata -> 'price', 'currency', v_transaction.metadata -> 'currency',
+           'discount', v_transaction.metadata -> 'discount', 'amount_due', v_transaction.metadata -> 'amount_due',
+           'new_balance', internal.credits_json(v_transaction.balance_after),
+           'account', internal.credit_account(v_buyer), 'replayed', not v_is_new);
+end
+$$;
+
 -- sql/50_credits/record_usage.sql
 
--- Writes down uses of models, and sums them up in the same transaction: the only way usage is written.
+-- Writes down uses of models, and sums them up in the same transaction: the only way usage is written. What an event does
+-- not say is as the table's defaults have it. Whoever calls it holds internal.lock_credits for all of the users.
+-- An event counts in the month, in UTC, in which it happened, whenever it is recorded.
 --
 -- Replay:  none by itself: an event that is there already is an error.
--- Locks:   the users' rows of the rollup, in order.
+-- Locks:   the users' rows of the rollup, in order; everybody's sums are only added to, so nobody waits there.
 -- Refuses: nothing.
 
 create or replace function internal.record_usage(p_events public.usage_events[])
@@ -6818,17 +8842,24 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
+declare
+  v_now timestamptz := internal.clock();
 begin
   with event as materialized (
-    select e.*, date_trunc('month', e.created_at)::date as month, coalesce(e.provider, '') as rolled_provider,
-           coalesce(e.model, '') as rolled_model, coalesce(e.power_level, '') as rolled_power_level
+    select e.user_id, coalesce(e.id, internal.uuidv7()) as id, coalesce(e.event_type, 'usage') as event_type, e.service, e.provider,
+           e.model, e.power_level, coalesce(e.tokens_used, 0) as tokens_used, coalesce(e.cost, 0) as cost,
+           coalesce(e.success, true) as success, e.metadata, e.tier, e.pricing_version, e.transaction_id, e.source, e.payload_hash,
+           w.happened_at as created_at, date_trunc('month', w.happened_at)::date as month,
+           coalesce(e.provider, '') as rolled_provider, coalesce(e.model, '') as rolled_model,
+           coalesce(e.power_level, '') as rolled_power_level
       from unnest(p_events) as e
+     cross join lateral (select coalesce(e.created_at, v_now) as happened_at) as w
   ), stored as (
     insert into public.usage_events as u (
            user_id, id, event_type, service, provider, model, power_level, tokens_used, cost, success, metadata, tier,
            pricing_version, transaction_id, source, payload_hash, created_at, recorded_at)
     select e.user_id, e.id, e.event_type, e.service, e.provider, e.model, e.power_level, e.tokens_used, e.cost, e.success, e.metadata,
-           e.tier, e.pricing_version, e.transaction_id, e.source, e.payload_hash, e.created_at, internal.clock()
+           e.tier, e.pricing_version, e.transaction_id, e.source, e.payload_hash, e.created_at, v_now
       from event as e
   ), rolled as (
     insert into public.usage_rollups as r (user_id, month, provider, model, power_level, events, failures, tokens, cost)
@@ -6851,6 +8882,307 @@ begin
 end
 $$;
 
+-- sql/50_credits/record_usage_refund.sql
+
+-- Takes what was refunded of a usage off what its month cost, the user's and everybody's, so that the monthly cap gets it back
+-- where the usage is this month's. A usage that no event tells of is in no month.
+--
+-- Replay:  none by itself.
+-- Locks:   the user's row of the rollup.
+-- Refuses: nothing.
+
+create or replace function internal.record_usage_refund(p_user_id uuid, p_transaction_id uuid, p_amount numeric)
+returns void
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  with event as materialized (
+    select e.user_id, date_trunc('month', e.created_at)::date as month, coalesce(e.provider, '') as provider,
+           coalesce(e.model, '') as model, coalesce(e.power_level, '') as power_level
+      from public.usage_events as e
+     where e.user_id = p_user_id and e.transaction_id = p_transaction_id
+     order by e.id
+     limit 1
+  ), rolled as (
+    update public.usage_rollups as r
+       set refunded = r.refunded + p_amount
+      from event as e
+     where r.user_id = e.user_id and r.month = e.month and r.provider = e.provider and r.model = e.model
+       and r.power_level = e.power_level
+  )
+  insert into internal.usage_deltas (month, provider, model, power_level, events, failures, tokens, cost, refunded)
+  select e.month, e.provider, e.model, e.power_level, 0, 0, 0, 0, p_amount from event as e;
+end
+$$;
+
+-- sql/50_credits/redeem_promotion.sql
+
+-- Takes a promotional code: its credits come at once, a discount waits for the next purchase. Returns {code, discount_type,
+-- discount_value, credits, new_balance, transaction_id, expires_at, account}.
+--
+-- Replay:  the same code under the same key is answered as the first time, with "replayed". Without a key, a code that may be
+--          taken once is coupon_used the second time, and the statement tells what the first one brought.
+-- Locks:   nobody else shows a code from the same user, device or address meanwhile; then the user's credits; then the code.
+-- Refuses: rate_limited, coupon_not_valid (unknown, switched off, too early, too late, used up: all alike), both returned as
+--          {"refusal": …}, because they are remembered; coupon_used; nonce_reused.
+
+create or replace function public.redeem_promotion(
+  p_user_id         uuid,
+  p_code            text,
+  p_ip_address      inet default null,
+  p_device_id       text default null,
+  p_idempotency_key text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_code text := internal.promotion_code(p_code);
+  v_hash text := internal.request_hash(jsonb_build_object('promotion', v_code));
+  v_id uuid := internal.uuidv7();
+  v_refusal jsonb;
+  v_terms record;
+  v_is_taken boolean := false;
+  v_transaction public.credit_transactions;
+  v_redemption public.coupon_redemptions;
+begin
+  perform internal.act_for(array[p_user_id]);
+  v_refusal := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
+  if v_refusal is not null then
+    return jsonb_build_object('refusal', v_refusal);
+  end if;
+  perform internal.lock_credits(array[p_user_id]);
+
+  select t.* into v_transaction
+    from public.credit_transactions as t
+   where t.user_id = p_user_id and t.idempotency_key = p_idempotency_key;
+  if v_transaction.request_hash is distinct from v_hash and v_transaction.id is not null then
+    perform internal.refuse('nonce_reused', format('idempotency_key: %s came with another request before', p_idempotency_key));
+  end if;
+
+  if v_transaction.id is null then
+    select t.* into v_terms from internal.promotion_terms(p_user_id, v_code) as t;
+    if v_terms.is_used then
+      perform internal.refuse('coupon_used', format('code: %s was redeemed by this user as often as allowed', v_code));
+    elsif v_terms.is_valid then
+      -- Somebody else may have had the last one since, or an administrator the code.
+      update public.coupon_codes as c
+         set times_used = c.times_used + 1
+       where c.code = v_code and c.is_active and (c.times_used < c.max_uses) is not false;
+      v_is_taken := found;
+    end if;
+    if not v_is_taken then
+      return internal.coupon_code_failed(p_user_id, p_ip_address, p_device_id);
+    end if;
+
+    perform internal.expire_credit_lots(array[p_user_id]);
+    perform internal.move_credits(array[internal.credit_move(
+      p_user_id, v_terms.credits, 'bonus', p_id => v_id, p_reason => coalesce(v_terms.description, format('Promotional code %s', v_code)),
+      p_metadata => jsonb_build_object('code', v_code, 'discount_type', v_terms.discount_type,
+                                       'discount_value', internal.credits_json(v_terms.discount_value)),
+      p_idempotency_key => p_idempotency_key, p_request_hash => v_hash, p_request_id => p_request_id,
+      p_source => v_terms.source, p_priority => v_terms.priority, p_expires_at => v_terms.lasts_until)]);
+    insert into public.coupon_redemptions (user_id, code, redemption, discount_type, discount_value, transaction_id, expires_at, redeemed_at)
+    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock());
+  end if;
+
+  select r.* into v_redemption
+    from public.coupon_redemptions as r
+   where r.user_id = p_user_id and r.code = v_code and r.transaction_id = coalesce(v_transaction.id, v_id);
+  return (
+    select jsonb_build_object(
+             'code', v_code, 'discount_type', v_redemption.discount_type,
+             'discount_value', internal.credits_json(v_redemption.discount_value), 'credits', internal.credits_json(t.amount),
+             'new_balance', internal.credits_json(t.balance_after), 'transaction_id', t.id, 'expires_at', v_redemption.expires_at,
+             'account', internal.credit_account(p_user_id), 'replayed', not v_is_taken)
+      from public.credit_transactions as t
+     where t.user_id = p_user_id and t.id = v_redemption.transaction_id);
+end
+$$;
+
+-- sql/50_credits/reencrypt_openrouter_account.sql
+
+-- Stores a user's key for OpenRouter as encrypted under a newer key, if it is still the one that was read: for whoever rotates all of them.
+-- Nothing else about the account changes. The answer's "rotated" says whether it was stored.
+--
+-- Replay:  "rotated" is false: what was read is not stored any more.
+-- Locks:   the user's row.
+-- Refuses: invalid_body.
+
+create or replace function public.reencrypt_openrouter_account(p_user_id uuid, p_seen text, p_reencrypted text, p_key_id text)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  perform internal.check_encrypted(coalesce(p_reencrypted, ''), p_key_id);
+  update public.openrouter_accounts as a
+     set openrouter_api_key_encrypted = p_reencrypted, key_id = p_key_id, updated_at = internal.clock()
+   where a.user_id = p_user_id and a.openrouter_api_key_encrypted = p_seen;
+  return jsonb_build_object('rotated', found);
+end
+$$;
+
+-- sql/50_credits/refund_credits.sql
+
+-- Gives back what a usage cost, or a part of it: to the lots it came from, and to the month it was of. An administrator's or
+-- a program's decision. Returns {transaction_id, refunded, new_balance, account}; the transaction is the refund's own.
+--
+-- Replay:  under a key of the user's the same refund is answered as the first time, with "replayed", for ever.
+-- Locks:   internal.lock_credits; the usage's row of the rollup.
+-- Refuses: forbidden, reason_required, invalid_amount, invalid_body, user_not_found, own_event, transaction_not_found,
+--          not_refundable, refund_exceeded, nonce_reused.
+
+create or replace function public.refund_credits(
+  p_user_id         uuid,
+  p_account         text,
+  p_transaction_id  uuid,
+  p_amount          numeric default null,
+  p_reason          text default null,
+  p_idempotency_key text default null,
+  p_actor           text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_account uuid := internal.user_of_account(p_account);
+  v_hash text := internal.request_hash(jsonb_build_object(
+    'refund', p_transaction_id, 'amount', trim_scale(p_amount), 'reason', p_reason));
+  v_id uuid := internal.uuidv7();
+  v_usage public.credit_transactions;
+  v_left numeric;
+  v_refund public.credit_transactions;
+  v_replayed boolean;
+begin
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  elsif v_account = p_user_id then
+    perform internal.refuse('own_event', 'account: nobody refunds credits to themselves');
+  elsif p_amount <= 0 or p_amount > 1000000000 or scale(trim_scale(p_amount)) > 6 then
+    perform internal.refuse('invalid_amount', 'amount: must be greater than zero, with at most six decimal places');
+  elsif length(p_idempotency_key) not between 1 and 200 then
+    perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
+  end if;
+
+  perform internal.lock_credits(array[v_account]);
+  perform internal.expire_credit_lots(array[v_account]);
+
+  select t.* into v_refund
+    from public.credit_transactions as t where t.user_id = v_account and t.idempotency_key = p_idempotency_key;
+  v_replayed := v_refund.id is not null;
+  if v_replayed and v_refund.request_hash is distinct from v_hash then
+    perform internal.refuse('nonce_reused', 'idempotency_key: it came with another request before');
+  end if;
+
+  if not v_replayed then
+    select t.* into v_usage from public.credit_transactions as t where t.user_id = v_account and t.id = p_transaction_id;
+    if v_usage.id is null then
+      perform internal.refuse('transaction_not_found', format('transaction_id: %s', p_transaction_id));
+    elsif v_usage.transaction_type <> 'usage' then
+      perform internal.refuse('not_refundable', format('transaction_id: this is a %s', v_usage.transaction_type));
+    end if;
+    v_left := -v_usage.amount - coalesce((
+      select sum(t.amount) from public.credit_transactions as t where t.user_id = v_account and t.refund_of = p_transaction_id), 0);
+    if coalesce(p_amount, 0) > v_left or v_left = 0 then
+      perform internal.refuse('refund_exceeded', format('amount: %s of %s are left to refund',
+        internal.credits_text(v_left), internal.credits_text(-v_usage.amount)));
+    end if;
+
+    perform from internal.move_credits(array[internal.credit_move(
+      v_account, coalesce(p_amount, v_left), 'refund', p_id => v_id, p_reason => p_reason, p_provider => v_usage.provider,
+      p_model => v_usage.model, p_power_level => v_usage.power_level, p_refund_of => v_usage.id,
+      p_idempotency_key => p_idempotency_key, p_request_hash => v_hash, p_actor => v_actor, p_request_id => p_request_id)]);
+    select t.* into v_refund from public.credit_transactions as t where t.user_id = v_account and t.id = v_id;
+    perform internal.record_usage_refund(v_account, p_transaction_id, v_refund.amount);
+    perform internal.audit(
+      v_actor, 'credits.refund', 'user', v_account::text, p_reason,
+      jsonb_build_object('balance', internal.credits_json(v_refund.balance_after - v_refund.amount)),
+      jsonb_build_object('balance', internal.credits_json(v_refund.balance_after), 'amount', internal.credits_json(v_refund.amount),
+        'refund_of', p_transaction_id, 'transaction_id', v_refund.id), p_request_id);
+  end if;
+
+  return jsonb_build_object(
+      'transaction_id', v_refund.id, 'refunded', internal.credits_json(v_refund.amount),
+      'new_balance', internal.credits_json(v_refund.balance_after),
+      'account', internal.credit_account(v_account) || jsonb_build_object('user_id', v_account))
+    || case when v_replayed then '{"replayed": true}' else '{}' end::jsonb;
+end
+$$;
+
+-- sql/50_credits/release_credits.sql
+
+-- Gives back what was reserved for a call of a model that is not made.
+-- p_by_user: it is asked with the user's own token.
+--
+-- Replay:  what was released already is answered again, with "replayed" and what is available by now.
+-- Locks:   internal.lock_credits.
+-- Refuses: reservation_not_found, forbidden, reservation_closed.
+
+create or replace function public.release_credits(p_user_id uuid, p_reservation_id uuid, p_by_user boolean default false)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_reservation public.credit_reservations;
+  v_status text;
+begin
+  perform internal.act_for(array[p_user_id]);
+  perform internal.lock_credits(array[p_user_id]);
+
+  select r.* into v_reservation from public.credit_reservations as r where r.user_id = p_user_id and r.id = p_reservation_id;
+  if not found then
+    perform internal.refuse('reservation_not_found', format('reservation_id: there is no reservation %s', p_reservation_id));
+  end if;
+  if p_by_user is not false and not v_reservation.by_user then
+    perform internal.refuse('forbidden', 'Who reserved it releases it.');
+  end if;
+
+  v_status := internal.credit_reservation_status(v_reservation);
+  if v_status not in ('held', 'released') then
+    perform internal.refuse('reservation_closed', format('reservation_id: it was %s already', v_status));
+  end if;
+  if v_status = 'held' and v_reservation.amount > 0 then
+    perform ledger.close_hold(p_user_id, p_reservation_id, 'released');
+  elsif v_status = 'held' then
+    update public.credit_reservations as r
+       set released_at = internal.clock()
+     where r.user_id = p_user_id and r.id = p_reservation_id;
+  end if;
+
+  return jsonb_build_object(
+    'reservation_id', p_reservation_id, 'released', internal.credits_json(v_reservation.amount),
+    'available', internal.credits_json(coalesce((
+      select (a.balance - a.held) / 1000000.0 from ledger.accounts as a
+       where a.book_id = p_user_id and a.account = 'credits'), 0)),
+    'account', internal.credit_account(p_user_id), 'replayed', v_status = 'released');
+end
+$$;
+
 -- sql/50_credits/request_hash.sql
 
 -- What tells one request from another that comes under the same key.
@@ -6864,6 +9196,509 @@ begin
   return encode(sha256(convert_to(p_request::text, 'UTF8')), 'hex');
 end
 $$;
+
+-- sql/50_credits/reserve_credits.sql
+
+-- Sets credits aside before a call of a model, as many as it can cost at most, so that calls made at the same time never cost
+-- more together than there is, nor than the month's cap.
+-- p_max_tokens: how many tokens the call can use; else as many as the power level allows. p_max_cost lowers what is set aside.
+-- Where no price is known, what the power level allows a request to cost is set aside, and where it says nothing, nothing is.
+-- What is free is reserved too, without a hold: the user may have nothing at all.
+-- p_by_user: it was asked with the user's own token, who then may settle and release it. What a program reserved, a program ends.
+--
+-- Replay:  the same request under the same key gets the first answer again, with "replayed"; another one under it is refused.
+-- Locks:   internal.lock_credits.
+-- Refuses: invalid_body, invalid_amount, nonce_reused, price_unknown, insufficient_credits, monthly_cap_reached.
+
+create or replace function public.reserve_credits(
+  p_user_id            uuid,
+  p_model              text default null,
+  p_provider           text default null,
+  p_power_level        text default 'balanced',
+  p_max_tokens         bigint default null,
+  p_max_cost           numeric default null,
+  p_expires_in_seconds int default 600,
+  p_metadata           jsonb default null,
+  p_by_user            boolean default false,
+  p_idempotency_key    text default null,
+  p_request_id         text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_hash text;
+  v_reservation public.credit_reservations;
+  v_replayed boolean;
+  v_version int := internal.pricing_version();
+  v_tier text;
+  v_cap numeric;
+  v_tokens_max int;
+  v_cost_max numeric;
+  v_price internal.credit_price;
+  v_balance numeric;
+  v_held numeric;
+  v_floor numeric;
+begin
+  perform internal.act_for(array[p_user_id]);
+  if p_max_tokens not between 1 and 1000000000 then
+    perform internal.refuse('invalid_amount', 'max_tokens: must lie between 1 and 1000000000');
+  end if;
+  -- What cannot be compared is no amount either.
+  if (p_max_cost >= 0.000001 and p_max_cost < 1000000000) is false then
+    perform internal.refuse('invalid_amount', 'max_cost: must lie between 0.000001 and 1000000000');
+  end if;
+  if p_expires_in_seconds is null or p_expires_in_seconds not between 1 and 86400 then
+    perform internal.refuse('invalid_body', 'expires_in_seconds: must lie between 1 and 86400');
+  end if;
+  v_hash := internal.request_hash(jsonb_build_object(
+    'model', p_model, 'provider', p_provider, 'power_level', p_power_level, 'max_tokens', p_max_tokens,
+    'max_cost', trim_scale(p_max_cost), 'expires_in_seconds', p_expires_in_seconds, 'metadata', p_metadata, 'by_user', p_by_user));
+
+  perform internal.lock_credits(array[p_user_id]);
+
+  select r.* into v_reservation
+    from public.credit_reservations as r
+   where r.user_id = p_user_id and r.idempotency_key = p_idempotency_key;
+  v_replayed := found;
+  if v_replayed and v_reservation.request_hash <> v_hash then
+    perform internal.refuse('nonce_reused', 'idempotency_key: it was used for another reservation');
+  end if;
+
+  if not v_replayed then
+    perform internal.expire_credit_lots(array[p_user_id]);
+    select coalesce(a.balance, 0) / 1000000.0, coalesce(a.held, 0) / 1000000.0, coalesce(a.floor, 0) / 1000000.0,
+           coalesce(c.tier, 'free'), c.monthly_cap
+      into v_balance, v_held, v_floor, v_tier, v_cap
+      from (values (p_user_id)) as u(user_id)
+      left join ledger.accounts as a on a.book_id = u.user_id and a.account = 'credits'
+      left join public.user_credits as c on c.user_id = u.user_id;
+
+    select l.max_tokens, l.max_cost_per_request into v_tokens_max, v_cost_max
+      from public.pricing_power_levels as l
+     where l.version = v_version and l.power_level in (p_power_level, 'balanced')
+     order by l.power_level = p_power_level desc
+     limit 1;
+    v_price := internal.credit_cost(coalesce(p_max_tokens, v_tokens_max), p_model, p_provider, p_power_level, v_tier, v_version);
+    if v_price.is_known then
+      v_cost_max := v_price.cost;
+    elsif v_cost_max is null then
+      perform internal.refuse('price_unknown', 'model: it has no price, and the power level no highest cost of a request');
+    end if;
+
+    v_reservation.user_id := p_user_id;
+    v_reservation.id := internal.uuidv7();
+    v_reservation.amount := least(v_cost_max, trunc(p_max_cost, 6));
+    v_reservation.model := p_model;
+    v_reservation.provider := p_provider;
+    v_reservation.power_level := v_price.power_level;
+    v_reservation.tokens := coalesce(p_max_tokens, v_tokens_max);
+    v_reservation.tier := v_tier;
+    v_reservation.pricing_version := v_version;
+    v_reservation.is_price_known := v_price.is_known;
+    v_reservation.by_user := p_by_user;
+    v_reservation.balance := v_balance;
+    v_reservation.available := v_balance - v_held - v_reservation.amount;
+    v_reservation.metadata := p_metadata;
+    v_reservation.idempotency_key := p_idempotency_key;
+    v_reservation.request_hash := v_hash;
+    v_reservation.request_id := p_request_id;
+    v_reservation.expires_at := v_now + make_interval(secs => p_expires_in_seconds);
+    v_reservation.created_at := v_now;
+
+    -- What costs nothing is refused to nobody.
+    if v_reservation.amount > 0 then
+      if v_reservation.available < v_floor then
+        perform internal.refuse('insufficient_credits', format('Insufficient credits. Balance: %s, Required: %s',
+          internal.credits_json(v_balance - v_held), internal.credits_json(v_reservation.amount)));
+      end if;
+      if internal.month_spent(p_user_id) + v_held + v_reservation.amount > v_cap then
+        perform internal.refuse('monthly_cap_reached', format('monthly_cap: %s, spent and reserved: %s, required: %s',
+          internal.credits_json(v_cap), internal.credits_json(internal.month_spent(p_user_id) + v_held),
+          internal.credits_json(v_reservation.amount)));
+      end if;
+      perform ledger.hold(p_user_id, v_reservation.id, 'credits', (v_reservation.amount * 1000000)::bigint,
+        'credit_reservation', v_reservation.id, v_reservation.expires_at);
+    end if;
+    insert into public.credit_reservations select v_reservation.*;
+  end if;
+
+  return jsonb_build_object(
+    'reservation_id', v_reservation.id, 'reserved', internal.credits_json(v_reservation.amount),
+    'is_price_known', v_reservation.is_price_known, 'expires_at', v_reservation.expires_at,
+    'balance', internal.credits_json(v_reservation.balance), 'available', internal.credits_json(v_reservation.available),
+    'account', internal.credit_account(p_user_id), 'replayed', v_replayed);
+end
+$$;
+
+-- sql/50_credits/set_monthly_cap.sql
+
+-- Sets what a calendar month's usage may cost a user; null removes the cap. One that is less than what is spent already only
+-- stops further spending.
+--
+-- Replay:  setting the same again changes nothing.
+-- Locks:   internal.lock_credits.
+-- Refuses: invalid_amount.
+
+create or replace function public.set_monthly_cap(p_user_id uuid, p_monthly_cap numeric default null, p_request_id text default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  perform internal.act_for(array[p_user_id]);
+  if (p_monthly_cap >= 0 and p_monthly_cap < 1000000000000) is false then
+    perform internal.refuse('invalid_amount', 'monthly_cap: must lie between 0 and 1000000000000');
+  end if;
+  perform internal.lock_credits(array[p_user_id]);
+
+  insert into public.user_credits as c (user_id, monthly_cap, version)
+  values (p_user_id, trunc(p_monthly_cap, 6), 1)
+  on conflict (user_id) do update
+     set monthly_cap = excluded.monthly_cap, version = c.version + 1, updated_at = internal.clock()
+   where c.monthly_cap is distinct from excluded.monthly_cap;
+
+  return internal.monthly_cap(p_user_id) || jsonb_build_object('account', internal.credit_account(p_user_id));
+end
+$$;
+
+-- sql/50_credits/settle_credits.sql
+
+-- Charges what a call of a model came to, out of what was reserved for it, and gives back the rest.
+-- Tokens are priced as they were when it was reserved: the same model, provider, power level, tier and price list; without a
+-- known price at the default one. A program that knows the cost says the cost instead. A call that failed may have used neither.
+-- What costs more than was reserved is taken from what is available besides, within the month's cap. What cannot be had is
+-- told as the shortfall, and kept as the difference between the transaction's cost and its amount. A call that cost nothing is
+-- written down with a transaction of nothing.
+-- p_by_user: it is asked with the user's own token.
+--
+-- Replay:  the transaction bears the reservation's id. The same settlement gets the first answer again, with "replayed".
+-- Locks:   internal.lock_credits.
+-- Refuses: invalid_body, invalid_amount, reservation_not_found, forbidden, reservation_closed.
+
+create or replace function public.settle_credits(
+  p_user_id        uuid,
+  p_reservation_id uuid,
+  p_tokens_used    bigint default null,
+  p_cost           numeric default null,
+  p_success        boolean default true,
+  p_metadata       jsonb default null,
+  p_by_user        boolean default false,
+  p_request_id     text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_hash text;
+  v_reservation public.credit_reservations;
+  v_transaction public.credit_transactions;
+  v_replayed boolean;
+  v_status text;
+  v_cost numeric(18, 6);
+  v_charged numeric(18, 6);
+  v_room numeric;
+  v_metadata jsonb;
+  v_moved internal.credit_moved;
+  v_usage public.usage_events;
+begin
+  perform internal.act_for(array[p_user_id]);
+  p_success := p_success is not false;
+  if p_tokens_used is not null and p_cost is not null then
+    perform internal.refuse('invalid_body', 'cost: either the tokens or the cost, not both');
+  elsif p_tokens_used is null and p_cost is null and p_success then
+    perform internal.refuse('invalid_body', 'tokens_used: a call that succeeded used tokens, or had a cost');
+  end if;
+  if p_tokens_used not between 0 and 1000000000 then
+    perform internal.refuse('invalid_amount', 'tokens_used: must lie between 0 and 1000000000');
+  end if;
+  if (p_cost >= 0 and p_cost < 1000000000) is false then
+    perform internal.refuse('invalid_amount', 'cost: must lie between 0 and 1000000000');
+  end if;
+  v_hash := internal.request_hash(jsonb_build_object(
+    'tokens_used', p_tokens_used, 'cost', trim_scale(p_cost), 'success', p_success, 'metadata', p_metadata));
+
+  perform internal.lock_credits(array[p_user_id]);
+
+  select r.* into v_reservation from public.credit_reservations as r where r.user_id = p_user_id and r.id = p_reservation_id;
+  if not found then
+    perform internal.refuse('reservation_not_found', format('reservation_id: there is no reservation %s', p_reservation_id));
+  end if;
+  if p_by_user is not false and not v_reservation.by_user then
+    perform internal.refuse('forbidden', 'Who reserved it settles it.');
+  end if;
+
+  select t.* into v_transaction from public.credit_transactions as t where t.user_id = p_user_id and t.id = p_reservation_id;
+  v_replayed := found and v_transaction.request_hash = v_hash;
+  v_status := internal.credit_reservation_status(v_reservation);
+  if not v_replayed and v_status <> 'held' then
+    perform internal.refuse('reservation_closed', format('reservation_id: it was %s already', v_status));
+  end if;
+
+  if v_replayed then
+    v_cost := v_transaction.cost;
+    v_charged := -v_transaction.amount;
+    v_moved.balance_after := v_transaction.balance_after;
+  else
+    -- While they are still held, so that what was reserved outlives its lot.
+    perform internal.expire_credit_lots(array[p_user_id]);
+
+    v_cost := coalesce(p_cost, (internal.credit_cost(p_tokens_used, v_reservation.model, v_reservation.provider,
+      v_reservation.power_level, v_reservation.tier, v_reservation.pricing_version)).cost, 0);
+    v_charged := least(v_cost, v_reservation.amount);
+    if v_cost > v_reservation.amount then
+      -- What is reserved is counted in the cap already.
+      select least((a.balance::numeric - a.held - a.floor) / 1000000,
+                   c.monthly_cap - internal.month_spent(p_user_id) - a.held::numeric / 1000000)
+        into v_room
+        from ledger.accounts as a
+        left join public.user_credits as c on c.user_id = a.book_id
+       where a.book_id = p_user_id and a.account = 'credits';
+      v_charged := v_charged + greatest(0, least(v_cost - v_reservation.amount, coalesce(v_room, 0)));
+    end if;
+
+    if v_reservation.amount > 0 then
+      perform ledger.close_hold(p_user_id, p_reservation_id, 'settled',
+        (least(v_charged, v_reservation.amount) * 1000000)::bigint);
+    end if;
+    v_metadata := nullif(coalesce(v_reservation.metadata, '{}') || coalesce(p_metadata, '{}'), '{}');
+    select m.* into v_moved
+      from internal.move_credits(array[internal.credit_move(
+             p_user_id, -v_charged, 'usage', p_id => p_reservation_id, p_provider => v_reservation.provider,
+             p_model => v_reservation.model, p_power_level => v_reservation.power_level, p_tokens_used => p_tokens_used,
+             p_cost => v_cost, p_metadata => v_metadata, p_request_hash => v_hash, p_request_id => p_request_id)]) as m;
+    if v_moved.outcome <> 'posted' then
+      raise exception 'what was reserved could not be charged: %', v_moved;
+    end if;
+
+    v_usage.user_id := p_user_id;
+    v_usage.id := internal.uuidv7();
+    v_usage.event_type := 'usage';
+    v_usage.provider := v_reservation.provider;
+    v_usage.model := v_reservation.model;
+    v_usage.power_level := v_reservation.power_level;
+    v_usage.tokens_used := coalesce(p_tokens_used, 0);
+    v_usage.cost := v_charged;
+    v_usage.success := p_success;
+    v_usage.metadata := v_metadata;
+    v_usage.tier := v_reservation.tier;
+    v_usage.pricing_version := v_reservation.pricing_version;
+    v_usage.transaction_id := p_reservation_id;
+    v_usage.created_at := internal.clock();
+    perform internal.record_usage(array[v_usage]);
+  end if;
+
+  return jsonb_build_object(
+    'transaction_id', p_reservation_id, 'cost', internal.credits_json(v_cost), 'charged', internal.credits_json(v_charged),
+    'released', internal.credits_json(greatest(v_reservation.amount - v_charged, 0)),
+    'shortfall', internal.credits_json(v_cost - v_charged), 'new_balance', internal.credits_json(v_moved.balance_after),
+    'account', internal.credit_account(p_user_id), 'replayed', v_replayed);
+end
+$$;
+
+-- sql/50_credits/store_openrouter_account.sql
+
+-- Keeps a user's key for OpenRouter, encrypted, in the place of the one they had. Whoever calls has shown it to OpenRouter first and tells
+-- what that said of the account. The key can be read with ENCRYPTION_KEY only, which the database never has.
+--
+-- Replay:  the same key again is stored again.
+-- Locks:   the user's row.
+-- Refuses: invalid_body.
+
+create or replace function public.store_openrouter_account(
+  p_user_id                      uuid,
+  p_openrouter_api_key_encrypted text,
+  p_key_id                       text,
+  p_openrouter_account_id        text default null,
+  p_free_credits                 numeric default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_account public.openrouter_accounts;
+begin
+  perform internal.act_for(array[p_user_id]);
+  perform internal.check_encrypted(coalesce(p_openrouter_api_key_encrypted, ''), p_key_id);
+  insert into public.openrouter_accounts as a (
+    user_id, openrouter_api_key_encrypted, key_id, openrouter_account_id, free_credits, last_synced, created_at, updated_at)
+  values (p_user_id, p_openrouter_api_key_encrypted, p_key_id, p_openrouter_account_id, p_free_credits, v_now, v_now, v_now)
+  on conflict (user_id) do update
+     set openrouter_api_key_encrypted = excluded.openrouter_api_key_encrypted, key_id = excluded.key_id,
+         openrouter_account_id = excluded.openrouter_account_id, free_credits = excluded.free_credits,
+         last_synced = excluded.last_synced, updated_at = excluded.updated_at
+  returning a.* into v_account;
+  return internal.openrouter_answer(v_account);
+end
+$$;
+
+-- sql/50_credits/switch_tier.sql
+
+-- Puts a user into another tier: a user themselves, when no account is named, into a smaller one or one as large; an
+-- administrator or a program the user whom p_account names, into any. A tier's monthly credits are due at once, unless as many
+-- came this month already; in an unlimited tier the account may owe. Answers {"tier", "previous_tier", "account"}.
+--
+-- Replay:  the same tier again changes nothing.
+-- Locks:   the user's credits.
+-- Refuses: forbidden (an account that is named, by no administrator), user_not_found, invalid_body (account), unknown_tier,
+--          forbidden (tier), credits_owed.
+
+create or replace function public.switch_tier(
+  p_user_id    uuid,
+  p_tier       text,
+  p_account    text default null,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_month timestamptz := date_trunc('month', v_now);
+  v_version int := internal.pricing_version();
+  v_user_id uuid := p_user_id;
+  v_actor text;
+  v_new public.pricing_tiers;
+  v_old public.user_credits;
+  v_due_at timestamptz;
+begin
+  if p_account is not null then
+    v_actor := internal.actor(p_user_id, p_actor);
+    v_user_id := internal.user_of_account(p_account);
+  elsif p_user_id is null then
+    perform internal.refuse('invalid_body', 'account: say whose tier this is');
+  end if;
+  select t.* into v_new from public.pricing_tiers as t where t.version = v_version and t.tier = p_tier;
+  if v_new.tier is null then
+    perform internal.refuse('unknown_tier', format('tier: there is no %s', p_tier));
+  end if;
+
+  perform internal.lock_credits(array[v_user_id]);
+  select c.* into v_old from public.user_credits as c where c.user_id = v_user_id;
+  v_old.tier := coalesce(v_old.tier, 'free');
+  if v_old.tier = p_tier then
+    return jsonb_build_object('tier', p_tier, 'previous_tier', p_tier, 'account', internal.credit_account(v_user_id));
+  end if;
+  if v_actor is null and not exists (
+       select from public.pricing_tiers as t where t.version = v_version and t.tier = v_old.tier and t.position >= v_new.position) then
+    perform internal.refuse('forbidden', format('tier: %s is larger than %s, and not a user''s own to take', p_tier, v_old.tier));
+  end if;
+
+  -- What ends before the switch ends on the old tier's terms.
+  perform internal.expire_credit_lots(array[v_user_id]);
+  if v_new.monthly_credits is not null and exists (
+       select from ledger.accounts as a where a.book_id = v_user_id and a.account = 'credits' and a.balance - a.held < 0) then
+    perform internal.refuse('credits_owed', format('tier: credits are owed, and nobody owes any in %s', p_tier));
+  end if;
+
+  if v_new.monthly_credits > 0 then
+    v_due_at := case when v_old.last_reset >= v_month and exists (
+                       select from public.credit_transactions as t
+                        where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_month
+                          and t.amount >= v_new.monthly_credits)
+                     then v_month + interval '1 month' else v_now end;
+  end if;
+  insert into public.user_credits as c (user_id, tier, allocation_due_at, version, updated_at)
+  values (v_user_id, p_tier, v_due_at, 1, v_now)
+  on conflict (user_id) do update
+     set tier              = excluded.tier,
+         allocation_due_at = excluded.allocation_due_at,
+         version           = c.version + 1,
+         updated_at        = excluded.updated_at;
+  perform ledger.set_floor(v_user_id, 'credits', case when v_new.monthly_credits is null then -1000000000000000 else 0 end);
+
+  if v_actor is not null then
+    perform internal.audit(v_actor, 'credits.tier_switched', 'user', v_user_id::text, null,
+      jsonb_build_object('tier', v_old.tier), jsonb_build_object('tier', p_tier), p_request_id);
+  end if;
+  return jsonb_build_object('tier', p_tier, 'previous_tier', v_old.tier, 'account', internal.credit_account(v_user_id));
+end
+$$;
+
+-- sql/50_credits/usage_by_month.sql
+
+-- Everybody's usage by month and model, exact at any moment: what was folded into the totals, and what was not yet.
+-- What an event did not tell is the empty text.
+
+create or replace view internal.usage_by_month
+with (security_invoker = true)
+as
+select u.month, u.provider, u.model, u.power_level, sum(u.events)::bigint as events, sum(u.failures)::bigint as failures,
+       sum(u.tokens) as tokens, sum(u.cost) as cost, sum(u.refunded) as refunded
+  from (select t.month, t.provider, t.model, t.power_level, t.events, t.failures, t.tokens, t.cost, t.refunded
+          from internal.usage_totals as t
+        union all
+        select d.month, d.provider, d.model, d.power_level, d.events, d.failures, d.tokens, d.cost, d.refunded
+          from internal.usage_deltas as d) as u
+ group by u.month, u.provider, u.model, u.power_level;
+
+-- sql/50_credits/usage_discrepancies.sql
+
+-- Where the sums of usage are not what the events and the refunds say: each user's rollup, and everybody's sums, which are
+-- those of all the rollups. Both ways: a sum without events is as wrong as events without a sum.
+
+create or replace view internal.usage_discrepancies
+with (security_invoker = true)
+as
+select 'I3' as invariant, coalesce(r.user_id, e.user_id) as book_id,
+       'usage of ' || concat_ws(' ', to_char(coalesce(r.month, e.month), 'YYYY-MM'), coalesce(r.provider, e.provider),
+         coalesce(r.model, e.model), coalesce(r.power_level, e.power_level)) as subject,
+       case when e.month is null then 'none' else format('%s events, %s failures, %s tokens, %s credits, %s refunded',
+         e.events, e.failures, e.tokens, e.cost, e.refunded) end as expected,
+       case when r.month is null then 'none' else format('%s events, %s failures, %s tokens, %s credits, %s refunded',
+         r.events, r.failures, r.tokens, r.cost, r.refunded) end as actual
+  from public.usage_rollups as r
+  full join (
+       select x.user_id, date_trunc('month', x.created_at at time zone 'UTC')::date as month, coalesce(x.provider, '') as provider,
+              coalesce(x.model, '') as model, coalesce(x.power_level, '') as power_level, count(*) as events,
+              count(*) filter (where not x.success) as failures, sum(x.tokens_used) as tokens, sum(x.cost) as cost,
+              sum(coalesce(t.refunded, 0)) as refunded
+         from public.usage_events as x
+         left join (select y.user_id, y.refund_of, sum(y.amount) as refunded
+                      from public.credit_transactions as y
+                     where y.refund_of is not null
+                     group by y.user_id, y.refund_of) as t on t.user_id = x.user_id and t.refund_of = x.transaction_id
+        group by 1, 2, 3, 4, 5) as e
+    on e.user_id = r.user_id and e.month = r.month and e.provider = r.provider and e.model = r.model and e.power_level = r.power_level
+ where (r.events, r.failures, r.tokens, r.cost, r.refunded) is distinct from (e.events, e.failures, e.tokens, e.cost, e.refunded)
+union all
+select 'I3', null::uuid,
+       'everybody''s usage of ' || concat_ws(' ', to_char(coalesce(m.month, r.month), 'YYYY-MM'), coalesce(m.provider, r.provider),
+         coalesce(m.model, r.model), coalesce(m.power_level, r.power_level)),
+       case when r.month is null then 'none' else format('%s events, %s failures, %s tokens, %s credits, %s refunded',
+         r.events, r.failures, r.tokens, r.cost, r.refunded) end,
+       case when m.month is null then 'none' else format('%s events, %s failures, %s tokens, %s credits, %s refunded',
+         m.events, m.failures, m.tokens, m.cost, m.refunded) end
+  from internal.usage_by_month as m
+  full join (
+       select x.month, x.provider, x.model, x.power_level, sum(x.events) as events, sum(x.failures) as failures, sum(x.tokens) as tokens,
+              sum(x.cost) as cost, sum(x.refunded) as refunded
+         from public.usage_rollups as x
+        group by 1, 2, 3, 4) as r
+    on r.month = m.month and r.provider = m.provider and r.model = m.model and r.power_level = m.power_level
+ where (m.events, m.failures, m.tokens, m.cost, m.refunded) is distinct from (r.events, r.failures, r.tokens, r.cost, r.refunded);
 
 -- sql/50_credits/usage_event.sql
 
@@ -6915,33 +9750,269 @@ begin
 end
 $$;
 
+-- sql/50_credits/usage_statistics.sql
+
+-- What a user used: in all, and by model, provider, power level or month, from the first of two days to the last, both
+-- counted in, in UTC; without them since ever, until now. Whole months are read from their sums, and what the two days cut
+-- off from the events themselves, so it is exact, and quick over years. `share` is the part of the cost; what an event did
+-- not tell is null. What was refunded counts in the month of the usage that it gave back.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: invalid_body.
+
+create or replace function public.usage_statistics(
+  p_user_id    uuid,
+  p_group_by   text default null,
+  p_start_date date default null,
+  p_end_date   date default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_from date := coalesce(p_start_date, '-infinity');
+  v_until date := coalesce(p_end_date + 1, 'infinity');
+  -- The whole months between.
+  v_first date := v_from;
+  v_end date := v_until;
+  v_answer jsonb;
+begin
+  perform internal.act_for(array[p_user_id]);
+  if p_group_by not in ('model', 'provider', 'power_level', 'month') then
+    perform internal.refuse('invalid_body', 'group_by: must be model, provider, power_level or month');
+  end if;
+  if not isfinite(p_start_date) or not isfinite(p_end_date) then
+    perform internal.refuse('invalid_body', case when isfinite(p_end_date) is false then 'end_date' else 'start_date' end || ': must be a day');
+  end if;
+  if v_until <= v_from then
+    perform internal.refuse('invalid_body', 'end_date: must not lie before start_date');
+  end if;
+  if isfinite(v_from) then
+    v_first := date_trunc('month', v_from + interval '1 month' - interval '1 day')::date;
+  end if;
+  if isfinite(v_until) then
+    v_end := date_trunc('month', v_until)::date;
+  end if;
+  if v_end <= v_first then
+    v_first := v_until;
+    v_end := v_until;
+  end if;
+
+  with used as materialized (
+    select r.month, nullif(r.provider, '') as provider, nullif(r.model, '') as model, nullif(r.power_level, '') as power_level,
+           r.events, r.failures, r.tokens, r.cost, r.refunded
+      from public.usage_rollups as r
+     where r.user_id = p_user_id and r.month >= v_first and r.month < v_end
+    union all
+    select date_trunc('month', e.created_at)::date, e.provider, e.model, e.power_level, 1, case when e.success then 0 else 1 end,
+           e.tokens_used, e.cost, case when e.transaction_id is null then 0 else (
+             select coalesce(sum(t.amount), 0)
+               from public.credit_transactions as t
+              where t.user_id = p_user_id and t.refund_of = e.transaction_id) end
+      from (values (v_from, v_first), (v_end, v_until)) as part(from_day, until_day)
+     cross join lateral (
+           select x.* from public.usage_events as x
+            where x.user_id = p_user_id and x.created_at >= part.from_day and x.created_at < part.until_day) as e
+     where part.from_day < part.until_day
+  ), whole as materialized (
+    select coalesce(sum(u.events), 0) as events, coalesce(sum(u.failures), 0) as failures, coalesce(sum(u.tokens), 0) as tokens,
+           coalesce(sum(u.cost), 0) as cost, coalesce(sum(u.refunded), 0) as refunded
+      from used as u
+  ), named as (
+    select case p_group_by when 'model' then u.model when 'provider' then u.provider when 'power_level' then u.power_level
+                           else to_char(u.month, 'YYYY-MM') end as name,
+           sum(u.events) as events, sum(u.failures) as failures, sum(u.tokens) as tokens, sum(u.cost) as cost, sum(u.refunded) as refunded
+      from used as u
+     where p_group_by is not null
+     group by 1
+  )
+  select jsonb_build_object(
+           'from', p_start_date, 'to', p_end_date,
+           'total', jsonb_build_object('events', w.events, 'failures', w.failures, 'tokens', w.tokens,
+                      'cost', internal.credits_json(w.cost), 'refunded', internal.credits_json(w.refunded)),
+           'groups', coalesce((
+             select jsonb_agg(jsonb_build_object(
+                      p_group_by, n.name, 'events', n.events, 'failures', n.failures, 'tokens', n.tokens,
+                      'cost', internal.credits_json(n.cost), 'refunded', internal.credits_json(n.refunded),
+                      'share', round(coalesce(n.cost / nullif(w.cost, 0), 0), 4))
+                      order by case when p_group_by = 'month' then n.name end, n.cost desc, n.name)
+               from named as n), '[]'))
+    into v_answer
+    from whole as w;
+  return v_answer;
+end
+$$;
+
 -- sql/50_credits/user_of_account.sql
 
--- The user behind a user id or an e-mail address, as an administrator types it. It belongs to whoever migrates, and to no role
--- of ours, because a hosted auth.users is open to that role alone. Where it may not be read, only ids are understood.
+-- The user behind a user id or an e-mail address, as an administrator types it.
 --
 -- Refuses: user_not_found.
 
 create or replace function internal.user_of_account(p_account text)
 returns uuid
-language plpgsql stable security definer
+language plpgsql stable
 set search_path = ''
 as $$
 declare
-  v_user_id uuid;
+  v_user_id uuid := (internal.users_of_accounts(array[p_account]))[1];
 begin
-  if p_account ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then
-    return p_account::uuid;
-  end if;
-  begin
-    select u.id into v_user_id from auth.users as u where lower(u.email) = lower(p_account) order by u.created_at limit 1;
-  exception when insufficient_privilege then
-    v_user_id := null;
-  end;
   if v_user_id is null then
     perform internal.refuse('user_not_found', format('account: nobody is known as %s', p_account));
   end if;
   return v_user_id;
+end
+$$;
+
+-- sql/50_credits/users_of_accounts.sql
+
+-- The users behind user ids and e-mail addresses, in their places; null where nobody is known so. It belongs to whoever
+-- migrates, and to no role of ours, because a hosted auth.users is open to that role alone. Where it may not be read, only ids
+-- are understood.
+
+create or replace function internal.users_of_accounts(p_accounts text[])
+returns uuid[]
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  v_id constant text := '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
+  v_emails text[] := array(select distinct lower(a.account) from unnest(p_accounts) as a(account) where a.account !~* v_id);
+  v_known jsonb := '{}';
+begin
+  if cardinality(v_emails) > 0 then
+    begin
+      -- Of several with one address, the oldest.
+      select coalesce(jsonb_object_agg(k.email, k.id), '{}') into v_known
+        from (select distinct on (lower(u.email)) lower(u.email) as email, u.id
+                from auth.users as u
+               where lower(u.email) = any (v_emails)
+               order by lower(u.email), u.created_at, u.id) as k;
+    exception when insufficient_privilege then
+      v_known := '{}';
+    end;
+  end if;
+  return array(
+    select case when a.account ~* v_id then a.account::uuid else (v_known ->> lower(a.account))::uuid end
+      from unnest(p_accounts) with ordinality as a(account, "position")
+     order by a."position");
+end
+$$;
+
+-- sql/50_credits/validate_promotion.sql
+
+-- Says what a promotional code is worth to this user, without taking it. Returns {valid, code, discount_type, discount_value,
+-- description, expires_at}.
+--
+-- Replay:  it changes nothing but the count of wrong codes.
+-- Locks:   nobody else shows a code from the same user, device or address meanwhile.
+-- Refuses: rate_limited, coupon_not_valid, both returned as {"refusal": …}, because they are remembered; coupon_used.
+
+create or replace function public.validate_promotion(
+  p_user_id    uuid,
+  p_code       text,
+  p_ip_address inet default null,
+  p_device_id  text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_refusal jsonb;
+  v_terms record;
+begin
+  perform internal.act_for(array[p_user_id]);
+  v_refusal := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
+  if v_refusal is not null then
+    return jsonb_build_object('refusal', v_refusal);
+  end if;
+
+  select t.* into v_terms from internal.promotion_terms(p_user_id, internal.promotion_code(p_code)) as t;
+  if v_terms.is_used then
+    perform internal.refuse('coupon_used', format('code: %s was redeemed by this user as often as allowed', v_terms.code));
+  elsif v_terms.is_valid then
+    return jsonb_build_object(
+      'valid', true, 'code', v_terms.code, 'discount_type', v_terms.discount_type,
+      'discount_value', internal.credits_json(v_terms.discount_value), 'description', v_terms.description, 'expires_at', v_terms.expires_at);
+  end if;
+  return internal.coupon_code_failed(p_user_id, p_ip_address, p_device_id);
+end
+$$;
+
+-- sql/50_credits/waiting_discount.sql
+
+-- The discount that a user's next purchase gets: the largest that waits, and of equals the first to end. No row: none waits.
+
+create or replace function internal.waiting_discount(p_user_id uuid)
+returns table (code text, redemption int, percent numeric)
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return query
+    select r.code, r.redemption, r.discount_value::numeric
+      from public.coupon_redemptions as r
+     where r.user_id = p_user_id and r.discount_type = 'percentage' and r.spent_on is null and r.expires_at > internal.clock()
+     order by r.discount_value desc, r.expires_at, r.code, r.redemption
+     limit 1;
+end
+$$;
+
+-- sql/50_credits/withdraw_prices.sql
+
+-- Takes back a price list that is not in force yet, and that no other was made from.
+--
+-- Replay:  what is gone is not found.
+-- Locks:   an advisory lock of all who publish or withdraw.
+-- Refuses: forbidden, not_found (version), prices_in_force, invalid_body (version): there is a newer one, made from it.
+
+create or replace function public.withdraw_prices(
+  p_user_id    uuid,
+  p_version    int,
+  p_reason     text default null,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_list public.pricing_versions;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('public.pricing_versions', 0));
+  select v.* into v_list from public.pricing_versions as v where v.version = p_version;
+  if v_list.version is null then
+    perform internal.refuse('not_found', format('version: there is no price list %s', p_version));
+  end if;
+  if v_list.effective_from <= internal.clock() then
+    perform internal.refuse('prices_in_force', format('version: %s is in force since %s', p_version, v_list.effective_from));
+  end if;
+  if exists (select from public.pricing_versions as v where v.effective_from > v_list.effective_from) then
+    perform internal.refuse('invalid_body', 'version: withdraw the newer one first');
+  end if;
+
+  perform set_config('tallybook.actor', v_actor, true), set_config('tallybook.reason', coalesce(p_reason, ''), true);
+  delete from public.pricing_models as m where m.version = p_version;
+  delete from public.pricing_providers as p where p.version = p_version;
+  delete from public.pricing_power_levels as l where l.version = p_version;
+  delete from public.pricing_tiers as t where t.version = p_version;
+  delete from public.pricing_versions as v where v.version = p_version;
+  perform internal.audit(v_actor, 'prices.withdrawn', 'pricing_versions', p_version::text, p_reason,
+    jsonb_build_object('effective_from', v_list.effective_from, 'note', v_list.note), null, p_request_id);
+  return jsonb_build_object('version', p_version, 'effective_from', v_list.effective_from);
 end
 $$;
 
@@ -6976,7 +10047,9 @@ select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.poi
 union all
 select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.coupon_discrepancies as d
 union all
-select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_discrepancies as d;
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.usage_discrepancies as d;
 
 -- sql/80_operations/readiness.sql
 
@@ -7097,6 +10170,84 @@ as $$
    where c.issued_at >= internal.clock() - p_since
    group by c.status
    order by c.status
+$$;
+
+-- sql/80_operations/report_credit_balances.sql
+
+-- What users have by tier: their credits, all that ever came, and how many of them run low.
+
+create or replace function public.report_credit_balances()
+returns table (tier text, count bigint, balance numeric, allocated numeric, median_balance numeric, low bigint, owing bigint)
+language sql stable
+set search_path = ''
+as $$
+  select c.tier, count(*), sum(c.balance), sum(c.credits_allocated), percentile_disc(0.5) within group (order by c.balance),
+         count(l.user_id), count(*) filter (where c.balance < 0)
+    from public.user_credits as c
+    left join public.credit_low_balances as l on l.user_id = c.user_id
+   group by c.tier
+   order by 2 desc, c.tier
+$$;
+
+-- sql/80_operations/report_credit_failure_spikes.sql
+
+-- Which models fail more often than they did, the worst first.
+
+create or replace function public.report_credit_failure_spikes()
+returns table (provider text, model text, failures bigint, events bigint, hourly_mean numeric, times numeric, last_at timestamptz)
+language sql stable
+set search_path = ''
+as $$
+  select v.provider, v.model, v.failures, v.events, v.hourly_mean, v.times, v.last_at
+    from public.credit_failure_spikes as v
+   order by v.failures desc, v.model, v.provider
+$$;
+
+-- sql/80_operations/report_credit_low_balances.sql
+
+-- Whose credits run low, the lowest first.
+
+create or replace function public.report_credit_low_balances(p_limit int default 50)
+returns table (user_id uuid, tier text, balance numeric, low_balance_below numeric, updated_at timestamptz)
+language sql stable
+set search_path = ''
+as $$
+  select v.user_id, v.tier, v.balance, v.low_balance_below, v.updated_at
+    from public.credit_low_balances as v
+   order by v.balance, v.user_id
+   limit p_limit
+$$;
+
+-- sql/80_operations/report_credit_unusual_spending.sql
+
+-- Who spent unusually much in the last 24 hours, the most first.
+
+create or replace function public.report_credit_unusual_spending(p_limit int default 50)
+returns table (user_id uuid, spent numeric, events bigint, daily_mean numeric, times numeric)
+language sql stable
+set search_path = ''
+as $$
+  select v.user_id, v.spent, v.events, v.daily_mean, v.times
+    from public.credit_unusual_spending as v
+   order by v.spent desc, v.user_id
+   limit p_limit
+$$;
+
+-- sql/80_operations/report_credit_usage.sql
+
+-- What was used by month and model, by default since the month before the running one; the dearest of a month first.
+
+create or replace function public.report_credit_usage(p_since interval default '1 month')
+returns table (month date, provider text, model text, events bigint, failures bigint, tokens numeric, cost numeric, refunded numeric)
+language sql stable
+set search_path = ''
+as $$
+  select u.month, nullif(u.provider, ''), nullif(u.model, ''), sum(u.events)::bigint, sum(u.failures)::bigint, sum(u.tokens), sum(u.cost),
+         sum(u.refunded)
+    from internal.usage_by_month as u
+   where u.month >= date_trunc('month', (internal.clock() - p_since) at time zone 'UTC')::date
+   group by u.month, u.provider, u.model
+   order by u.month desc, 7 desc, 3, 2
 $$;
 
 -- sql/80_operations/report_damage.sql
@@ -7339,7 +10490,7 @@ begin
 
   foreach v_procedure in array array[
     'expire_holds', 'cleanup_expired_nonces', 'expire_points', 'mark_expired_coupons', 'forget_sealed_codes',
-    'cleanup_coupon_attempts', 'cleanup_expired_attestations'] loop
+    'cleanup_coupon_attempts', 'cleanup_expired_attestations', 'expire_credits', 'allocate_monthly_credits', 'fold_usage'] loop
     -- By its name in a value, because it is not there to be checked where pg_cron is not.
     execute format('select %I.schedule($1, $2, $3)', 'cron')
       using 'tallybook ' || v_procedure, p_schedule, format('select public.%I()', v_procedure);
@@ -7492,13 +10643,14 @@ revoke all on function
   ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
-  ledger.balance_as_of(uuid, text, timestamptz, timestamptz)
+  ledger.balance_as_of(uuid, text, timestamptz, timestamptz), ledger.set_floor(uuid, text, bigint)
 from public, anon, authenticated, service_role;
 
 grant execute on function
   ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
-  ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int)
+  ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
+  ledger.set_floor(uuid, text, bigint)
 to tallybook_procedures, tallybook_upkeep;
 
 grant execute on function ledger.balance_as_of(uuid, text, timestamptz, timestamptz)
@@ -8065,6 +11217,9 @@ grant select on internal.credit_discrepancies to tallybook_operator;
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
 to authenticated, service_role, tallybook_procedures, tallybook_upkeep;
+grant insert, delete on
+  public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers
+to tallybook_upkeep;
 grant select, insert, update, delete on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
 to tallybook_operator;
@@ -8077,6 +11232,7 @@ grant select, insert, update on public.user_credits, public.credit_grants, publi
 to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events
 to tallybook_procedures, tallybook_upkeep;
+grant update (released_at) on public.credit_reservations to tallybook_procedures;
 grant insert on internal.usage_deltas to tallybook_procedures;
 grant select, insert, delete on internal.usage_deltas to tallybook_upkeep;
 grant select, insert, update on internal.usage_totals to tallybook_upkeep;
@@ -8123,36 +11279,34 @@ alter table public.coupon_codes         force row level security;
 alter table public.coupon_redemptions   force row level security;
 alter table public.openrouter_accounts  force row level security;
 
-drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
-create policy "everybody signed in reads the price lists" on public.pricing_versions for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the price lists" on public.pricing_versions;
-create policy "an operator sets the price lists" on public.pricing_versions to tallybook_operator using (true);
-drop policy if exists "everybody signed in reads the prices of models" on public.pricing_models;
-create policy "everybody signed in reads the prices of models" on public.pricing_models for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the prices of models" on public.pricing_models;
-create policy "an operator sets the prices of models" on public.pricing_models to tallybook_operator using (true);
-drop policy if exists "everybody signed in reads the prices of providers" on public.pricing_providers;
-create policy "everybody signed in reads the prices of providers" on public.pricing_providers for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the prices of providers" on public.pricing_providers;
-create policy "an operator sets the prices of providers" on public.pricing_providers to tallybook_operator using (true);
-drop policy if exists "everybody signed in reads the power levels" on public.pricing_power_levels;
-create policy "everybody signed in reads the power levels" on public.pricing_power_levels for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the power levels" on public.pricing_power_levels;
-create policy "an operator sets the power levels" on public.pricing_power_levels to tallybook_operator using (true);
-drop policy if exists "everybody signed in reads the tiers" on public.pricing_tiers;
-create policy "everybody signed in reads the tiers" on public.pricing_tiers for select
-  to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the tiers" on public.pricing_tiers;
-create policy "an operator sets the tiers" on public.pricing_tiers to tallybook_operator using (true);
 drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
 create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
   to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
-drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
-create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
+drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
+create policy "everybody signed in reads the price lists" on public.pricing_versions for select
+  to authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the price lists" on public.pricing_versions;
+create policy "operators and upkeep set the price lists" on public.pricing_versions to tallybook_operator, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of models" on public.pricing_models;
+create policy "everybody signed in reads the prices of models" on public.pricing_models for select
+  to authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the prices of models" on public.pricing_models;
+create policy "operators and upkeep set the prices of models" on public.pricing_models to tallybook_operator, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the prices of providers" on public.pricing_providers;
+create policy "everybody signed in reads the prices of providers" on public.pricing_providers for select
+  to authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the prices of providers" on public.pricing_providers;
+create policy "operators and upkeep set the prices of providers" on public.pricing_providers to tallybook_operator, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the power levels" on public.pricing_power_levels;
+create policy "everybody signed in reads the power levels" on public.pricing_power_levels for select
+  to authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the power levels" on public.pricing_power_levels;
+create policy "operators and upkeep set the power levels" on public.pricing_power_levels to tallybook_operator, tallybook_upkeep using (true);
+drop policy if exists "everybody signed in reads the tiers" on public.pricing_tiers;
+create policy "everybody signed in reads the tiers" on public.pricing_tiers for select
+  to authenticated, service_role, tallybook_procedures using (true);
+drop policy if exists "operators and upkeep set the tiers" on public.pricing_tiers;
+create policy "operators and upkeep set the tiers" on public.pricing_tiers to tallybook_operator, tallybook_upkeep using (true);
 
 drop policy if exists "a user reads their own credits" on public.user_credits;
 create policy "a user reads their own credits" on public.user_credits for select to authenticated
@@ -8160,80 +11314,80 @@ create policy "a user reads their own credits" on public.user_credits for select
 drop policy if exists "a procedure touches the credits of its subjects" on public.user_credits;
 create policy "a procedure touches the credits of its subjects" on public.user_credits to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every credits" on public.user_credits;
-create policy "the service and operators read every credits" on public.user_credits for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every credits" on public.user_credits;
-create policy "upkeep sees every credits" on public.user_credits to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all credits" on public.user_credits;
+create policy "the service and operators read all credits" on public.user_credits for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all credits" on public.user_credits;
+create policy "upkeep sees all credits" on public.user_credits to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own credit transactions" on public.credit_transactions;
 create policy "a user reads their own credit transactions" on public.credit_transactions for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the credit transactions of its subjects" on public.credit_transactions;
 create policy "a procedure touches the credit transactions of its subjects" on public.credit_transactions to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every credit transactions" on public.credit_transactions;
-create policy "the service and operators read every credit transactions" on public.credit_transactions for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every credit transactions" on public.credit_transactions;
-create policy "upkeep sees every credit transactions" on public.credit_transactions to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all credit transactions" on public.credit_transactions;
+create policy "the service and operators read all credit transactions" on public.credit_transactions for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all credit transactions" on public.credit_transactions;
+create policy "upkeep sees all credit transactions" on public.credit_transactions to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own lots" on public.credit_grants;
 create policy "a user reads their own lots" on public.credit_grants for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the lots of its subjects" on public.credit_grants;
 create policy "a procedure touches the lots of its subjects" on public.credit_grants to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every lots" on public.credit_grants;
-create policy "the service and operators read every lots" on public.credit_grants for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every lots" on public.credit_grants;
-create policy "upkeep sees every lots" on public.credit_grants to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all lots" on public.credit_grants;
+create policy "the service and operators read all lots" on public.credit_grants for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all lots" on public.credit_grants;
+create policy "upkeep sees all lots" on public.credit_grants to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own lot entries" on public.credit_lot_entries;
 create policy "a user reads their own lot entries" on public.credit_lot_entries for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the lot entries of its subjects" on public.credit_lot_entries;
 create policy "a procedure touches the lot entries of its subjects" on public.credit_lot_entries to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every lot entries" on public.credit_lot_entries;
-create policy "the service and operators read every lot entries" on public.credit_lot_entries for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every lot entries" on public.credit_lot_entries;
-create policy "upkeep sees every lot entries" on public.credit_lot_entries to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all lot entries" on public.credit_lot_entries;
+create policy "the service and operators read all lot entries" on public.credit_lot_entries for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all lot entries" on public.credit_lot_entries;
+create policy "upkeep sees all lot entries" on public.credit_lot_entries to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own reservations" on public.credit_reservations;
 create policy "a user reads their own reservations" on public.credit_reservations for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the reservations of its subjects" on public.credit_reservations;
 create policy "a procedure touches the reservations of its subjects" on public.credit_reservations to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every reservations" on public.credit_reservations;
-create policy "the service and operators read every reservations" on public.credit_reservations for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every reservations" on public.credit_reservations;
-create policy "upkeep sees every reservations" on public.credit_reservations to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all reservations" on public.credit_reservations;
+create policy "the service and operators read all reservations" on public.credit_reservations for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all reservations" on public.credit_reservations;
+create policy "upkeep sees all reservations" on public.credit_reservations to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own usage" on public.usage_events;
 create policy "a user reads their own usage" on public.usage_events for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the usage of its subjects" on public.usage_events;
 create policy "a procedure touches the usage of its subjects" on public.usage_events to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every usage" on public.usage_events;
-create policy "the service and operators read every usage" on public.usage_events for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every usage" on public.usage_events;
-create policy "upkeep sees every usage" on public.usage_events to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all usage" on public.usage_events;
+create policy "the service and operators read all usage" on public.usage_events for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all usage" on public.usage_events;
+create policy "upkeep sees all usage" on public.usage_events to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own usage rollups" on public.usage_rollups;
 create policy "a user reads their own usage rollups" on public.usage_rollups for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the usage rollups of its subjects" on public.usage_rollups;
 create policy "a procedure touches the usage rollups of its subjects" on public.usage_rollups to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every usage rollups" on public.usage_rollups;
-create policy "the service and operators read every usage rollups" on public.usage_rollups for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every usage rollups" on public.usage_rollups;
-create policy "upkeep sees every usage rollups" on public.usage_rollups to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all usage rollups" on public.usage_rollups;
+create policy "the service and operators read all usage rollups" on public.usage_rollups for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all usage rollups" on public.usage_rollups;
+create policy "upkeep sees all usage rollups" on public.usage_rollups to tallybook_upkeep using (true);
 drop policy if exists "a user reads their own redeemed promotions" on public.coupon_redemptions;
 create policy "a user reads their own redeemed promotions" on public.coupon_redemptions for select to authenticated
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions;
 create policy "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions to tallybook_procedures
   using (user_id = any ((select internal.subjects())::uuid[]));
-drop policy if exists "the service and operators read every redeemed promotions" on public.coupon_redemptions;
-create policy "the service and operators read every redeemed promotions" on public.coupon_redemptions for select to service_role, tallybook_operator using (true);
-drop policy if exists "upkeep sees every redeemed promotions" on public.coupon_redemptions;
-create policy "upkeep sees every redeemed promotions" on public.coupon_redemptions to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all redeemed promotions" on public.coupon_redemptions;
+create policy "the service and operators read all redeemed promotions" on public.coupon_redemptions for select to service_role, tallybook_operator using (true);
+drop policy if exists "upkeep sees all redeemed promotions" on public.coupon_redemptions;
+create policy "upkeep sees all redeemed promotions" on public.coupon_redemptions to tallybook_upkeep using (true);
 
 drop policy if exists "the service and the procedures read the promotions" on public.coupon_codes;
 create policy "the service and the procedures read the promotions" on public.coupon_codes for select
@@ -8255,7 +11409,7 @@ revoke all on function
   internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
   internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
-  internal.record_usage(public.usage_events[]), internal.user_of_account(text)
+  internal.record_usage(public.usage_events[]), internal.user_of_account(text), internal.users_of_accounts(text[])
 from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -8265,7 +11419,7 @@ grant execute on function
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
   internal.record_usage(public.usage_events[])
 to tallybook_procedures, tallybook_upkeep;
-grant execute on function internal.user_of_account(text) to tallybook_upkeep, tallybook_operator;
+grant execute on function internal.user_of_account(text), internal.users_of_accounts(text[]) to tallybook_upkeep, tallybook_operator;
 grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
 
 revoke all on function
@@ -8287,6 +11441,175 @@ alter function public.credit_balance(uuid, boolean) owner to tallybook_procedure
 grant execute on function internal.deduct_credits_batch(jsonb) to tallybook_functions;
 grant execute on function
   public.deduct_credits(uuid, numeric, bigint, text, text, text, text, text, jsonb, text, text), public.credit_balance(uuid, boolean)
+to tallybook_functions, service_role, tallybook_operator;
+
+-- Reserving, settling and releasing, for the user; and the month's cap.
+revoke all on function
+  internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid),
+  public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
+  public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
+from public, anon, authenticated, service_role;
+
+alter function public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text) owner to tallybook_procedures;
+alter function public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text) owner to tallybook_procedures;
+alter function public.release_credits(uuid, uuid, boolean) owner to tallybook_procedures;
+alter function public.monthly_cap(uuid) owner to tallybook_procedures;
+alter function public.set_monthly_cap(uuid, numeric, text) owner to tallybook_procedures;
+
+grant execute on function internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid)
+to tallybook_procedures;
+grant execute on function
+  public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
+  public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
+to tallybook_functions, service_role;
+
+-- Promotional codes and purchases: users redeem and buy, administrators and payment providers set and record.
+revoke all on function
+  internal.promotion_code(text), internal.promotion_terms(uuid, text), internal.promotion_answer(public.coupon_codes), internal.waiting_discount(uuid),
+  public.redeem_promotion(uuid, text, inet, text, text, text), public.validate_promotion(uuid, text, inet, text),
+  public.credit_packages_on_offer(uuid),
+  public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text),
+  public.list_promotions(uuid, boolean, int, int), public.delete_promotion(uuid, text, text, text, text),
+  public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.promotion_code(text), internal.waiting_discount(uuid) to tallybook_procedures, tallybook_upkeep;
+grant execute on function internal.promotion_terms(uuid, text) to tallybook_procedures;
+grant execute on function internal.promotion_answer(public.coupon_codes) to tallybook_upkeep;
+
+alter function public.redeem_promotion(uuid, text, inet, text, text, text) owner to tallybook_procedures;
+alter function public.validate_promotion(uuid, text, inet, text) owner to tallybook_procedures;
+alter function public.credit_packages_on_offer(uuid) owner to tallybook_procedures;
+alter function public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text)
+owner to tallybook_upkeep;
+alter function public.list_promotions(uuid, boolean, int, int) owner to tallybook_upkeep;
+alter function public.delete_promotion(uuid, text, text, text, text) owner to tallybook_upkeep;
+alter function public.record_credit_purchase(uuid, text, text, text, numeric, text, text) owner to tallybook_upkeep;
+
+grant execute on function
+  public.redeem_promotion(uuid, text, inet, text, text, text), public.validate_promotion(uuid, text, inet, text),
+  public.credit_packages_on_offer(uuid)
+to tallybook_functions, service_role;
+grant execute on function
+  public.create_promotion(uuid, text, text, numeric, text, int, int, text, int, timestamptz, timestamptz, text, text),
+  public.list_promotions(uuid, boolean, int, int), public.delete_promotion(uuid, text, text, text, text),
+  public.record_credit_purchase(uuid, text, text, text, numeric, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+
+-- Accounts at OpenRouter. Who may call the function that reads the key gets it encrypted.
+revoke all on function
+  internal.openrouter_answer(public.openrouter_accounts), internal.check_encrypted(text, text),
+  public.store_openrouter_account(uuid, text, text, text, numeric), public.openrouter_account(uuid, boolean),
+  public.delete_openrouter_account(uuid), public.note_openrouter_sync(uuid, text, text, numeric, text, text),
+  public.reencrypt_openrouter_account(uuid, text, text, text)
+from public, anon, authenticated, service_role;
+
+alter function public.store_openrouter_account(uuid, text, text, text, numeric) owner to tallybook_procedures;
+alter function public.openrouter_account(uuid, boolean) owner to tallybook_procedures;
+alter function public.delete_openrouter_account(uuid) owner to tallybook_procedures;
+alter function public.note_openrouter_sync(uuid, text, text, numeric, text, text) owner to tallybook_procedures;
+alter function public.reencrypt_openrouter_account(uuid, text, text, text) owner to tallybook_procedures;
+
+grant execute on function internal.openrouter_answer(public.openrouter_accounts), internal.check_encrypted(text, text) to tallybook_procedures;
+grant execute on function
+  public.store_openrouter_account(uuid, text, text, text, numeric), public.openrouter_account(uuid, boolean),
+  public.delete_openrouter_account(uuid), public.note_openrouter_sync(uuid, text, text, numeric, text, text)
+to tallybook_functions, service_role;
+grant execute on function public.reencrypt_openrouter_account(uuid, text, text, text) to tallybook_operator;
+
+-- Prices and tiers.
+revoke all on function
+  internal.changed_price_list(jsonb, jsonb), internal.guard_price_list(), public.price_list(int),
+  public.calculate_credit_cost(uuid, bigint, text, text, text, text), public.compare_tiers(uuid, bigint, text, text),
+  public.publish_prices(uuid, jsonb, text, timestamptz, text, text), public.withdraw_prices(uuid, int, text, text, text),
+  public.switch_tier(uuid, text, text, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.changed_price_list(jsonb, jsonb) to tallybook_upkeep;
+
+alter function public.price_list(int) owner to tallybook_procedures;
+alter function public.calculate_credit_cost(uuid, bigint, text, text, text, text) owner to tallybook_procedures;
+alter function public.compare_tiers(uuid, bigint, text, text) owner to tallybook_procedures;
+grant execute on function public.price_list(int) to tallybook_upkeep;
+grant execute on function
+  public.price_list(int), public.calculate_credit_cost(uuid, bigint, text, text, text, text),
+  public.compare_tiers(uuid, bigint, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+
+alter function public.publish_prices(uuid, jsonb, text, timestamptz, text, text) owner to tallybook_upkeep;
+alter function public.withdraw_prices(uuid, int, text, text, text) owner to tallybook_upkeep;
+grant execute on function
+  public.publish_prices(uuid, jsonb, text, timestamptz, text, text), public.withdraw_prices(uuid, int, text, text, text)
+to service_role, tallybook_operator;
+
+alter function public.switch_tier(uuid, text, text, text, text) owner to tallybook_upkeep;
+grant execute on function public.switch_tier(uuid, text, text, text, text) to tallybook_functions, service_role, tallybook_operator;
+
+-- Credits that are given, refunded, come with the month and end.
+revoke all on function
+  internal.parsed_time(text), internal.ended_credit_lots(uuid[]), internal.record_usage_refund(uuid, uuid, numeric),
+  internal.allocate_credits_batch(uuid, jsonb, text, text, text, text),
+  public.allocate_credits(uuid, text, numeric, text, text, text, int, timestamptz, text, text, text),
+  public.bulk_allocate_credits(uuid, jsonb, text, text, text, text), public.refund_credits(uuid, text, uuid, numeric, text, text, text, text),
+  public.allocate_monthly_credits(int), public.expire_credits(int), public.credit_lots(uuid),
+  public.credit_transactions_page(uuid, text, timestamptz, timestamptz, int, int, text), public.credit_transaction(uuid, uuid)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.ended_credit_lots(uuid[])
+to tallybook_procedures, tallybook_upkeep;
+grant execute on function
+  internal.parsed_time(text), internal.record_usage_refund(uuid, uuid, numeric),
+  internal.allocate_credits_batch(uuid, jsonb, text, text, text, text)
+to tallybook_upkeep;
+
+alter function public.allocate_credits(uuid, text, numeric, text, text, text, int, timestamptz, text, text, text) owner to tallybook_upkeep;
+alter function public.bulk_allocate_credits(uuid, jsonb, text, text, text, text) owner to tallybook_upkeep;
+alter function public.refund_credits(uuid, text, uuid, numeric, text, text, text, text) owner to tallybook_upkeep;
+alter function public.allocate_monthly_credits(int) owner to tallybook_upkeep;
+alter function public.expire_credits(int) owner to tallybook_upkeep;
+alter function public.credit_lots(uuid) owner to tallybook_procedures;
+alter function public.credit_transactions_page(uuid, text, timestamptz, timestamptz, int, int, text) owner to tallybook_procedures;
+alter function public.credit_transaction(uuid, uuid) owner to tallybook_procedures;
+
+grant execute on function
+  public.allocate_credits(uuid, text, numeric, text, text, text, int, timestamptz, text, text, text),
+  public.bulk_allocate_credits(uuid, jsonb, text, text, text, text), public.refund_credits(uuid, text, uuid, numeric, text, text, text, text),
+  public.credit_lots(uuid), public.credit_transactions_page(uuid, text, timestamptz, timestamptz, int, int, text),
+  public.credit_transaction(uuid, uuid)
+to tallybook_functions, service_role, tallybook_operator;
+grant execute on function public.allocate_monthly_credits(int), public.expire_credits(int)
+to service_role, tallybook_worker, tallybook_operator;
+
+-- Usage.
+revoke all on
+  internal.usage_by_month, internal.usage_discrepancies, public.credit_low_balances, public.credit_unusual_spending, public.credit_failure_spikes
+from public, anon, authenticated, service_role;
+grant select on internal.usage_by_month to tallybook_upkeep, tallybook_operator;
+grant select on internal.usage_discrepancies to tallybook_operator;
+grant select on public.credit_low_balances, public.credit_unusual_spending, public.credit_failure_spikes to service_role, tallybook_operator;
+-- Whoever reads these views asks for the time.
+grant execute on function internal.clock() to service_role;
+grant update on internal.usage_deltas to tallybook_upkeep;
+
+revoke all on function
+  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, date, date),
+  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.credit_analytics_distribution(uuid)
+from public, anon, authenticated, service_role;
+alter function public.fold_usage(int) owner to tallybook_upkeep;
+alter function public.import_usage_events(text, jsonb) owner to tallybook_upkeep;
+alter function public.usage_statistics(uuid, text, date, date) owner to tallybook_procedures;
+alter function public.credit_analytics_system(uuid, date, date) owner to tallybook_upkeep;
+alter function public.credit_analytics_top_spenders(uuid, date, int) owner to tallybook_upkeep;
+alter function public.credit_analytics_distribution(uuid) owner to tallybook_upkeep;
+grant execute on function public.fold_usage(int) to tallybook_worker, tallybook_operator;
+grant execute on function public.import_usage_events(text, jsonb) to tallybook_operator;
+grant execute on function public.usage_statistics(uuid, text, date, date) to tallybook_functions, service_role, tallybook_operator;
+grant execute on function
+  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.credit_analytics_distribution(uuid)
 to tallybook_functions, service_role, tallybook_operator;
 
 -- policies/80_operations.sql
@@ -8337,6 +11660,15 @@ create policy "upkeep reads what was suspended" on public.audit_log for select t
   using (action in ('points.suspend', 'points.resume'));
 drop policy if exists "upkeep takes offers away and back" on public.coupon_templates;
 create policy "upkeep takes offers away and back" on public.coupon_templates for update to tallybook_upkeep using (true);
+
+revoke all on function
+  public.report_credit_balances(), public.report_credit_usage(interval), public.report_credit_low_balances(int),
+  public.report_credit_unusual_spending(int), public.report_credit_failure_spikes()
+from public, anon, authenticated, service_role;
+grant execute on function
+  public.report_credit_balances(), public.report_credit_usage(interval), public.report_credit_low_balances(int),
+  public.report_credit_unusual_spending(int), public.report_credit_failure_spikes()
+to tallybook_operator;
 
 -- policies/99_last.sql
 

@@ -24,6 +24,7 @@ from tallybook.cli.db_url import db_url
 from tallybook.cli.dev import dev
 from tallybook.cli.history import history
 from tallybook.cli.import_history import import_history
+from tallybook.cli.import_usage import import_usage
 from tallybook.cli.refresh_cache import balance, refresh_cache
 from tallybook.cli.report import report
 from tallybook.cli.rotate_key import rotate_key
@@ -62,6 +63,7 @@ app.command("rotate-key")(rotate_key)
 app.command()(token)
 app.command("db-url")(db_url)
 app.command("import")(import_history)
+app.command("import-usage")(import_usage)
 app.add_typer(coupon.app, name="coupon")
 app.add_typer(points.app, name="points")
 app.add_typer(review.app, name="review")

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from tallybook.history.events import Event
+from tallybook.history.plan import Entry
 
 
 class Occurrences:
@@ -20,13 +20,13 @@ class Occurrences:
         self._counts.execute("create table seen (event blob primary key, n int) without rowid")
         self._counts.execute("begin")
 
-    def number(self, events: Iterable[Event]) -> None:
+    def number(self, events: Iterable[Entry]) -> None:
         run = self._counts.execute
         for event in events:
             # The file's own key tells its events apart already.
             if event.key is not None:
                 continue
-            what = f"{event.user_id} {event.event_time} {event.points} {event.event_type}"
+            what = f"{event.user_id} {event.content}"
             digest = blake2b(what.encode(), digest_size=16).digest()
             if run("insert or ignore into seen values (?, 1)", (digest,)).rowcount == 0:
                 run("update seen set n = n + 1 where event = ?", (digest,))

@@ -10,9 +10,8 @@ import csv
 import gzip
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
@@ -44,39 +43,6 @@ class Record(NamedTuple):
     values: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which column of the file holds what. `key` is the file's own id of an event; it and
-    `event_type` may be absent."""
-
-    user: str = "user_id"
-    time: str = "event_time"
-    points: str = "points"
-    event_type: str | None = None
-    key: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Columns:
-        """From `user=customer,time=date,points=dollars`. Raises HistoryError."""
-        names = {"user": "user", "time": "time", "points": "points", "type": "event_type"}
-        names["key"] = "key"
-        found: dict[str, str] = {}
-        for pair in filter(None, text.split(",")):
-            name, _, column = (part.strip() for part in pair.partition("="))
-            if name not in names or not column:
-                raise HistoryError(f"columns: {pair!r} is not one of {', '.join(names)} = a column")
-            if names[name] in found:
-                raise HistoryError(f"columns: {name} is there twice")
-            found[names[name]] = column
-        return cls(**found)
-
-    @property
-    def wanted(self) -> list[str]:
-        """The columns to read: user, time, points, then the others if they are named."""
-        columns = [self.user, self.time, self.points, self.event_type, self.key]
-        return [column for column in columns if column is not None]
-
-
 class _Line(NamedTuple):
     number: int
     text: str
@@ -94,15 +60,24 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
             yield raw, raw
 
 
-def read(path: Path, file: BinaryIO, columns: Columns) -> Iterator[Record | Fault]:
-    """Every record of `file` in order; `path` tells its form. Blank lines are passed over.
+def read(
+    path: Path,
+    file: BinaryIO,
+    wanted: Sequence[str],
+    absent: Set[str] = frozenset(),
+    structured: Set[str] = frozenset(),
+) -> Iterator[Record | Fault]:
+    """The `wanted` columns of every record of `file` in order; `path` tells its form. Blank lines
+    are passed over.
 
+    A JSON line may leave out what may be `absent`, or have null for it: it is the empty text, as
+    in a CSV. In the `structured` columns it may have any value: it is read as its JSON text.
     Raises HistoryError when it has no usable header, or stops being a gzip file midway.
     """
     lines = _lines(file)
     if path.with_suffix("").suffix in JSON_SUFFIXES or path.suffix in JSON_SUFFIXES:
-        return _json_records(lines, columns.wanted)
-    return _csv_records(lines, columns.wanted)
+        return _json_records(lines, wanted, absent, structured)
+    return _csv_records(lines, wanted)
 
 
 def _lines(file: BinaryIO) -> Iterator[_Line]:
@@ -197,25 +172,31 @@ def _rows(lines: Iterator[_Line], delimiter: str) -> Iterator[tuple[int, list[st
             yield line.number, next((one.problem for one in taken if one.problem), fields)
 
 
-def _json_records(lines: Iterator[_Line], wanted: Sequence[str]) -> Iterator[Record | Fault]:
+def _json_records(
+    lines: Iterator[_Line], wanted: Sequence[str], absent: Set[str], structured: Set[str]
+) -> Iterator[Record | Fault]:
     decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
     for number, text, problem in lines:
         try:
             if problem:
                 raise ValueError(problem)
             found = decoder.decode(text)
-            yield Record(number, [_text(found, column) for column in wanted])
+            yield Record(number, [_text(found, column, absent, structured) for column in wanted])
         except ValueError as error:
             yield Fault(number, INVALID_LINE, str(error))
 
 
-def _text(found: dict[str, msgspec.Raw], column: str) -> str:
+def _text(
+    found: dict[str, msgspec.Raw], column: str, absent: Set[str], structured: Set[str]
+) -> str:
     """A string's content, or a number as it is written: a float would not keep its digits."""
+    raw = bytes(found[column]) if column in found else b"null"
+    if raw == b"null" and column in absent:
+        return ""
     if column not in found:
         raise ValueError(f"there is no {column!r}")
-    raw = bytes(found[column])
     if raw.startswith(b'"'):
         return msgspec.json.decode(raw, type=str)
-    if raw[:1] in b"-0123456789":
+    if raw[:1] in b"-0123456789" or column in structured:
         return raw.decode()
     raise ValueError(f"{column!r} is neither a string nor a number")

@@ -11,7 +11,7 @@ import pytest
 
 from tallybook import balance_cache, metrics
 from tallybook.balance_cache import MemoryCache, NoCache, RedisCache, balance_cache_of
-from tallybook.credits import cached_balance, remember_account, remember_balance, without_account
+from tallybook.credits import cached_balance, remember_account, remember_balance, take_account
 from tallybook.runtime import Runtime
 from tallybook.settings import ConfigurationError, Settings
 from tests.corridor.doubles import PROGRAM, Procedures
@@ -149,7 +149,7 @@ async def test_a_balance_is_answered_from_what_was_answered_before() -> None:
     known = await cached_balance(process, arguments)
     assert known == {"balance": 4, "tier": "free", "monthly_cap": 7}
     assert await cached_balance(process, {**arguments, "include_history": True}) is None
-    assert without_account(process, PROGRAM, None, dict(said)) == known
+    assert take_account(process, PROGRAM, None, dict(said)) == known
 
 
 async def test_a_change_is_remembered_for_whom_it_was_about() -> None:
@@ -188,7 +188,7 @@ async def test_the_accounts_that_procedures_answer_fit(bank: Bank, customer: UUI
     # Two answers may come in the wrong order.
     await remember_balance(process, {"user_id": customer}, answer)
     known = await cached_balance(process, {"user_id": customer})
-    now = without_account(process, PROGRAM, None, bank.call("credit_balance", user_id=customer))
+    now = take_account(process, PROGRAM, None, bank.call("credit_balance", user_id=customer))
     assert known == now and now["balance"] == 7
     (row,) = bank.world.rows("select internal.credit_account(%s) as account", (customer,))
     assert row["account"]["user_id"] == str(customer)

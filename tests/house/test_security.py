@@ -62,9 +62,9 @@ def test_no_definer_is_executable_by_clients(database: Database) -> None:
 
 
 # A hosted auth.users has row-level security without policies: only whoever migrates reads it, so
-# the functions that do stay theirs. One tells ids and times, to the judge alone; the other the id
-# behind an address, to administrators' procedures.
-MIGRATORS = "'internal.account_created_at(uuid[])', 'internal.user_of_account(text)'"
+# the functions that do stay theirs. One tells ids and times, to the judge alone; the other the ids
+# behind addresses, to administrators' procedures.
+MIGRATORS = "'internal.account_created_at(uuid[])', 'internal.users_of_accounts(text[])'"
 
 
 def test_every_definer_belongs_to_a_role_that_nobody_logs_in_as(database: Database) -> None:
