@@ -12,13 +12,17 @@ import pytest
 
 from tallybook.caller import Caller
 from tallybook.http import Handler
+from tallybook.local.fake_openrouter import FakeKey, FakeOpenRouter
+from tallybook.openrouter import OpenRouter
 from tallybook.route import CUSTOMER, USERS, Route
 from tallybook.runtime import Runtime
 from tallybook.schema import ROOT
 from tallybook.server import find_functions
 from tallybook.settings import Settings
 from tests.conftest import Database
+from tests.corridor.doubles import Procedures
 
+MAINS = list((ROOT / "functions").glob("*/main.py"))
 HANDLERS = list(find_functions(ROOT))
 ROUTES: list[Route] = [handler.route for handler in HANDLERS]  # type: ignore[attr-defined]
 
@@ -36,6 +40,7 @@ OPERATORS = {"actor"}
 ENVIRONMENT = {
     "DATABASE_URL": "postgresql://nobody@nowhere/nothing",
     "COUPON_SECRET": "s" * 32,
+    "ENCRYPTION_KEY": "k" * 43,
     "APP_ATTEST_TEAM_ID": "TEAM567890",
     "APP_ATTEST_BUNDLE_ID": "com.example.app",
 }
