@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.credits.bank import Bank
+from tests.credits.meter import Meter
 from tests.world import World
 
 
@@ -15,6 +16,7 @@ def bank(world: World) -> Bank:
 
 
 @pytest.fixture
+<<<<<<< HEAD
 def admin(world: World) -> UUID:
     """An administrator."""
     admin = uuid4()
@@ -22,3 +24,8 @@ def admin(world: World) -> UUID:
         "insert into system_admins (id, email) values (%s, 'ops@example.org')", (admin,)
     )
     return admin
+=======
+def meter(bank: Bank) -> Meter:
+    """Sentences about usage in the test's own database."""
+    return Meter(bank)
+>>>>>>> main

@@ -52,6 +52,21 @@ BODIES = {
         "transaction_id": str(uuid4()),
         "reason": "Why not.",
     },
+    "credit-coupons/redeem": lambda template: {"code": "NEVER"},
+    "credit-coupons/validate": lambda template: {"code": "NEVER"},
+    "credit-coupons/create": lambda template: {
+        "code": "SPRING",
+        "discount_type": "fixed",
+        "discount_value": 1,
+    },
+    "credit-coupons/promotions": lambda template: {},
+    "credit-coupons/delete": lambda template: {"code": "NEVER"},
+    "credit-purchases/packages": lambda template: {},
+    "credit-purchases/record": lambda template: {
+        "user_id": str(uuid4()),
+        "package": "credits_1",
+        "payment_id": "pay_1",
+    },
 }
 CALLERS = ["nobody", "user", "administrator", "service token", "secret key", "publishable key"]
 MATRIX = {
@@ -76,6 +91,14 @@ MATRIX = {
     "credit-admin/allocate": (401, 403, 200, 200, 200, 403),
     "credit-admin/bulk-allocate": (401, 403, 200, 200, 200, 403),
     "credit-admin/refund": (401, 403, 404, 404, 404, 403),
+    # A program that does not say for whom it asks is told to.
+    "credit-coupons/redeem": (401, 404, 404, 400, 400, 403),
+    "credit-coupons/validate": (401, 404, 404, 400, 400, 403),
+    "credit-coupons/create": (401, 403, 200, 200, 200, 403),
+    "credit-coupons/promotions": (401, 403, 200, 200, 200, 403),
+    "credit-coupons/delete": (401, 403, 404, 404, 404, 403),
+    "credit-purchases/packages": (401, 200, 200, 400, 400, 403),
+    "credit-purchases/record": (401, 403, 404, 404, 404, 403),
 }
 ADMIN = uuid4()
 BAD_TOKENS = [
