@@ -16,7 +16,12 @@ def bank(world: World) -> Bank:
 
 
 @pytest.fixture
-<<<<<<< HEAD
+def meter(bank: Bank) -> Meter:
+    """Sentences about usage in the test's own database."""
+    return Meter(bank)
+
+
+@pytest.fixture
 def admin(world: World) -> UUID:
     """An administrator."""
     admin = uuid4()
@@ -24,8 +29,3 @@ def admin(world: World) -> UUID:
         "insert into system_admins (id, email) values (%s, 'ops@example.org')", (admin,)
     )
     return admin
-=======
-def meter(bank: Bank) -> Meter:
-    """Sentences about usage in the test's own database."""
-    return Meter(bank)
->>>>>>> main
