@@ -80,7 +80,7 @@ def what_was_given(caller: Caller, body: Allocate, answer: Answer) -> Lines:
 def what_was_given_to_many(caller: Caller, body: BulkAllocate, answer: Answer) -> Lines:
     """One line for each that was done."""
     for result in answer["results"]:
-        if "transaction_id" in result:
+        if "transaction_id" in result and not result.get("replayed"):
             amount = body.allocations[result["position"] - 1].amount
             fields = {"transaction_id": result["transaction_id"], "amount": amount}
             yield CREDITS_ALLOCATED, {"allocated_by": caller.user_id, **fields}
