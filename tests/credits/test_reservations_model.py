@@ -16,7 +16,7 @@ import pytest
 from tests.credits.bank import Bank
 
 STEPS = 120
-WHAT_HAPPENS = "give cap wait deduct release reserve reserve settle settle".split()
+WHAT_HAPPENS = ["give", "cap", "wait", "deduct", "release"] + ["reserve", "settle"] * 2
 
 
 @dataclass
