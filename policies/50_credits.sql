@@ -77,6 +77,8 @@ alter table public.openrouter_accounts  force row level security;
 drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
 create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
   to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
+create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
 drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
 create policy "everybody signed in reads the price lists" on public.pricing_versions for select
   to authenticated, service_role, tallybook_procedures using (true);
@@ -389,20 +391,20 @@ grant execute on function internal.clock() to service_role;
 grant update on internal.usage_deltas to tallybook_upkeep;
 
 revoke all on function
-  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, date, date),
-  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, timestamptz, timestamptz),
+  public.credit_analytics_system(uuid, timestamptz, timestamptz), public.credit_analytics_top_spenders(uuid, date, int),
   public.credit_analytics_distribution(uuid)
 from public, anon, authenticated, service_role;
 alter function public.fold_usage(int) owner to tallybook_upkeep;
 alter function public.import_usage_events(text, jsonb) owner to tallybook_upkeep;
-alter function public.usage_statistics(uuid, text, date, date) owner to tallybook_procedures;
-alter function public.credit_analytics_system(uuid, date, date) owner to tallybook_upkeep;
+alter function public.usage_statistics(uuid, text, timestamptz, timestamptz) owner to tallybook_procedures;
+alter function public.credit_analytics_system(uuid, timestamptz, timestamptz) owner to tallybook_upkeep;
 alter function public.credit_analytics_top_spenders(uuid, date, int) owner to tallybook_upkeep;
 alter function public.credit_analytics_distribution(uuid) owner to tallybook_upkeep;
 grant execute on function public.fold_usage(int) to tallybook_worker, tallybook_operator;
 grant execute on function public.import_usage_events(text, jsonb) to tallybook_operator;
-grant execute on function public.usage_statistics(uuid, text, date, date) to tallybook_functions, service_role, tallybook_operator;
+grant execute on function public.usage_statistics(uuid, text, timestamptz, timestamptz) to tallybook_functions, service_role, tallybook_operator;
 grant execute on function
-  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.credit_analytics_system(uuid, timestamptz, timestamptz), public.credit_analytics_top_spenders(uuid, date, int),
   public.credit_analytics_distribution(uuid)
 to tallybook_functions, service_role, tallybook_operator;
