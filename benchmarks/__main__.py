@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from benchmarks import attestation, functions, ledger, procedures, report
+from benchmarks import attestation, functions, ledger, procedures, report, usage
 from benchmarks.bench import FULL, QUICK, Bench, Plan
 from benchmarks.pgbench import Missing
 from benchmarks.stand import stand
@@ -25,6 +25,7 @@ MEASURES: dict[str, Callable[[Bench], None]] = {
     "validate": procedures.validate,
     "post": ledger.post,
     "attest": attestation.verify,
+    "usage": usage.statistics,
     "http-submit": functions.submit,
     "http-redeem": functions.redeem,
     "http-validate": functions.validate,

@@ -67,8 +67,10 @@ class Stand:
         self._create(WORLD, "template0")
         dsn = server.dsn(WORLD)
         schema.apply(dsn)
-        # Upkeep posts for everybody; it is measured as itself, under its policies.
-        enable_logins(server.dsn(), ["tallybook_functions", "tallybook_upkeep"])
+        # Upkeep posts for everybody, and an operator imports; each is measured under its policies.
+        enable_logins(
+            server.dsn(), ["tallybook_functions", "tallybook_upkeep", "tallybook_operator"]
+        )
         with psycopg.connect(dsn) as connection:
             connection.execute((HERE / "yardsticks.sql").read_bytes())
             world.populate(connection, users)

@@ -4,9 +4,10 @@ revoke all on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers,
   public.credit_packages, public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries,
   public.credit_reservations, public.usage_events, public.usage_rollups, internal.usage_totals, internal.usage_deltas,
-  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts, internal.credit_discrepancies
+  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts, internal.credit_discrepancies,
+  internal.credit_reservation_discrepancies
 from public, anon, authenticated, service_role;
-grant select on internal.credit_discrepancies to tallybook_operator;
+grant select on internal.credit_discrepancies, internal.credit_reservation_discrepancies to tallybook_operator;
 
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
@@ -26,7 +27,7 @@ grant select, insert, update on public.user_credits, public.credit_grants, publi
 to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events
 to tallybook_procedures, tallybook_upkeep;
-grant update (released_at) on public.credit_reservations to tallybook_procedures;
+grant update (released_at, available_again) on public.credit_reservations to tallybook_procedures;
 grant insert on internal.usage_deltas to tallybook_procedures;
 grant select, insert, delete on internal.usage_deltas to tallybook_upkeep;
 grant select, insert, update on internal.usage_totals to tallybook_upkeep;
@@ -390,20 +391,20 @@ grant execute on function internal.clock() to service_role;
 grant update on internal.usage_deltas to tallybook_upkeep;
 
 revoke all on function
-  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, date, date),
-  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, timestamptz, timestamptz),
+  public.credit_analytics_system(uuid, timestamptz, timestamptz), public.credit_analytics_top_spenders(uuid, date, int),
   public.credit_analytics_distribution(uuid)
 from public, anon, authenticated, service_role;
 alter function public.fold_usage(int) owner to tallybook_upkeep;
 alter function public.import_usage_events(text, jsonb) owner to tallybook_upkeep;
-alter function public.usage_statistics(uuid, text, date, date) owner to tallybook_procedures;
-alter function public.credit_analytics_system(uuid, date, date) owner to tallybook_upkeep;
+alter function public.usage_statistics(uuid, text, timestamptz, timestamptz) owner to tallybook_procedures;
+alter function public.credit_analytics_system(uuid, timestamptz, timestamptz) owner to tallybook_upkeep;
 alter function public.credit_analytics_top_spenders(uuid, date, int) owner to tallybook_upkeep;
 alter function public.credit_analytics_distribution(uuid) owner to tallybook_upkeep;
 grant execute on function public.fold_usage(int) to tallybook_worker, tallybook_operator;
 grant execute on function public.import_usage_events(text, jsonb) to tallybook_operator;
-grant execute on function public.usage_statistics(uuid, text, date, date) to tallybook_functions, service_role, tallybook_operator;
+grant execute on function public.usage_statistics(uuid, text, timestamptz, timestamptz) to tallybook_functions, service_role, tallybook_operator;
 grant execute on function
-  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.credit_analytics_system(uuid, timestamptz, timestamptz), public.credit_analytics_top_spenders(uuid, date, int),
   public.credit_analytics_distribution(uuid)
 to tallybook_functions, service_role, tallybook_operator;

@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
+from tallybook import exact
 from tallybook.body import Body, Key, Name
 from tallybook.caller import Caller
 from tallybook.credits import (
@@ -33,6 +33,7 @@ from tallybook.gather import Answer
 from tallybook.http import Handler, Rendered
 from tallybook.logs import CREDITS_DEDUCTED
 from tallybook.route import ANYBODY, Route
+from tallybook.runtime import Runtime
 
 CREDITS: Final = "/api/v1/credits"
 COLUMNS: Final = (
@@ -116,6 +117,12 @@ def what_was_charged(
     yield CREDITS_DEDUCTED, {"user_id": caller.user_id or body.customer, **fields}
 
 
+def in_order(runtime: Runtime, caller: Caller, body: Any, answer: Answer) -> Answer:
+    """The balance as the guide prints it; the database's JSON has its own order."""
+    shown = take_account(runtime, caller, body, answer)
+    return {name: shown.pop(name) for name in ("balance", "tier", "monthly_cap")} | shown
+
+
 def as_table(body: Export, answer: Answer) -> Rendered | None:
     """The transactions as CSV. The header X-Next-Cursor says where to go on when there are more."""
     if body.format == "json":
@@ -136,7 +143,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict | list):
-        return msgspec.json.encode(value).decode()
+        return exact.encode(value).decode()
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
     return str(value)
@@ -153,7 +160,6 @@ def reading(slug: str, procedure: str, body: type[ForCustomer], path: str, **mor
             callers=CUSTOMERS,
             on_behalf=True,
             enabled=is_on,
-            finish=take_account,
             **more,
         )
     )
@@ -186,6 +192,7 @@ balance = reading(
     "balance",
     before=cached_balance,
     after=remember_balance,
+    finish=in_order,
 )
 lots = reading("credits/lots", "credit_lots", Lots, "lots")
 transactions = reading(

@@ -1,11 +1,12 @@
 -- What everybody has and used, for an administrator: users and balances, in all and by tier, and usage in all, by month and
--- by model. The usage is that of whole months, from the one of the first day to the one of the last.
+-- by model. The usage is that of whole months in UTC: all that the time from p_start_date until p_end_date touches. `from`
+-- and `to` are their first day and their last.
 --
 -- Replay:  reads only.
 -- Locks:   none.
 -- Refuses: forbidden, invalid_body.
 
-create or replace function public.credit_analytics_system(p_user_id uuid, p_start_date date default null, p_end_date date default null)
+create or replace function public.credit_analytics_system(p_user_id uuid, p_start_date timestamptz default null, p_end_date timestamptz default null)
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
@@ -13,7 +14,7 @@ set timezone = 'UTC'
 as $$
 declare
   v_from date := date_trunc('month', p_start_date)::date;
-  v_until date := (date_trunc('month', p_end_date) + interval '1 month')::date;
+  v_until date := (date_trunc('month', p_end_date - interval '1 microsecond') + interval '1 month')::date;
   v_answer jsonb;
 begin
   perform internal.actor(p_user_id);

@@ -1,7 +1,7 @@
--- What a user used: in all, and by model, provider, power level or month, from the first of two days to the last, both
--- counted in, in UTC; without them since ever, until now. Whole months are read from their sums, and what the two days cut
--- off from the events themselves, so it is exact, and quick over years. `share` is the part of the cost; what an event did
--- not tell is null. What was refunded counts in the month of the usage that it gave back.
+-- What a user used: in all, and by model, provider, power level or month in UTC, from one moment to another, which is not
+-- included; without them since ever, until now. Whole months are read from their sums, and what the two moments cut off
+-- from the events themselves, so it is exact, and quick over years. `share` is the part of the cost; what an event did not
+-- tell is null. What was refunded counts in the month of the usage that it gave back.
 --
 -- Replay:  reads only.
 -- Locks:   none.
@@ -10,8 +10,8 @@
 create or replace function public.usage_statistics(
   p_user_id    uuid,
   p_group_by   text default null,
-  p_start_date date default null,
-  p_end_date   date default null
+  p_start_date timestamptz default null,
+  p_end_date   timestamptz default null
 )
 returns jsonb
 language plpgsql volatile security definer
@@ -22,28 +22,21 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-  v_from date := coalesce(p_start_date, '-infinity');
-  v_until date := coalesce(p_end_date + 1, 'infinity');
+  v_from timestamptz := coalesce(p_start_date, '-infinity');
+  v_until timestamptz := coalesce(p_end_date, 'infinity');
   -- The whole months between.
-  v_first date := v_from;
-  v_end date := v_until;
+  v_first timestamptz := date_trunc('month', v_from);
+  v_end timestamptz := date_trunc('month', v_until);
   v_answer jsonb;
 begin
   perform internal.act_for(array[p_user_id]);
   if p_group_by not in ('model', 'provider', 'power_level', 'month') then
     perform internal.refuse('invalid_body', 'group_by: must be model, provider, power_level or month');
-  end if;
-  if not isfinite(p_start_date) or not isfinite(p_end_date) then
-    perform internal.refuse('invalid_body', case when isfinite(p_end_date) is false then 'end_date' else 'start_date' end || ': must be a day');
-  end if;
-  if v_until <= v_from then
+  elsif v_until < v_from then
     perform internal.refuse('invalid_body', 'end_date: must not lie before start_date');
   end if;
-  if isfinite(v_from) then
-    v_first := date_trunc('month', v_from + interval '1 month' - interval '1 day')::date;
-  end if;
-  if isfinite(v_until) then
-    v_end := date_trunc('month', v_until)::date;
+  if v_first < v_from then
+    v_first := v_first + interval '1 month';
   end if;
   if v_end <= v_first then
     v_first := v_until;
@@ -54,18 +47,18 @@ begin
     select r.month, nullif(r.provider, '') as provider, nullif(r.model, '') as model, nullif(r.power_level, '') as power_level,
            r.events, r.failures, r.tokens, r.cost, r.refunded
       from public.usage_rollups as r
-     where r.user_id = p_user_id and r.month >= v_first and r.month < v_end
+     where r.user_id = p_user_id and r.month >= v_first::date and r.month < v_end::date
     union all
     select date_trunc('month', e.created_at)::date, e.provider, e.model, e.power_level, 1, case when e.success then 0 else 1 end,
            e.tokens_used, e.cost, case when e.transaction_id is null then 0 else (
              select coalesce(sum(t.amount), 0)
                from public.credit_transactions as t
               where t.user_id = p_user_id and t.refund_of = e.transaction_id) end
-      from (values (v_from, v_first), (v_end, v_until)) as part(from_day, until_day)
+      from (values (v_from, v_first), (v_end, v_until)) as part(from_time, until_time)
      cross join lateral (
            select x.* from public.usage_events as x
-            where x.user_id = p_user_id and x.created_at >= part.from_day and x.created_at < part.until_day) as e
-     where part.from_day < part.until_day
+            where x.user_id = p_user_id and x.created_at >= part.from_time and x.created_at < part.until_time) as e
+     where part.from_time < part.until_time
   ), whole as materialized (
     select coalesce(sum(u.events), 0) as events, coalesce(sum(u.failures), 0) as failures, coalesce(sum(u.tokens), 0) as tokens,
            coalesce(sum(u.cost), 0) as cost, coalesce(sum(u.refunded), 0) as refunded

@@ -16,6 +16,7 @@ from tallybook.cli import (
     partner,
     points,
     price,
+    promotion,
     review,
     trust,
 )
@@ -68,6 +69,7 @@ app.command("import-usage")(import_usage)
 app.add_typer(coupon.app, name="coupon")
 app.add_typer(points.app, name="points")
 app.add_typer(price.app, name="price")
+app.add_typer(promotion.app, name="promotion")
 app.add_typer(review.app, name="review")
 app.add_typer(trust.app, name="trust")
 app.add_typer(attestation.app, name="attestation")

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.credits.bank import Bank
+from tests.credits.meter import Meter
 from tests.world import World
 
 
@@ -10,3 +11,9 @@ from tests.world import World
 def bank(world: World) -> Bank:
     """Sentences about credits in the test's own database."""
     return Bank(world)
+
+
+@pytest.fixture
+def meter(bank: Bank) -> Meter:
+    """Sentences about usage in the test's own database."""
+    return Meter(bank)
