@@ -25,7 +25,7 @@ WAIT_SECONDS_MAX: Final = 0.1
 """For a connection, and for an answer."""
 SECONDS_MAX: Final = 0.25
 """For everything that one request asks of Redis at a time."""
-CONNECTIONS_MAX: Final = 32
+CONNECTIONS_MAX: Final = 8
 REST_SECONDS: Final = 1.0
 """For how long a Redis that failed is left alone."""
 LOG_SECONDS: Final = 60.0

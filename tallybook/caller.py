@@ -108,10 +108,8 @@ class Verifier:
         """The user behind the token in a session cookie; programs do not come with cookies."""
         if not 0 < len(token) <= TOKEN_BYTES_MAX or not token.isascii():
             raise unauthorized("The session is malformed.")
-        caller = None
-        if not token.startswith(NEW_KEY_PREFIX):
-            caller = await self._caller_with_token(token, digest_of(token))
-        if caller is None or caller.role != "authenticated":
+        caller = await self._caller_with_token(token, digest_of(token))
+        if caller.role != "authenticated":
             raise unauthorized("A session is a user's.")
         return caller
 

@@ -19,7 +19,7 @@ from msgspec import Meta
 from tallybook import logs
 from tallybook.attestation.circuit_breaker import CircuitBreaker
 from tallybook.attestation.evidence import Rejected, Unavailable
-from tallybook.refusal import Refusal, unavailable
+from tallybook.refusal import provider_key_rejected, unavailable
 
 if TYPE_CHECKING:
     import httpx
@@ -88,7 +88,7 @@ class OpenRouter:
             reason = error.reason
         # Raised outside the handler: nothing is chained that might know the key.
         if reason in _KEYS_FAULT:
-            raise Refusal("provider_key_rejected", 400, "OpenRouter does not accept it.")
+            raise provider_key_rejected("OpenRouter does not accept it.")
         logs.log(logs.OPENROUTER_AWAY, level="warning", reason=reason)
         raise unavailable("OpenRouter does not answer.", retry_after_seconds=RETRY_AFTER_SECONDS)
 

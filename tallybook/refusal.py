@@ -161,6 +161,12 @@ def unavailable(detail: str | None = None, *, retry_after_seconds: int | None = 
     return Refusal("unavailable", 503, detail, title="The service is unavailable", headers=headers)
 
 
+def provider_key_rejected(detail: str | None = None) -> Refusal:
+    """A provider such as OpenRouter does not accept the user's key."""
+    title = "The provider does not accept this key"
+    return Refusal("provider_key_rejected", 400, detail, title=title)
+
+
 # Code -> status of the refusals that Python raises itself; the database's catalogue lists them too.
 CORRIDOR_REFUSALS: Final[Mapping[str, int]] = MappingProxyType(
     {
@@ -174,6 +180,7 @@ CORRIDOR_REFUSALS: Final[Mapping[str, int]] = MappingProxyType(
             body_too_large(),
             internal_error(),
             unavailable(),
+            provider_key_rejected(),
         )
     }
 )

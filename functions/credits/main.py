@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
-from tallybook.body import Key
+from tallybook import exact
+from tallybook.body import Body, Key, Name
 from tallybook.caller import Caller
 from tallybook.credits import (
     CUSTOMERS,
@@ -32,7 +32,8 @@ from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
 from tallybook.http import Handler, Rendered
 from tallybook.logs import CREDITS_DEDUCTED
-from tallybook.route import Route
+from tallybook.route import ANYBODY, Route
+from tallybook.runtime import Runtime
 
 CREDITS: Final = "/api/v1/credits"
 COLUMNS: Final = (
@@ -46,6 +47,16 @@ class Balance(ForCustomer):
     """Whose balance, and whether the last transactions are wanted with it."""
 
     include_history: bool = False
+
+
+class CalculateCost(Body):
+    """What would be used, and at which tier it is reckoned: else the user's own, or free."""
+
+    tokens_used: Tokens
+    model: Model
+    power_level: PowerLevel = "balanced"
+    provider: Provider | None = None
+    tier: Name | None = None
 
 
 class Deduct(ForCustomer, kw_only=True):
@@ -106,6 +117,12 @@ def what_was_charged(
     yield CREDITS_DEDUCTED, {"user_id": caller.user_id or body.customer, **fields}
 
 
+def in_order(runtime: Runtime, caller: Caller, body: Any, answer: Answer) -> Answer:
+    """The balance as the guide prints it; the database's JSON has its own order."""
+    shown = take_account(runtime, caller, body, answer)
+    return {name: shown.pop(name) for name in ("balance", "tier", "monthly_cap")} | shown
+
+
 def as_table(body: Export, answer: Answer) -> Rendered | None:
     """The transactions as CSV. The header X-Next-Cursor says where to go on when there are more."""
     if body.format == "json":
@@ -126,7 +143,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, dict | list):
-        return msgspec.json.encode(value).decode()
+        return exact.encode(value).decode()
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
     return str(value)
@@ -143,7 +160,6 @@ def reading(slug: str, procedure: str, body: type[ForCustomer], path: str, **mor
             callers=CUSTOMERS,
             on_behalf=True,
             enabled=is_on,
-            finish=take_account,
             **more,
         )
     )
@@ -176,6 +192,7 @@ balance = reading(
     "balance",
     before=cached_balance,
     after=remember_balance,
+    finish=in_order,
 )
 lots = reading("credits/lots", "credit_lots", Lots, "lots")
 transactions = reading(
@@ -199,5 +216,16 @@ transaction = reading(
     "credits/transaction", "credit_transaction", Transaction, "transactions/{transaction_id}"
 )
 
+calculate_cost = endpoint(
+    Route(
+        slug="credits/calculate-cost",
+        paths=(f"{CREDITS}/calculate-cost",),
+        procedure="calculate_credit_cost",
+        body=CalculateCost,
+        callers=CUSTOMERS | ANYBODY,
+        open=True,
+        enabled=is_on,
+    )
+)
 deduct = charging("deduct", Deduct)
 calculate_and_deduct = charging("calculate-and-deduct", CalculateAndDeduct)

@@ -2,36 +2,32 @@
 OpenRouter and encrypted, and never goes out again."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from uuid import UUID
 
-import msgspec
 from msgspec import Meta
 
-from tallybook.body import Body
 from tallybook.caller import Caller
+from tallybook.credits import CUSTOMERS, ForCustomer, is_on
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
 from tallybook.logs import OPENROUTER_CONNECTED, OPENROUTER_DISCONNECTED
-from tallybook.refusal import Refusal
-from tallybook.route import SERVICE, USERS, Route
+from tallybook.refusal import Refusal, provider_key_rejected
+from tallybook.route import Route, customer_of
 from tallybook.runtime import Runtime
 from tallybook.settings import Settings
 
 ACCOUNT = "/api/v1/credits/openrouter/account"
 
 
-class OpenRouterAccount(Body):
+class OpenRouterAccount(ForCustomer):
     """Whose account; a user says nothing."""
 
-    customer: UUID | None = msgspec.field(name="user_id", default=None)
 
-
-class ConnectOpenRouter(Body):
+class ConnectOpenRouter(ForCustomer, kw_only=True):
     """The key that OpenRouter gave the user."""
 
     api_key: Annotated[str, Meta(min_length=1, max_length=500)]
-    customer: UUID | None = msgspec.field(name="user_id", default=None)
 
     def __repr__(self) -> str:
         return "ConnectOpenRouter(api_key=…)"
@@ -66,8 +62,7 @@ async def ask_again(runtime: Runtime, caller: Caller, body: OpenRouterAccount) -
     except ValueError:
         api_key = None
     if api_key is None:
-        detail = "The stored key does not open any more."
-        raise Refusal("provider_key_rejected", 400, detail)
+        raise provider_key_rejected("The stored key does not open any more. Connect it again.")
     account = await runtime.openrouter.account(api_key)
     noted = {
         "seen": seen,
@@ -79,22 +74,14 @@ async def ask_again(runtime: Runtime, caller: Caller, body: OpenRouterAccount) -
     return noted
 
 
-def is_on(settings: Settings) -> bool:
-    """To look at an account, or to forget it, takes no key."""
-    return settings.credit_system_enabled
-
-
 def is_configured(settings: Settings) -> bool:
-    """Whether users' keys can be kept here at all."""
+    """Whether users' keys can be kept here; to look at an account or to forget it takes none."""
     return is_on(settings) and settings.encryption_key is not None
 
 
-def _user(caller: Caller, body: ConnectOpenRouter | OpenRouterAccount) -> UUID:
-    """The corridor has seen to it that it is one of them, and the same when it is both."""
-    user_id = caller.user_id or body.customer
-    if user_id is None:
-        raise RuntimeError("the corridor let a request in that is nobody's")
-    return user_id
+def _user(caller: Caller, body: ForCustomer) -> UUID:
+    # The corridor lets in nobody without a customer.
+    return cast(UUID, customer_of(caller, body))
 
 
 def _logged(event: str) -> Any:
@@ -110,7 +97,7 @@ openrouter_account = endpoint(
         paths=(f"GET {ACCOUNT}",),
         procedure="openrouter_account",
         body=OpenRouterAccount,
-        callers=USERS | SERVICE,
+        callers=CUSTOMERS,
         on_behalf=True,
         enabled=is_on,
     )
@@ -122,7 +109,7 @@ openrouter_connect = endpoint(
         paths=(ACCOUNT,),
         procedure="store_openrouter_account",
         body=ConnectOpenRouter,
-        callers=USERS | SERVICE,
+        callers=CUSTOMERS,
         on_behalf=True,
         enabled=is_configured,
         consumed=frozenset({"api_key"}),
@@ -137,7 +124,7 @@ openrouter_disconnect = endpoint(
         paths=(f"DELETE {ACCOUNT}",),
         procedure="delete_openrouter_account",
         body=OpenRouterAccount,
-        callers=USERS | SERVICE,
+        callers=CUSTOMERS,
         on_behalf=True,
         enabled=is_on,
         log=_logged(OPENROUTER_DISCONNECTED),
@@ -150,7 +137,7 @@ openrouter_sync = endpoint(
         paths=("/api/v1/credits/openrouter/sync",),
         procedure="note_openrouter_sync",
         body=OpenRouterAccount,
-        callers=USERS | SERVICE,
+        callers=CUSTOMERS,
         on_behalf=True,
         enabled=is_configured,
         prepare=ask_again,

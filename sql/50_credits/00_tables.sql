@@ -216,7 +216,8 @@ create table public.credit_reservations (
   is_price_known   boolean not null,
   by_user          boolean not null,         -- with the user's own token; else only a program ends it
   balance          numeric(18, 6) not null,  -- what the user had then,
-  available        numeric(18, 6) not null,  -- and could still spend: a replay is told the same
+  available        numeric(18, 6) not null,  -- and could still spend,
+  available_again  numeric(18, 6),           -- and could spend when it was released: a replay is told the same
   metadata         jsonb,
   idempotency_key  text,
   request_hash     text not null,

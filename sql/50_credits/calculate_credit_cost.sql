@@ -3,7 +3,7 @@
 --
 -- Replay:  reads only.
 -- Locks:   none.
--- Refuses: invalid_amount (tokens_used): none, fewer than none, more than can be charged; unknown_tier.
+-- Refuses: invalid_amount (tokens: not told, fewer than none, more than can be charged), unknown_tier.
 
 create or replace function public.calculate_credit_cost(
   p_user_id     uuid,

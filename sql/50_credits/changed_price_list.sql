@@ -1,7 +1,7 @@
 -- A price list with what p_changes says of it instead: {"models": {"gpt-x": 0.02, "old": null}, "providers": {…},
--- "power_levels": {"eco": {"cost_multiplier": 0.2}}, "tiers": {…}, "default_price": 0.01}. Null takes a model, a provider or a
--- power level out. What stays: the power level balanced, which unknown ones count as; every tier, because users have them; and
--- whether a tier is unlimited, because their accounts may owe by it.
+-- "power_levels": {"eco": {"cost_multiplier": 0.2}}, "tiers": {…}, "default_price": 0.01}. Null takes a model, a provider
+-- or a power level out. What stays: the power level balanced, which unknown ones count as; every tier, because users have
+-- them; and whether a tier is unlimited, because their accounts may owe by it.
 --
 -- Refuses: invalid_body (changes, with the path of the fault).
 

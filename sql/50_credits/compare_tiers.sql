@@ -3,7 +3,7 @@
 --
 -- Replay:  reads only.
 -- Locks:   none.
--- Refuses: invalid_amount (tokens_used): none, fewer than none, more than can be charged.
+-- Refuses: invalid_amount (tokens: not told, fewer than none, more than can be charged).
 
 create or replace function public.compare_tiers(
   p_user_id     uuid,

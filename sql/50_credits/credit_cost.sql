@@ -1,9 +1,9 @@
 -- What a use of a model costs: (tokens / 1000) x price x power level x tier, to the sixth decimal place. The price is the
 -- model's own; else that of the provider who is named; else that of the provider who stands before the model's name
--- ('openai/gpt-x', 'openai:gpt-x'); else the default one. A power level that is not known counts as balanced, a tier that is
--- not known pays no markup. Tokens that nobody counted have a price and no cost.
+-- ('openai/gpt-x', 'openai:gpt-x'); else the default one. A power level that is not known counts as balanced, a tier that
+-- is not known pays no markup. Tokens that nobody counted have a price and no cost.
 --
--- Refuses: invalid_amount (tokens_used): a cost that is more than can be written down.
+-- Refuses: invalid_amount: more tokens than can be charged.
 
 create or replace function internal.credit_cost(
   p_tokens_used bigint,
@@ -33,8 +33,8 @@ begin
   select m.price_per_1k into v_price.price_per_1k
     from public.pricing_models as m where m.version = v_price.pricing_version and m.model = p_model;
   if not found then
-    -- Of each way to name a provider the longest name is the nearest. 'openai' ends at the colon, so that 'local-hero' is no
-    -- local model; what goes on after a colon ends where a word of the model's name does.
+    -- Of each way to name a provider the longest name is the nearest. 'openai' ends at the colon, so that 'local-hero' is
+    -- no local model; what goes on after a colon ends where a word of the model's name does.
     select p.price_per_1k into v_price.price_per_1k
       from public.pricing_providers as p
      cross join lateral (values (1, p_provider || ':' || coalesce(v_name, '')), (2, v_name)) as n(nearness, name)

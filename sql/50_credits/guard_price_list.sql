@@ -1,5 +1,5 @@
--- Keeps a price list as it was published: once it is in force none of its rows comes, changes or goes, whoever asks. One that
--- takes effect at once is written by the transaction that publishes it, whose time is the price list's own.
+-- Keeps a price list as it was published: once it is in force none of its rows comes, changes or goes, whoever asks. One
+-- that takes effect at once is written by the transaction that publishes it, whose time is the price list's own.
 
 create or replace function internal.guard_price_list()
 returns trigger

@@ -1,11 +1,11 @@
 -- Makes a new price list: the newest one with p_changes, as internal.changed_price_list takes them. It is in force from
--- p_effective_from on, or at once, and after every other; the one before stays for what was reckoned by it. The note says why.
--- Answers {"version", "effective_from", "note", "changes": [{"path", "before", "after"}]}.
+-- p_effective_from on, or at once, and after every other; the one before stays for what was reckoned by it. The note says
+-- why. Answers {"version", "effective_from", "note", "changes": [{"path", "before", "after"}]}.
 --
 -- Replay:  changes that the newest price list has already make no other: that one is answered, with "replayed".
 -- Locks:   an advisory lock of all who publish or withdraw.
--- Refuses: forbidden, reason_required (note), invalid_body (changes, with the path of the fault; effective_from: in the past,
---          not after the newest price list's).
+-- Refuses: forbidden, reason_required (note), invalid_body (changes, with the path of the fault; a time that is past,
+--          or not after the newest price list's).
 
 create or replace function public.publish_prices(
   p_user_id        uuid,

@@ -5,7 +5,7 @@
 --
 -- Replay:  the same payment again is answered as the first time, with "replayed", for ever, whatever its amount.
 -- Locks:   the user's credits.
--- Refuses: forbidden, user_not_found, invalid_body, package_not_found, payment_mismatch: less was paid than is due;
+-- Refuses: forbidden, user_not_found, invalid_body, package_not_found, own_event, payment_mismatch: less was paid than is due;
 --          nonce_reused: the user's payment came with another package before.
 
 create or replace function public.record_credit_purchase(
@@ -40,6 +40,9 @@ begin
     perform internal.refuse('invalid_body', 'payment_id: must be 1 to 200 characters without blanks');
   elsif not (p_amount_paid >= 0 and p_amount_paid < 1e12) then
     perform internal.refuse('invalid_body', 'amount_paid: must be an amount');
+  end if;
+  if v_buyer = p_user_id then
+    perform internal.refuse('own_event', 'account: nobody records a payment of their own');
   end if;
   perform internal.lock_credits(array[v_buyer]);
 

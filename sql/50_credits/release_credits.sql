@@ -1,7 +1,7 @@
 -- Gives back what was reserved for a call of a model that is not made.
 -- p_by_user: it is asked with the user's own token.
 --
--- Replay:  what was released already is answered again, with "replayed" and what is available by now.
+-- Replay:  what was released already is answered as the first time, with "replayed".
 -- Locks:   internal.lock_credits.
 -- Refuses: reservation_not_found, forbidden, reservation_closed.
 
@@ -32,19 +32,22 @@ begin
   if v_status not in ('held', 'released') then
     perform internal.refuse('reservation_closed', format('reservation_id: it was %s already', v_status));
   end if;
-  if v_status = 'held' and v_reservation.amount > 0 then
-    perform ledger.close_hold(p_user_id, p_reservation_id, 'released');
-  elsif v_status = 'held' then
+  if v_status = 'held' then
+    if v_reservation.amount > 0 then
+      perform ledger.close_hold(p_user_id, p_reservation_id, 'released');
+    end if;
     update public.credit_reservations as r
-       set released_at = internal.clock()
-     where r.user_id = p_user_id and r.id = p_reservation_id;
+       set released_at = case when r.amount = 0 then internal.clock() end,
+           available_again = coalesce((
+             select (a.balance - a.held) / 1000000.0 from ledger.accounts as a
+              where a.book_id = p_user_id and a.account = 'credits'), 0)
+     where r.user_id = p_user_id and r.id = p_reservation_id
+    returning r.* into v_reservation;
   end if;
 
   return jsonb_build_object(
     'reservation_id', p_reservation_id, 'released', internal.credits_json(v_reservation.amount),
-    'available', internal.credits_json(coalesce((
-      select (a.balance - a.held) / 1000000.0 from ledger.accounts as a
-       where a.book_id = p_user_id and a.account = 'credits'), 0)),
+    'available', internal.credits_json(v_reservation.available_again),
     'account', internal.credit_account(p_user_id), 'replayed', v_status = 'released');
 end
 $$;

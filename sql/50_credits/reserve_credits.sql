@@ -7,7 +7,7 @@
 --
 -- Replay:  the same request under the same key gets the first answer again, with "replayed"; another one under it is refused.
 -- Locks:   internal.lock_credits.
--- Refuses: invalid_body, invalid_amount, nonce_reused, price_unknown, insufficient_credits, monthly_cap_reached.
+-- Refuses: invalid_body, invalid_amount, nonce_reused, price_unknown, monthly_cap_reached, insufficient_credits.
 
 create or replace function public.reserve_credits(
   p_user_id            uuid,
@@ -46,8 +46,13 @@ declare
   v_floor numeric;
 begin
   perform internal.act_for(array[p_user_id]);
-  if p_max_tokens not between 1 and 1000000000 then
-    perform internal.refuse('invalid_amount', 'max_tokens: must lie between 1 and 1000000000');
+  if length(p_model) > 200 then
+    perform internal.refuse('invalid_body', 'model: must have at most 200 characters');
+  elsif length(p_provider) > 100 then
+    perform internal.refuse('invalid_body', 'provider: must have at most 100 characters');
+  end if;
+  if p_max_tokens not between 1 and 1000000000000 then
+    perform internal.refuse('invalid_amount', 'max_tokens: must lie between 1 and 1000000000000');
   end if;
   -- What cannot be compared is no amount either.
   if (p_max_cost >= 0.000001 and p_max_cost < 1000000000) is false then
@@ -113,14 +118,11 @@ begin
 
     -- What costs nothing is refused to nobody.
     if v_reservation.amount > 0 then
-      if v_reservation.available < v_floor then
+      if v_reservation.amount > internal.monthly_cap_room(p_user_id) then
+        perform internal.refuse('monthly_cap_reached', internal.monthly_cap_detail(v_cap));
+      elsif v_reservation.available < v_floor then
         perform internal.refuse('insufficient_credits', format('Insufficient credits. Balance: %s, Required: %s',
-          internal.credits_json(v_balance - v_held), internal.credits_json(v_reservation.amount)));
-      end if;
-      if internal.month_spent(p_user_id) + v_held + v_reservation.amount > v_cap then
-        perform internal.refuse('monthly_cap_reached', format('monthly_cap: %s, spent and reserved: %s, required: %s',
-          internal.credits_json(v_cap), internal.credits_json(internal.month_spent(p_user_id) + v_held),
-          internal.credits_json(v_reservation.amount)));
+          internal.credits_text(v_balance - v_held - v_floor), internal.credits_text(v_reservation.amount)));
       end if;
       perform ledger.hold(p_user_id, v_reservation.id, 'credits', (v_reservation.amount * 1000000)::bigint,
         'credit_reservation', v_reservation.id, v_reservation.expires_at);

@@ -38,7 +38,6 @@ declare
   v_room numeric;
   v_metadata jsonb;
   v_moved internal.credit_moved;
-  v_usage public.usage_events;
 begin
   perform internal.act_for(array[p_user_id]);
   p_success := p_success is not false;
@@ -47,8 +46,8 @@ begin
   elsif p_tokens_used is null and p_cost is null and p_success then
     perform internal.refuse('invalid_body', 'tokens_used: a call that succeeded used tokens, or had a cost');
   end if;
-  if p_tokens_used not between 0 and 1000000000 then
-    perform internal.refuse('invalid_amount', 'tokens_used: must lie between 0 and 1000000000');
+  if p_tokens_used not between 0 and 1000000000000 then
+    perform internal.refuse('invalid_amount', 'tokens_used: must lie between 0 and 1000000000000');
   end if;
   if (p_cost >= 0 and p_cost < 1000000000) is false then
     perform internal.refuse('invalid_amount', 'cost: must lie between 0 and 1000000000');
@@ -86,11 +85,9 @@ begin
     v_charged := least(v_cost, v_reservation.amount);
     if v_cost > v_reservation.amount then
       -- What is reserved is counted in the cap already.
-      select least((a.balance::numeric - a.held - a.floor) / 1000000,
-                   c.monthly_cap - internal.month_spent(p_user_id) - a.held::numeric / 1000000)
+      select least((a.balance::numeric - a.held - a.floor) / 1000000, internal.monthly_cap_room(p_user_id))
         into v_room
         from ledger.accounts as a
-        left join public.user_credits as c on c.user_id = a.book_id
        where a.book_id = p_user_id and a.account = 'credits';
       v_charged := v_charged + greatest(0, least(v_cost - v_reservation.amount, coalesce(v_room, 0)));
     end if;
@@ -109,21 +106,11 @@ begin
       raise exception 'what was reserved could not be charged: %', v_moved;
     end if;
 
-    v_usage.user_id := p_user_id;
-    v_usage.id := internal.uuidv7();
-    v_usage.event_type := 'usage';
-    v_usage.provider := v_reservation.provider;
-    v_usage.model := v_reservation.model;
-    v_usage.power_level := v_reservation.power_level;
-    v_usage.tokens_used := coalesce(p_tokens_used, 0);
-    v_usage.cost := v_charged;
-    v_usage.success := p_success;
-    v_usage.metadata := v_metadata;
-    v_usage.tier := v_reservation.tier;
-    v_usage.pricing_version := v_reservation.pricing_version;
-    v_usage.transaction_id := p_reservation_id;
-    v_usage.created_at := internal.clock();
-    perform internal.record_usage(array[v_usage]);
+    perform internal.record_usage(array[internal.usage_event(
+      p_user_id, v_charged, p_tokens_used, p_provider => v_reservation.provider, p_model => v_reservation.model,
+      p_power_level => v_reservation.power_level, p_service => left(v_metadata ->> 'service', 100), p_success => p_success,
+      p_metadata => v_metadata, p_tier => v_reservation.tier, p_pricing_version => v_reservation.pricing_version,
+      p_transaction_id => p_reservation_id)]);
   end if;
 
   return jsonb_build_object(

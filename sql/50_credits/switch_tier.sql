@@ -1,10 +1,11 @@
--- Puts a user into another tier: a user themselves, when no account is named, into a smaller one or one as large; an
--- administrator or a program the user whom p_account names, into any. A tier's monthly credits are due at once, unless as many
--- came this month already; in an unlimited tier the account may owe. Answers {"tier", "previous_tier", "account"}.
+-- Puts a user into another tier: users themselves, administrators too, into a smaller one or one as large; an administrator
+-- or a program the user whom p_account names, into any. A tier's monthly credits are due at once, unless as many came
+-- already in the user's month, which then goes on. In an unlimited tier the account may owe. Answers {"user_id", "tier",
+-- "previous_tier", "account"}.
 --
 -- Replay:  the same tier again changes nothing.
 -- Locks:   the user's credits.
--- Refuses: forbidden (an account that is named, by no administrator), user_not_found, invalid_body (account), unknown_tier,
+-- Refuses: forbidden (somebody else's account, by no administrator), user_not_found, invalid_body (account), unknown_tier,
 --          forbidden (tier), credits_owed.
 
 create or replace function public.switch_tier(
@@ -24,15 +25,15 @@ set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
-  v_month timestamptz := date_trunc('month', v_now);
   v_version int := internal.pricing_version();
   v_user_id uuid := p_user_id;
   v_actor text;
   v_new public.pricing_tiers;
   v_old public.user_credits;
   v_due_at timestamptz;
+  v_answer jsonb;
 begin
-  if p_account is not null then
+  if p_account is not null and lower(p_account) is distinct from p_user_id::text then
     v_actor := internal.actor(p_user_id, p_actor);
     v_user_id := internal.user_of_account(p_account);
   elsif p_user_id is null then
@@ -46,12 +47,13 @@ begin
   perform internal.lock_credits(array[v_user_id]);
   select c.* into v_old from public.user_credits as c where c.user_id = v_user_id;
   v_old.tier := coalesce(v_old.tier, 'free');
+  v_answer := jsonb_build_object('user_id', v_user_id, 'tier', p_tier, 'previous_tier', v_old.tier);
   if v_old.tier = p_tier then
-    return jsonb_build_object('tier', p_tier, 'previous_tier', p_tier, 'account', internal.credit_account(v_user_id));
+    return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id) || jsonb_build_object('user_id', v_user_id));
   end if;
-  if v_actor is null and not exists (
+  if v_user_id = p_user_id and not exists (
        select from public.pricing_tiers as t where t.version = v_version and t.tier = v_old.tier and t.position >= v_new.position) then
-    perform internal.refuse('forbidden', format('tier: %s is larger than %s, and not a user''s own to take', p_tier, v_old.tier));
+    perform internal.refuse('forbidden', format('tier: %s is larger than %s, and nobody''s own to take', p_tier, v_old.tier));
   end if;
 
   -- What ends before the switch ends on the old tier's terms.
@@ -62,11 +64,11 @@ begin
   end if;
 
   if v_new.monthly_credits > 0 then
-    v_due_at := case when v_old.last_reset >= v_month and exists (
+    v_due_at := case when exists (
                        select from public.credit_transactions as t
-                        where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_month
+                        where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_old.last_reset
                           and t.amount >= v_new.monthly_credits)
-                     then v_month + interval '1 month' else v_now end;
+                     then greatest(v_now, coalesce(v_old.allocation_due_at, v_old.last_reset + interval '1 month')) else v_now end;
   end if;
   insert into public.user_credits as c (user_id, tier, allocation_due_at, version, updated_at)
   values (v_user_id, p_tier, v_due_at, 1, v_now)
@@ -81,6 +83,6 @@ begin
     perform internal.audit(v_actor, 'credits.tier_switched', 'user', v_user_id::text, null,
       jsonb_build_object('tier', v_old.tier), jsonb_build_object('tier', p_tier), p_request_id);
   end if;
-  return jsonb_build_object('tier', p_tier, 'previous_tier', v_old.tier, 'account', internal.credit_account(v_user_id));
+  return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id) || jsonb_build_object('user_id', v_user_id));
 end
 $$;

@@ -5873,7 +5873,8 @@ create table public.credit_reservations (
   is_price_known   boolean not null,
   by_user          boolean not null,         -- with the user's own token; else only a program ends it
   balance          numeric(18, 6) not null,  -- what the user had then,
-  available        numeric(18, 6) not null,  -- and could still spend: a replay is told the same
+  available        numeric(18, 6) not null,  -- and could still spend,
+  available_again  numeric(18, 6),           -- and could spend when it was released: a replay is told the same
   metadata         jsonb,
   idempotency_key  text,
   request_hash     text not null,
@@ -6427,7 +6428,7 @@ $$;
 --
 -- Replay:  reads only.
 -- Locks:   none.
--- Refuses: invalid_amount (tokens_used): none, fewer than none, more than can be charged; unknown_tier.
+-- Refuses: invalid_amount (tokens: not told, fewer than none, more than can be charged), unknown_tier.
 
 create or replace function public.calculate_credit_cost(
   p_user_id     uuid,
@@ -6467,9 +6468,9 @@ $$;
 -- sql/50_credits/changed_price_list.sql
 
 -- A price list with what p_changes says of it instead: {"models": {"gpt-x": 0.02, "old": null}, "providers": {…},
--- "power_levels": {"eco": {"cost_multiplier": 0.2}}, "tiers": {…}, "default_price": 0.01}. Null takes a model, a provider or a
--- power level out. What stays: the power level balanced, which unknown ones count as; every tier, because users have them; and
--- whether a tier is unlimited, because their accounts may owe by it.
+-- "power_levels": {"eco": {"cost_multiplier": 0.2}}, "tiers": {…}, "default_price": 0.01}. Null takes a model, a provider
+-- or a power level out. What stays: the power level balanced, which unknown ones count as; every tier, because users have
+-- them; and whether a tier is unlimited, because their accounts may owe by it.
 --
 -- Refuses: invalid_body (changes, with the path of the fault).
 
@@ -6610,7 +6611,7 @@ $$;
 --
 -- Replay:  reads only.
 -- Locks:   none.
--- Refuses: invalid_amount (tokens_used): none, fewer than none, more than can be charged.
+-- Refuses: invalid_amount (tokens: not told, fewer than none, more than can be charged).
 
 create or replace function public.compare_tiers(
   p_user_id     uuid,
@@ -6816,13 +6817,14 @@ $$;
 -- sql/50_credits/credit_analytics_system.sql
 
 -- What everybody has and used, for an administrator: users and balances, in all and by tier, and usage in all, by month and
--- by model. The usage is that of whole months, from the one of the first day to the one of the last.
+-- by model. The usage is that of whole months in UTC: all that the time from p_start_date until p_end_date touches. `from`
+-- and `to` are their first day and their last.
 --
 -- Replay:  reads only.
 -- Locks:   none.
 -- Refuses: forbidden, invalid_body.
 
-create or replace function public.credit_analytics_system(p_user_id uuid, p_start_date date default null, p_end_date date default null)
+create or replace function public.credit_analytics_system(p_user_id uuid, p_start_date timestamptz default null, p_end_date timestamptz default null)
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
@@ -6830,7 +6832,7 @@ set timezone = 'UTC'
 as $$
 declare
   v_from date := date_trunc('month', p_start_date)::date;
-  v_until date := (date_trunc('month', p_end_date) + interval '1 month')::date;
+  v_until date := (date_trunc('month', p_end_date - interval '1 microsecond') + interval '1 month')::date;
   v_answer jsonb;
 begin
   perform internal.actor(p_user_id);
@@ -6976,10 +6978,10 @@ $$;
 
 -- What a use of a model costs: (tokens / 1000) x price x power level x tier, to the sixth decimal place. The price is the
 -- model's own; else that of the provider who is named; else that of the provider who stands before the model's name
--- ('openai/gpt-x', 'openai:gpt-x'); else the default one. A power level that is not known counts as balanced, a tier that is
--- not known pays no markup. Tokens that nobody counted have a price and no cost.
+-- ('openai/gpt-x', 'openai:gpt-x'); else the default one. A power level that is not known counts as balanced, a tier that
+-- is not known pays no markup. Tokens that nobody counted have a price and no cost.
 --
--- Refuses: invalid_amount (tokens_used): a cost that is more than can be written down.
+-- Refuses: invalid_amount: more tokens than can be charged.
 
 create or replace function internal.credit_cost(
   p_tokens_used bigint,
@@ -7009,8 +7011,8 @@ begin
   select m.price_per_1k into v_price.price_per_1k
     from public.pricing_models as m where m.version = v_price.pricing_version and m.model = p_model;
   if not found then
-    -- Of each way to name a provider the longest name is the nearest. 'openai' ends at the colon, so that 'local-hero' is no
-    -- local model; what goes on after a colon ends where a word of the model's name does.
+    -- Of each way to name a provider the longest name is the nearest. 'openai' ends at the colon, so that 'local-hero' is
+    -- no local model; what goes on after a colon ends where a word of the model's name does.
     select p.price_per_1k into v_price.price_per_1k
       from public.pricing_providers as p
      cross join lateral (values (1, p_provider || ':' || coalesce(v_name, '')), (2, v_name)) as n(nearness, name)
@@ -7266,6 +7268,30 @@ begin
      where p.is_active);
 end
 $$;
+
+-- sql/50_credits/credit_reservation_discrepancies.sql
+
+-- Where reservations disagree with the ledger's holds and with what settled them: their part of ledger.discrepancies.
+
+create or replace view internal.credit_reservation_discrepancies
+with (security_invoker = true)
+as
+select 'I3' as invariant, coalesce(r.user_id, h.book_id) as book_id, 'reservation ' || coalesce(r.id, h.hold_id) as subject,
+       coalesce(r.amount, 0)::text as expected, (coalesce(h.amount, 0) / 1000000.0)::numeric(18, 6)::text as actual
+  from public.credit_reservations as r
+  full join (select x.book_id, x.hold_id, x.amount from ledger.holds as x where x.account = 'credits') as h
+    on h.book_id = r.user_id and h.hold_id = r.id
+ where coalesce(r.amount, 0) * 1000000 <> coalesce(h.amount, 0)
+union all
+-- What is settled has its transaction, which takes what the hold gave, and whatever it cost more.
+select 'I1', h.book_id, 'settlement of ' || h.hold_id,
+       case h.status when 'settled' then (h.settled / 1000000.0)::numeric(18, 6)::text else 'none' end,
+       coalesce((-t.amount)::text, 'none')
+  from ledger.holds as h
+  left join public.credit_transactions as t on t.user_id = h.book_id and t.id = h.hold_id
+ where h.account = 'credits'
+   and case when h.status = 'settled' then t.id is null or h.settled <> least(-t.amount * 1000000, h.amount)
+            else t.id is not null end;
 
 -- sql/50_credits/credit_reservation_status.sql
 
@@ -7914,8 +7940,8 @@ $$;
 
 -- sql/50_credits/guard_price_list.sql
 
--- Keeps a price list as it was published: once it is in force none of its rows comes, changes or goes, whoever asks. One that
--- takes effect at once is written by the transaction that publishes it, whose time is the price list's own.
+-- Keeps a price list as it was published: once it is in force none of its rows comes, changes or goes, whoever asks. One
+-- that takes effect at once is written by the transaction that publishes it, whose time is the price list's own.
 
 create or replace function internal.guard_price_list()
 returns trigger
@@ -8156,7 +8182,7 @@ $$;
 -- sql/50_credits/monthly_cap.sql
 
 -- A user's monthly cap and how it stands, as it is told to whoever asks and to whoever has set it. What remains is null where
--- there is no cap, and nothing where more was spent than it is now.
+-- there is no cap.
 
 create or replace function internal.monthly_cap(p_user_id uuid)
 returns jsonb
@@ -8165,15 +8191,13 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 begin
-  return (
-    select jsonb_build_object(
-             'monthly_cap', internal.credits_json(c.monthly_cap), 'spent', internal.credits_json(s.spent),
-             'reserved', internal.credits_json(s.reserved),
-             'remaining', internal.credits_json(greatest(c.monthly_cap - s.spent - s.reserved, case when c.monthly_cap is not null then 0 end)),
-             'resets_at', date_trunc('month', internal.clock()) + interval '1 month')
-      from (select internal.month_spent(p_user_id) as spent, coalesce((
-               select a.held / 1000000.0 from ledger.accounts as a where a.book_id = p_user_id and a.account = 'credits'), 0) as reserved) as s
-      left join public.user_credits as c on c.user_id = p_user_id);
+  return jsonb_build_object(
+    'monthly_cap', (select internal.credits_json(c.monthly_cap) from public.user_credits as c where c.user_id = p_user_id),
+    'spent', internal.credits_json(internal.month_spent(p_user_id)),
+    'reserved', internal.credits_json(coalesce((
+      select a.held / 1000000.0 from ledger.accounts as a where a.book_id = p_user_id and a.account = 'credits'), 0)),
+    'remaining', internal.credits_json(internal.monthly_cap_room(p_user_id)),
+    'resets_at', date_trunc('month', internal.clock()) + interval '1 month');
 end
 $$;
 
@@ -8644,13 +8668,13 @@ $$;
 -- sql/50_credits/publish_prices.sql
 
 -- Makes a new price list: the newest one with p_changes, as internal.changed_price_list takes them. It is in force from
--- p_effective_from on, or at once, and after every other; the one before stays for what was reckoned by it. The note says why.
--- Answers {"version", "effective_from", "note", "changes": [{"path", "before", "after"}]}.
+-- p_effective_from on, or at once, and after every other; the one before stays for what was reckoned by it. The note says
+-- why. Answers {"version", "effective_from", "note", "changes": [{"path", "before", "after"}]}.
 --
 -- Replay:  changes that the newest price list has already make no other: that one is answered, with "replayed".
 -- Locks:   an advisory lock of all who publish or withdraw.
--- Refuses: forbidden, reason_required (note), invalid_body (changes, with the path of the fault; effective_from: in the past,
---          not after the newest price list's).
+-- Refuses: forbidden, reason_required (note), invalid_body (changes, with the path of the fault; a time that is past,
+--          or not after the newest price list's).
 
 create or replace function public.publish_prices(
   p_user_id        uuid,
@@ -8743,7 +8767,7 @@ $$;
 --
 -- Replay:  the same payment again is answered as the first time, with "replayed", for ever, whatever its amount.
 -- Locks:   the user's credits.
--- Refuses: forbidden, user_not_found, invalid_body, package_not_found, payment_mismatch: less was paid than is due;
+-- Refuses: forbidden, user_not_found, invalid_body, package_not_found, own_event, payment_mismatch: less was paid than is due;
 --          nonce_reused: the user's payment came with another package before.
 
 create or replace function public.record_credit_purchase(
@@ -8778,6 +8802,9 @@ begin
     perform internal.refuse('invalid_body', 'payment_id: must be 1 to 200 characters without blanks');
   elsif not (p_amount_paid >= 0 and p_amount_paid < 1e12) then
     perform internal.refuse('invalid_body', 'amount_paid: must be an amount');
+  end if;
+  if v_buyer = p_user_id then
+    perform internal.refuse('own_event', 'account: nobody records a payment of their own');
   end if;
   perform internal.lock_credits(array[v_buyer]);
 
@@ -9135,7 +9162,7 @@ $$;
 -- Gives back what was reserved for a call of a model that is not made.
 -- p_by_user: it is asked with the user's own token.
 --
--- Replay:  what was released already is answered again, with "replayed" and what is available by now.
+-- Replay:  what was released already is answered as the first time, with "replayed".
 -- Locks:   internal.lock_credits.
 -- Refuses: reservation_not_found, forbidden, reservation_closed.
 
@@ -9166,19 +9193,22 @@ begin
   if v_status not in ('held', 'released') then
     perform internal.refuse('reservation_closed', format('reservation_id: it was %s already', v_status));
   end if;
-  if v_status = 'held' and v_reservation.amount > 0 then
-    perform ledger.close_hold(p_user_id, p_reservation_id, 'released');
-  elsif v_status = 'held' then
+  if v_status = 'held' then
+    if v_reservation.amount > 0 then
+      perform ledger.close_hold(p_user_id, p_reservation_id, 'released');
+    end if;
     update public.credit_reservations as r
-       set released_at = internal.clock()
-     where r.user_id = p_user_id and r.id = p_reservation_id;
+       set released_at = case when r.amount = 0 then internal.clock() end,
+           available_again = coalesce((
+             select (a.balance - a.held) / 1000000.0 from ledger.accounts as a
+              where a.book_id = p_user_id and a.account = 'credits'), 0)
+     where r.user_id = p_user_id and r.id = p_reservation_id
+    returning r.* into v_reservation;
   end if;
 
   return jsonb_build_object(
     'reservation_id', p_reservation_id, 'released', internal.credits_json(v_reservation.amount),
-    'available', internal.credits_json(coalesce((
-      select (a.balance - a.held) / 1000000.0 from ledger.accounts as a
-       where a.book_id = p_user_id and a.account = 'credits'), 0)),
+    'available', internal.credits_json(v_reservation.available_again),
     'account', internal.credit_account(p_user_id), 'replayed', v_status = 'released');
 end
 $$;
@@ -9208,7 +9238,7 @@ $$;
 --
 -- Replay:  the same request under the same key gets the first answer again, with "replayed"; another one under it is refused.
 -- Locks:   internal.lock_credits.
--- Refuses: invalid_body, invalid_amount, nonce_reused, price_unknown, insufficient_credits, monthly_cap_reached.
+-- Refuses: invalid_body, invalid_amount, nonce_reused, price_unknown, monthly_cap_reached, insufficient_credits.
 
 create or replace function public.reserve_credits(
   p_user_id            uuid,
@@ -9247,8 +9277,13 @@ declare
   v_floor numeric;
 begin
   perform internal.act_for(array[p_user_id]);
-  if p_max_tokens not between 1 and 1000000000 then
-    perform internal.refuse('invalid_amount', 'max_tokens: must lie between 1 and 1000000000');
+  if length(p_model) > 200 then
+    perform internal.refuse('invalid_body', 'model: must have at most 200 characters');
+  elsif length(p_provider) > 100 then
+    perform internal.refuse('invalid_body', 'provider: must have at most 100 characters');
+  end if;
+  if p_max_tokens not between 1 and 1000000000000 then
+    perform internal.refuse('invalid_amount', 'max_tokens: must lie between 1 and 1000000000000');
   end if;
   -- What cannot be compared is no amount either.
   if (p_max_cost >= 0.000001 and p_max_cost < 1000000000) is false then
@@ -9314,14 +9349,11 @@ begin
 
     -- What costs nothing is refused to nobody.
     if v_reservation.amount > 0 then
-      if v_reservation.available < v_floor then
+      if v_reservation.amount > internal.monthly_cap_room(p_user_id) then
+        perform internal.refuse('monthly_cap_reached', internal.monthly_cap_detail(v_cap));
+      elsif v_reservation.available < v_floor then
         perform internal.refuse('insufficient_credits', format('Insufficient credits. Balance: %s, Required: %s',
-          internal.credits_json(v_balance - v_held), internal.credits_json(v_reservation.amount)));
-      end if;
-      if internal.month_spent(p_user_id) + v_held + v_reservation.amount > v_cap then
-        perform internal.refuse('monthly_cap_reached', format('monthly_cap: %s, spent and reserved: %s, required: %s',
-          internal.credits_json(v_cap), internal.credits_json(internal.month_spent(p_user_id) + v_held),
-          internal.credits_json(v_reservation.amount)));
+          internal.credits_text(v_balance - v_held - v_floor), internal.credits_text(v_reservation.amount)));
       end if;
       perform ledger.hold(p_user_id, v_reservation.id, 'credits', (v_reservation.amount * 1000000)::bigint,
         'credit_reservation', v_reservation.id, v_reservation.expires_at);
@@ -9413,7 +9445,6 @@ declare
   v_room numeric;
   v_metadata jsonb;
   v_moved internal.credit_moved;
-  v_usage public.usage_events;
 begin
   perform internal.act_for(array[p_user_id]);
   p_success := p_success is not false;
@@ -9422,8 +9453,8 @@ begin
   elsif p_tokens_used is null and p_cost is null and p_success then
     perform internal.refuse('invalid_body', 'tokens_used: a call that succeeded used tokens, or had a cost');
   end if;
-  if p_tokens_used not between 0 and 1000000000 then
-    perform internal.refuse('invalid_amount', 'tokens_used: must lie between 0 and 1000000000');
+  if p_tokens_used not between 0 and 1000000000000 then
+    perform internal.refuse('invalid_amount', 'tokens_used: must lie between 0 and 1000000000000');
   end if;
   if (p_cost >= 0 and p_cost < 1000000000) is false then
     perform internal.refuse('invalid_amount', 'cost: must lie between 0 and 1000000000');
@@ -9461,11 +9492,9 @@ begin
     v_charged := least(v_cost, v_reservation.amount);
     if v_cost > v_reservation.amount then
       -- What is reserved is counted in the cap already.
-      select least((a.balance::numeric - a.held - a.floor) / 1000000,
-                   c.monthly_cap - internal.month_spent(p_user_id) - a.held::numeric / 1000000)
+      select least((a.balance::numeric - a.held - a.floor) / 1000000, internal.monthly_cap_room(p_user_id))
         into v_room
         from ledger.accounts as a
-        left join public.user_credits as c on c.user_id = a.book_id
        where a.book_id = p_user_id and a.account = 'credits';
       v_charged := v_charged + greatest(0, least(v_cost - v_reservation.amount, coalesce(v_room, 0)));
     end if;
@@ -9484,21 +9513,11 @@ begin
       raise exception 'what was reserved could not be charged: %', v_moved;
     end if;
 
-    v_usage.user_id := p_user_id;
-    v_usage.id := internal.uuidv7();
-    v_usage.event_type := 'usage';
-    v_usage.provider := v_reservation.provider;
-    v_usage.model := v_reservation.model;
-    v_usage.power_level := v_reservation.power_level;
-    v_usage.tokens_used := coalesce(p_tokens_used, 0);
-    v_usage.cost := v_charged;
-    v_usage.success := p_success;
-    v_usage.metadata := v_metadata;
-    v_usage.tier := v_reservation.tier;
-    v_usage.pricing_version := v_reservation.pricing_version;
-    v_usage.transaction_id := p_reservation_id;
-    v_usage.created_at := internal.clock();
-    perform internal.record_usage(array[v_usage]);
+    perform internal.record_usage(array[internal.usage_event(
+      p_user_id, v_charged, p_tokens_used, p_provider => v_reservation.provider, p_model => v_reservation.model,
+      p_power_level => v_reservation.power_level, p_service => left(v_metadata ->> 'service', 100), p_success => p_success,
+      p_metadata => v_metadata, p_tier => v_reservation.tier, p_pricing_version => v_reservation.pricing_version,
+      p_transaction_id => p_reservation_id)]);
   end if;
 
   return jsonb_build_object(
@@ -9550,13 +9569,14 @@ $$;
 
 -- sql/50_credits/switch_tier.sql
 
--- Puts a user into another tier: a user themselves, when no account is named, into a smaller one or one as large; an
--- administrator or a program the user whom p_account names, into any. A tier's monthly credits are due at once, unless as many
--- came this month already; in an unlimited tier the account may owe. Answers {"tier", "previous_tier", "account"}.
+-- Puts a user into another tier: users themselves, administrators too, into a smaller one or one as large; an administrator
+-- or a program the user whom p_account names, into any. A tier's monthly credits are due at once, unless as many came
+-- already in the user's month, which then goes on. In an unlimited tier the account may owe. Answers {"user_id", "tier",
+-- "previous_tier", "account"}.
 --
 -- Replay:  the same tier again changes nothing.
 -- Locks:   the user's credits.
--- Refuses: forbidden (an account that is named, by no administrator), user_not_found, invalid_body (account), unknown_tier,
+-- Refuses: forbidden (somebody else's account, by no administrator), user_not_found, invalid_body (account), unknown_tier,
 --          forbidden (tier), credits_owed.
 
 create or replace function public.switch_tier(
@@ -9576,15 +9596,15 @@ set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
-  v_month timestamptz := date_trunc('month', v_now);
   v_version int := internal.pricing_version();
   v_user_id uuid := p_user_id;
   v_actor text;
   v_new public.pricing_tiers;
   v_old public.user_credits;
   v_due_at timestamptz;
+  v_answer jsonb;
 begin
-  if p_account is not null then
+  if p_account is not null and lower(p_account) is distinct from p_user_id::text then
     v_actor := internal.actor(p_user_id, p_actor);
     v_user_id := internal.user_of_account(p_account);
   elsif p_user_id is null then
@@ -9598,12 +9618,13 @@ begin
   perform internal.lock_credits(array[v_user_id]);
   select c.* into v_old from public.user_credits as c where c.user_id = v_user_id;
   v_old.tier := coalesce(v_old.tier, 'free');
+  v_answer := jsonb_build_object('user_id', v_user_id, 'tier', p_tier, 'previous_tier', v_old.tier);
   if v_old.tier = p_tier then
-    return jsonb_build_object('tier', p_tier, 'previous_tier', p_tier, 'account', internal.credit_account(v_user_id));
+    return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id) || jsonb_build_object('user_id', v_user_id));
   end if;
-  if v_actor is null and not exists (
+  if v_user_id = p_user_id and not exists (
        select from public.pricing_tiers as t where t.version = v_version and t.tier = v_old.tier and t.position >= v_new.position) then
-    perform internal.refuse('forbidden', format('tier: %s is larger than %s, and not a user''s own to take', p_tier, v_old.tier));
+    perform internal.refuse('forbidden', format('tier: %s is larger than %s, and nobody''s own to take', p_tier, v_old.tier));
   end if;
 
   -- What ends before the switch ends on the old tier's terms.
@@ -9614,11 +9635,11 @@ begin
   end if;
 
   if v_new.monthly_credits > 0 then
-    v_due_at := case when v_old.last_reset >= v_month and exists (
+    v_due_at := case when exists (
                        select from public.credit_transactions as t
-                        where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_month
+                        where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_old.last_reset
                           and t.amount >= v_new.monthly_credits)
-                     then v_month + interval '1 month' else v_now end;
+                     then greatest(v_now, coalesce(v_old.allocation_due_at, v_old.last_reset + interval '1 month')) else v_now end;
   end if;
   insert into public.user_credits as c (user_id, tier, allocation_due_at, version, updated_at)
   values (v_user_id, p_tier, v_due_at, 1, v_now)
@@ -9633,7 +9654,7 @@ begin
     perform internal.audit(v_actor, 'credits.tier_switched', 'user', v_user_id::text, null,
       jsonb_build_object('tier', v_old.tier), jsonb_build_object('tier', p_tier), p_request_id);
   end if;
-  return jsonb_build_object('tier', p_tier, 'previous_tier', v_old.tier, 'account', internal.credit_account(v_user_id));
+  return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id) || jsonb_build_object('user_id', v_user_id));
 end
 $$;
 
@@ -9752,10 +9773,10 @@ $$;
 
 -- sql/50_credits/usage_statistics.sql
 
--- What a user used: in all, and by model, provider, power level or month, from the first of two days to the last, both
--- counted in, in UTC; without them since ever, until now. Whole months are read from their sums, and what the two days cut
--- off from the events themselves, so it is exact, and quick over years. `share` is the part of the cost; what an event did
--- not tell is null. What was refunded counts in the month of the usage that it gave back.
+-- What a user used: in all, and by model, provider, power level or month in UTC, from one moment to another, which is not
+-- included; without them since ever, until now. Whole months are read from their sums, and what the two moments cut off
+-- from the events themselves, so it is exact, and quick over years. `share` is the part of the cost; what an event did not
+-- tell is null. What was refunded counts in the month of the usage that it gave back.
 --
 -- Replay:  reads only.
 -- Locks:   none.
@@ -9764,8 +9785,8 @@ $$;
 create or replace function public.usage_statistics(
   p_user_id    uuid,
   p_group_by   text default null,
-  p_start_date date default null,
-  p_end_date   date default null
+  p_start_date timestamptz default null,
+  p_end_date   timestamptz default null
 )
 returns jsonb
 language plpgsql volatile security definer
@@ -9776,28 +9797,21 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-  v_from date := coalesce(p_start_date, '-infinity');
-  v_until date := coalesce(p_end_date + 1, 'infinity');
+  v_from timestamptz := coalesce(p_start_date, '-infinity');
+  v_until timestamptz := coalesce(p_end_date, 'infinity');
   -- The whole months between.
-  v_first date := v_from;
-  v_end date := v_until;
+  v_first timestamptz := date_trunc('month', v_from);
+  v_end timestamptz := date_trunc('month', v_until);
   v_answer jsonb;
 begin
   perform internal.act_for(array[p_user_id]);
   if p_group_by not in ('model', 'provider', 'power_level', 'month') then
     perform internal.refuse('invalid_body', 'group_by: must be model, provider, power_level or month');
-  end if;
-  if not isfinite(p_start_date) or not isfinite(p_end_date) then
-    perform internal.refuse('invalid_body', case when isfinite(p_end_date) is false then 'end_date' else 'start_date' end || ': must be a day');
-  end if;
-  if v_until <= v_from then
+  elsif v_until < v_from then
     perform internal.refuse('invalid_body', 'end_date: must not lie before start_date');
   end if;
-  if isfinite(v_from) then
-    v_first := date_trunc('month', v_from + interval '1 month' - interval '1 day')::date;
-  end if;
-  if isfinite(v_until) then
-    v_end := date_trunc('month', v_until)::date;
+  if v_first < v_from then
+    v_first := v_first + interval '1 month';
   end if;
   if v_end <= v_first then
     v_first := v_until;
@@ -9808,18 +9822,18 @@ begin
     select r.month, nullif(r.provider, '') as provider, nullif(r.model, '') as model, nullif(r.power_level, '') as power_level,
            r.events, r.failures, r.tokens, r.cost, r.refunded
       from public.usage_rollups as r
-     where r.user_id = p_user_id and r.month >= v_first and r.month < v_end
+     where r.user_id = p_user_id and r.month >= v_first::date and r.month < v_end::date
     union all
     select date_trunc('month', e.created_at)::date, e.provider, e.model, e.power_level, 1, case when e.success then 0 else 1 end,
            e.tokens_used, e.cost, case when e.transaction_id is null then 0 else (
              select coalesce(sum(t.amount), 0)
                from public.credit_transactions as t
               where t.user_id = p_user_id and t.refund_of = e.transaction_id) end
-      from (values (v_from, v_first), (v_end, v_until)) as part(from_day, until_day)
+      from (values (v_from, v_first), (v_end, v_until)) as part(from_time, until_time)
      cross join lateral (
            select x.* from public.usage_events as x
-            where x.user_id = p_user_id and x.created_at >= part.from_day and x.created_at < part.until_day) as e
-     where part.from_day < part.until_day
+            where x.user_id = p_user_id and x.created_at >= part.from_time and x.created_at < part.until_time) as e
+     where part.from_time < part.until_time
   ), whole as materialized (
     select coalesce(sum(u.events), 0) as events, coalesce(sum(u.failures), 0) as failures, coalesce(sum(u.tokens), 0) as tokens,
            coalesce(sum(u.cost), 0) as cost, coalesce(sum(u.refunded), 0) as refunded
@@ -10049,7 +10063,9 @@ select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.cou
 union all
 select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_discrepancies as d
 union all
-select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.usage_discrepancies as d;
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.usage_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_reservation_discrepancies as d;
 
 -- sql/80_operations/readiness.sql
 
@@ -11210,9 +11226,10 @@ revoke all on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers,
   public.credit_packages, public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries,
   public.credit_reservations, public.usage_events, public.usage_rollups, internal.usage_totals, internal.usage_deltas,
-  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts, internal.credit_discrepancies
+  public.coupon_codes, public.coupon_redemptions, public.openrouter_accounts, internal.credit_discrepancies,
+  internal.credit_reservation_discrepancies
 from public, anon, authenticated, service_role;
-grant select on internal.credit_discrepancies to tallybook_operator;
+grant select on internal.credit_discrepancies, internal.credit_reservation_discrepancies to tallybook_operator;
 
 grant select on
   public.pricing_versions, public.pricing_models, public.pricing_providers, public.pricing_power_levels, public.pricing_tiers, public.credit_packages
@@ -11232,7 +11249,7 @@ grant select, insert, update on public.user_credits, public.credit_grants, publi
 to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events
 to tallybook_procedures, tallybook_upkeep;
-grant update (released_at) on public.credit_reservations to tallybook_procedures;
+grant update (released_at, available_again) on public.credit_reservations to tallybook_procedures;
 grant insert on internal.usage_deltas to tallybook_procedures;
 grant select, insert, delete on internal.usage_deltas to tallybook_upkeep;
 grant select, insert, update on internal.usage_totals to tallybook_upkeep;
@@ -11282,6 +11299,8 @@ alter table public.openrouter_accounts  force row level security;
 drop policy if exists "everybody signed in reads the packages of credits" on public.credit_packages;
 create policy "everybody signed in reads the packages of credits" on public.credit_packages for select
   to authenticated, service_role, tallybook_procedures, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the packages of credits" on public.credit_packages;
+create policy "an operator sets the packages of credits" on public.credit_packages to tallybook_operator using (true);
 drop policy if exists "everybody signed in reads the price lists" on public.pricing_versions;
 create policy "everybody signed in reads the price lists" on public.pricing_versions for select
   to authenticated, service_role, tallybook_procedures using (true);
@@ -11594,21 +11613,21 @@ grant execute on function internal.clock() to service_role;
 grant update on internal.usage_deltas to tallybook_upkeep;
 
 revoke all on function
-  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, date, date),
-  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.fold_usage(int), public.import_usage_events(text, jsonb), public.usage_statistics(uuid, text, timestamptz, timestamptz),
+  public.credit_analytics_system(uuid, timestamptz, timestamptz), public.credit_analytics_top_spenders(uuid, date, int),
   public.credit_analytics_distribution(uuid)
 from public, anon, authenticated, service_role;
 alter function public.fold_usage(int) owner to tallybook_upkeep;
 alter function public.import_usage_events(text, jsonb) owner to tallybook_upkeep;
-alter function public.usage_statistics(uuid, text, date, date) owner to tallybook_procedures;
-alter function public.credit_analytics_system(uuid, date, date) owner to tallybook_upkeep;
+alter function public.usage_statistics(uuid, text, timestamptz, timestamptz) owner to tallybook_procedures;
+alter function public.credit_analytics_system(uuid, timestamptz, timestamptz) owner to tallybook_upkeep;
 alter function public.credit_analytics_top_spenders(uuid, date, int) owner to tallybook_upkeep;
 alter function public.credit_analytics_distribution(uuid) owner to tallybook_upkeep;
 grant execute on function public.fold_usage(int) to tallybook_worker, tallybook_operator;
 grant execute on function public.import_usage_events(text, jsonb) to tallybook_operator;
-grant execute on function public.usage_statistics(uuid, text, date, date) to tallybook_functions, service_role, tallybook_operator;
+grant execute on function public.usage_statistics(uuid, text, timestamptz, timestamptz) to tallybook_functions, service_role, tallybook_operator;
 grant execute on function
-  public.credit_analytics_system(uuid, date, date), public.credit_analytics_top_spenders(uuid, date, int),
+  public.credit_analytics_system(uuid, timestamptz, timestamptz), public.credit_analytics_top_spenders(uuid, date, int),
   public.credit_analytics_distribution(uuid)
 to tallybook_functions, service_role, tallybook_operator;
 

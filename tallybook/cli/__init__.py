@@ -15,6 +15,8 @@ from tallybook.cli import (
     migrate,
     partner,
     points,
+    price,
+    promotion,
     review,
     trust,
 )
@@ -66,6 +68,8 @@ app.command("import")(import_history)
 app.command("import-usage")(import_usage)
 app.add_typer(coupon.app, name="coupon")
 app.add_typer(points.app, name="points")
+app.add_typer(price.app, name="price")
+app.add_typer(promotion.app, name="promotion")
 app.add_typer(review.app, name="review")
 app.add_typer(trust.app, name="trust")
 app.add_typer(attestation.app, name="attestation")

@@ -27,6 +27,7 @@ class Page(Body):
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
     since: datetime | None = None
     amount: Decimal | None = None
+    score: float | None = None
     wide: bool = False
     form: Literal["csv", "json"] = msgspec.field(name="format", default="json")
 
@@ -229,6 +230,9 @@ async def test_a_text_in_a_query_is_that_text(query: str, kind: str | None) -> N
         ("amount=1e31", "$.amount"),
         ("amount=1e-31", "$.amount"),
         ("amount=1e999999999", "$.amount"),
+        ("score=nan", "$.score"),
+        ("score=-inf", "$.score"),
+        ("score=1e999", "$.score"),
         ("type=%00", "$.type"),
         ("type=%", "$.type"),
         ("type=%4", "$.type"),

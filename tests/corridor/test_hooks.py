@@ -160,6 +160,26 @@ async def test_who_gives_up_is_not_held() -> None:
         await request
 
 
+# Asking somebody else
+
+
+async def test_an_argument_may_be_waited_for() -> None:
+    async def prepare(_runtime: Any, _caller: Any, body: Thing) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return {"made": body.thing}
+
+    api = serve(handler(prepare=prepare, consumed=frozenset({"thing"})))
+    assert (await api("POST", PATH, {})).arguments == {"user_id": USER_ID, "made": "one"}
+
+
+async def test_who_is_asked_may_refuse() -> None:
+    async def prepare(_runtime: Any, _caller: Any, _body: Thing) -> dict[str, Any]:
+        raise Refusal("provider_key_rejected", 400)
+
+    refused = await serve(handler(prepare=prepare))("POST", PATH, {})
+    assert (refused.fault, refused.procedure) == ((400, "provider_key_rejected", None), "")
+
+
 # Another rendering
 
 

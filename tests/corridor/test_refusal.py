@@ -56,6 +56,7 @@ def test_the_corridor_has_these_refusals():
         "body_too_large": 413,
         "internal_error": 500,
         "unavailable": 503,
+        "provider_key_rejected": 400,
     }
 
 

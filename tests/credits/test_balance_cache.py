@@ -149,7 +149,7 @@ async def test_a_balance_is_answered_from_what_was_answered_before() -> None:
     known = await cached_balance(process, arguments)
     assert known == {"balance": 4, "tier": "free", "monthly_cap": 7}
     assert await cached_balance(process, {**arguments, "include_history": True}) is None
-    assert take_account(process, PROGRAM, None, said) == known
+    assert take_account(process, PROGRAM, None, dict(said)) == known
 
 
 async def test_a_change_is_remembered_for_whom_it_was_about() -> None:

@@ -1,4 +1,4 @@
-"""What a use of a model costs: every number of the first price list, and the order of the prices."""
+"""What a use of a model costs: every number of the first list, and the order of the prices."""
 
 from decimal import Decimal as D
 from typing import Any

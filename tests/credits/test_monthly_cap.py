@@ -53,6 +53,7 @@ def test_what_is_spent_and_reserved_is_told(bank: Bank) -> None:
     user = bank.customer(1)
     answer = set_cap(bank, user, "0.02")
     assert answer.pop("account") == {
+        "user_id": str(user),
         "balance": 1.0,
         "tier": "free",
         "monthly_cap": 0.02,
@@ -73,6 +74,7 @@ def test_what_is_spent_and_reserved_is_told(bank: Bank) -> None:
 def test_who_is_new_can_set_one(bank: Bank) -> None:
     user = uuid4()
     assert set_cap(bank, user, 5)["account"] == {
+        "user_id": str(user),
         "balance": 0.0,
         "tier": "free",
         "monthly_cap": 5.0,

@@ -54,7 +54,13 @@ def test_a_payment_brings_its_package(bank: Bank) -> None:
         "discount": 0.0,
         "amount_due": 10.0,
         "new_balance": 10001.0,
-        "account": {"balance": 10001.0, "tier": "free", "monthly_cap": None, "version": 2},
+        "account": {
+            "user_id": str(user),
+            "balance": 10001.0,
+            "tier": "free",
+            "monthly_cap": None,
+            "version": 2,
+        },
         "replayed": False,
     }
     assert row["metadata"] == {
@@ -238,6 +244,14 @@ def test_what_is_no_purchase(
     with refused(code, status, detail):
         buy(bank, uuid4(), **faults)
     assert bank.world.count("credit_transactions") == 0
+
+
+def test_nobody_records_a_payment_of_their_own(bank: Bank) -> None:
+    administrator = uuid4()
+    bank.world.operator.execute("insert into system_admins (id) values (%s)", (administrator,))
+    with refused("own_event", 403, "account: "):
+        buy(bank, administrator, user_id=administrator)
+    assert buy(bank, administrator)["credits"] == 10000
 
 
 # It races

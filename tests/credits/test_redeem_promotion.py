@@ -78,7 +78,13 @@ def test_the_answer_says_what_came(bank: Bank) -> None:
         "new_balance": 10.0,
         "transaction_id": str(row["id"]),
         "expires_at": "2026-03-12T09:00:00+00:00",
-        "account": {"balance": 10.0, "tier": "free", "monthly_cap": None, "version": 1},
+        "account": {
+            "user_id": str(user),
+            "balance": 10.0,
+            "tier": "free",
+            "monthly_cap": None,
+            "version": 1,
+        },
         "replayed": False,
     }
     assert (row["transaction_type"], row["amount"], row["balance_after"]) == ("bonus", 10, 10)

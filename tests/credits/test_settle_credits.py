@@ -72,7 +72,13 @@ def test_what_was_used_is_charged_and_the_rest_given_back(bank: Bank) -> None:
         "released": 0.00225,
         "shortfall": 0.0,
         "new_balance": 0.9985,
-        "account": {"balance": 0.9985, "tier": "free", "monthly_cap": None, "version": 2},
+        "account": {
+            "user_id": str(user),
+            "balance": 0.9985,
+            "tier": "free",
+            "monthly_cap": None,
+            "version": 2,
+        },
         "replayed": False,
     }
     assert (bank.balance(user), bank.available(user)) == (D("0.9985"), D("0.9985"))
@@ -410,7 +416,7 @@ def test_a_user_does_not_settle_what_a_program_reserved(bank: Bank) -> None:
         ({"tokens_used": 1, "cost": 1}, "invalid_body", "cost: "),
         ({"tokens_used": 1, "cost": 1, "success": False}, "invalid_body", "cost: "),
         ({"tokens_used": -1}, "invalid_amount", "tokens_used: "),
-        ({"tokens_used": 1_000_000_001}, "invalid_amount", "tokens_used: "),
+        ({"tokens_used": 1_000_000_000_001}, "invalid_amount", "tokens_used: "),
         ({"cost": "-0.000001"}, "invalid_amount", "cost: "),
         ({"cost": "NaN"}, "invalid_amount", "cost: "),
         ({"cost": "1e9"}, "invalid_amount", "cost: "),

@@ -38,6 +38,21 @@ BODIES = {
     "coupons/refund": lambda template: {"coupon_id": str(uuid4()), "reason": "Why not."},
     "review/approve": lambda template: {"event_id": str(uuid4()), "reason": "Why not."},
     "review/reject": lambda template: {"event_id": str(uuid4()), "reason": "Why not."},
+    "credit-coupons/redeem": lambda template: {"code": "NEVER"},
+    "credit-coupons/validate": lambda template: {"code": "NEVER"},
+    "credit-coupons/create": lambda template: {
+        "code": "SPRING",
+        "discount_type": "fixed",
+        "discount_value": 1,
+    },
+    "credit-coupons/promotions": lambda template: {},
+    "credit-coupons/delete": lambda template: {"code": "NEVER"},
+    "credit-purchases/packages": lambda template: {},
+    "credit-purchases/record": lambda template: {
+        "user_id": str(uuid4()),
+        "package": "credits_1",
+        "payment_id": "pay_1",
+    },
 }
 CALLERS = ["nobody", "user", "administrator", "service token", "secret key", "publishable key"]
 MATRIX = {
@@ -59,6 +74,14 @@ MATRIX = {
     "coupons/refund": (401, 403, 404, 404, 404, 403),
     "review/approve": (401, 403, 404, 404, 404, 403),
     "review/reject": (401, 403, 404, 404, 404, 403),
+    # A program that does not say for whom it asks is told to.
+    "credit-coupons/redeem": (401, 404, 404, 400, 400, 403),
+    "credit-coupons/validate": (401, 404, 404, 400, 400, 403),
+    "credit-coupons/create": (401, 403, 200, 200, 200, 403),
+    "credit-coupons/promotions": (401, 403, 200, 200, 200, 403),
+    "credit-coupons/delete": (401, 403, 404, 404, 404, 403),
+    "credit-purchases/packages": (401, 200, 200, 400, 400, 403),
+    "credit-purchases/record": (401, 403, 404, 404, 404, 403),
 }
 ADMIN = uuid4()
 BAD_TOKENS = [

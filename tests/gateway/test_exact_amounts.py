@@ -61,14 +61,14 @@ class Part(msgspec.Struct):
     account: str = msgspec.field(name="user_id", default="a")
 
 
-async def check(transport: Transport, procedure: str) -> None:
+async def check(transport: Transport, procedure: str, kept_as: tuple[type, ...]) -> None:
     for number in NUMBERS:
         amount = Decimal(number)
         arguments = {"user_id": None, "amount": amount, "kept": {"amount": amount}}
         answer = await transport.call(procedure, arguments)
         assert Decimal(answer["text"]) == answer["amount"] == amount, number
         assert str(answer["amount"]) == answer["text"], number
-        assert Decimal(answer["kept"]) == amount, number
+        assert Decimal(answer["kept"]) == amount and isinstance(answer["kept"], kept_as), number
         assert type(answer["points"]) is int
 
 
@@ -88,7 +88,8 @@ async def opened(stack: Stack, name: str) -> AsyncIterator[Transport]:
 )
 async def test_an_amount_is_one_number_everywhere(stack: Stack, name: str, procedure: str) -> None:
     async with opened(stack, name) as transport:
-        await check(transport, procedure)
+        # Deep inside of JSON, PostgREST's client can only send it as a text.
+        await check(transport, procedure, (str,) if name == "postgrest" else (Decimal, int))
 
 
 @pytest.mark.parametrize("name", ["psycopg", "postgrest"])

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from inspect import iscoroutinefunction
 from uuid import uuid4
 
+import msgspec
 import pytest
 
 from tallybook.caller import Caller
 from tallybook.http import Handler
+from tallybook.local.fake_openrouter import FakeKey, FakeOpenRouter
+from tallybook.openrouter import OpenRouter
 from tallybook.route import CUSTOMER, USERS, Route
 from tallybook.runtime import Runtime
 from tallybook.schema import ROOT
 from tallybook.server import find_functions
 from tallybook.settings import Settings
 from tests.conftest import Database
+from tests.corridor.doubles import Procedures
 
+MAINS = list((ROOT / "functions").glob("*/main.py"))
 HANDLERS = list(find_functions(ROOT))
 ROUTES: list[Route] = [handler.route for handler in HANDLERS]  # type: ignore[attr-defined]
 
 # Made by the corridor from the token and the request, and never a field of a body.
 CORRIDOR = {"user_id", "request_id", "ip_address", "attestation"}
-# Said by the worker or on a command line, and never by a client; they have defaults.
-WORKERS = {"validate_points_events": {"limit"}}
+# Said by the worker, by another route or on a command line; they have defaults.
+WORKERS = {
+    "validate_points_events": {"limit"},
+    "openrouter_account": {"with_key"},
+    "credit_transactions_page": {"offset"},
+    # Either what it cost, or what it was.
+    "deduct_credits": {"amount", "tokens_used", "model", "provider", "power_level", "service"},
+}
 OPERATORS = {"actor"}
 ENVIRONMENT = {
     "DATABASE_URL": "postgresql://nobody@nowhere/nothing",
     "COUPON_SECRET": "s" * 32,
+    "ENCRYPTION_KEY": "k" * 43,
     "APP_ATTEST_TEAM_ID": "TEAM567890",
     "APP_ATTEST_BUNDLE_ID": "com.example.app",
 }
@@ -69,13 +82,35 @@ def arguments_of(database: Database, procedure: str) -> dict[str, bool]:
     }
 
 
+# Families that have more than the folder of their own name.
+FAMILIES = {
+    "credits": {
+        *("credit_admin", "credit_coupons", "credit_purchases", "credit_reservations"),
+        *("credit_tiers", "credit_usage", "openrouter_accounts"),
+    }
+}
+# What a route makes that asks somebody outside for it.
+ASKED = {
+    "credits/openrouter/connect": {
+        *("openrouter_api_key_encrypted", "key_id", "openrouter_account_id", "free_credits"),
+    },
+    "credits/openrouter/sync": {
+        *("seen", "openrouter_account_id", "free_credits", "reencrypted", "key_id"),
+    },
+}
+# A field that must look like something, where any text will do for the others.
+SAMPLES = {"start_date": "2026-01-31", "end_date": "2026-01-31"}
+
+
 def prepared(route: Route) -> set[str]:
     """The arguments that the function makes itself."""
-    if route.prepare is None:
-        return set()
+    if route.prepare is None or iscoroutinefunction(route.prepare):
+        return ASKED.get(route.slug, set())
     runtime = Runtime.from_settings(Settings.from_environment(ENVIRONMENT))
-    given: dict[str, Any] = dict.fromkeys(route.body.__struct_fields__, "x" * 20)
-    return set(route.prepare(runtime, Caller(uuid4(), "authenticated", {}), route.body(**given)))
+    given = {name: SAMPLES.get(name, "x" * 20) for name in route.body.__struct_fields__}
+    made = route.prepare(runtime, Caller(uuid4(), "authenticated", {}), route.body(**given))
+    assert isinstance(made, Mapping)
+    return set(made)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.slug)
@@ -101,15 +136,11 @@ def test_a_consumed_field_is_one_that_something_is_made_of(route: Route) -> None
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.slug)
 def test_a_field_that_may_be_left_out_has_a_default_below(database: Database, route: Route) -> None:
     arguments = arguments_of(database, route.procedure)
-    required = set(route.body.__struct_fields__[: _required(route)])
-    optional = set(route.body.__struct_fields__) - required - route.consumed - named(route)
+    optional = {each.name for each in msgspec.structs.fields(route.body) if not each.required}
+    optional -= route.consumed | named(route)
     if route.key_required:
         optional -= {route.key}
     assert {name for name in optional if not arguments[name]} == set()
-
-
-def _required(route: Route) -> int:
-    return len(route.body.__struct_fields__) - len(route.body.__struct_defaults__)
 
 
 def test_there_are_functions() -> None:
@@ -126,10 +157,20 @@ def test_every_function_has_its_own_paths_and_its_own_name() -> None:
 def test_one_stem_in_every_folder(handler: Handler) -> None:
     """functions/<stem>/main.py is served at <stem> with hyphens, by what bears the stem's name.
 
-    Where a folder holds several, each is served below the stem, by what bears the rest's name.
-    That is also the target to give to functions-framework.
+    Where a folder holds several, each is served by what bears the end of its slug, and that name is
+    the target to give to functions-framework. A family too large for one folder, like credits/*,
+    has several.
     """
     slug = handler.route.slug  # type: ignore[attr-defined]
-    stem, _, rest = slug.replace("-", "_").partition("/")
-    assert (ROOT / "functions" / stem / "main.py").is_file()
-    assert getattr(import_module(f"functions.{stem}.main"), rest or stem) is handler
+    words = slug.replace("-", "_").replace("/", "_")
+    found = [
+        (main.parent.name, name)
+        for main in (ROOT / "functions").glob("*/main.py")
+        for name, thing in vars(import_module(f"functions.{main.parent.name}.main")).items()
+        if thing is handler
+    ]
+    assert len(found) == 1, "a handler has one name"
+    ((folder, name),) = found
+    assert f"_{words}".endswith(f"_{name}")
+    family = slug.replace("-", "_").partition("/")[0]
+    assert folder == family or (family in FAMILIES and (folder in FAMILIES[family]))
