@@ -58,6 +58,20 @@ BODIES = {
         "package": "credits_1",
         "payment_id": "pay_1",
     },
+    "credit-admin/allocate": lambda template: {
+        "user_id": str(uuid4()),
+        "amount": 1,
+        "reason": "Why not.",
+    },
+    "credit-admin/bulk-allocate": lambda template: {
+        "allocations": [{"user_id": str(uuid4()), "amount": 1}],
+        "reason": "Why not.",
+    },
+    "credit-admin/refund": lambda template: {
+        "user_id": str(uuid4()),
+        "transaction_id": str(uuid4()),
+        "reason": "Why not.",
+    },
 }
 CALLERS = ["nobody", "user", "administrator", "service token", "secret key", "publishable key"]
 MATRIX = {
@@ -93,6 +107,9 @@ MATRIX = {
     "credit-coupons/delete": (401, 403, 404, 404, 404, 403),
     "credit-purchases/packages": (401, 200, 200, 400, 400, 403),
     "credit-purchases/record": (401, 403, 404, 404, 404, 403),
+    "credit-admin/allocate": (401, 403, 200, 200, 200, 403),
+    "credit-admin/bulk-allocate": (401, 403, 200, 200, 200, 403),
+    "credit-admin/refund": (401, 403, 404, 404, 404, 403),
 }
 ADMIN = uuid4()
 BAD_TOKENS = [
