@@ -137,6 +137,46 @@ def test_ten_thousand_come_in_one_page(bank: Bank) -> None:
     assert len(page(bank, user, limit=None, offset=None)["transactions"]) == 50
 
 
+def test_a_page_reads_no_more_than_it_shows(bank: Bank) -> None:
+    """Of a long statement, wherever the page lies, and however rare what is looked for."""
+    user, world = bank.customer(), bank.world
+    with world.admin.transaction():
+        world.admin.execute("set local session_replication_role = replica")
+        world.admin.execute(
+            "insert into credit_transactions (user_id, amount, balance_after, transaction_type,"
+            " created_at) select %s, 0, 0, case when g %% 500 = 0 then 'expiry' else 'usage' end,"
+            " %s - g * interval '1 minute' from generate_series(1, 4000) as g",
+            (user, NOW),
+        )
+    world.admin.execute("analyze")
+
+    def read() -> int:
+        for session in (world.functions, world.admin):
+            session.execute("select pg_stat_force_next_flush()")
+        world.admin.execute("select pg_stat_clear_snapshot()")
+        rows: int = world.value(
+            "select idx_tup_fetch + seq_tup_read from pg_stat_user_tables"
+            " where relname = 'credit_transactions'"
+        )
+        return rows
+
+    cursor = page(bank, user, offset=2000)["next_cursor"]
+    for asked in (
+        {},
+        {"cursor": cursor},
+        {"end_date": NOW - 2 * DAY},
+        {"start_date": NOW - DAY, "limit": 50},
+        {"type": "expiry"},
+        {"type": "expiry", "cursor": cursor},
+    ):
+        before = read()
+        assert page(bank, user, **asked)["transactions"]
+        assert read() - before <= 60, asked
+    with world.admin.transaction():
+        world.admin.execute("set local session_replication_role = replica")
+        world.admin.execute("delete from credit_transactions")
+
+
 BAD_CURSORS = [
     "", "nonsense", "!" * 32, "A" * 31, "A" * 33, "_" * 32, "=" * 32, "A" * 31 + "=",
     urlsafe_b64encode(b"\x7f" * 24).decode(), urlsafe_b64encode(b"\xff" * 8 + b"\0" * 16).decode(),
