@@ -38,6 +38,11 @@ BODIES = {
     "coupons/refund": lambda template: {"coupon_id": str(uuid4()), "reason": "Why not."},
     "review/approve": lambda template: {"event_id": str(uuid4()), "reason": "Why not."},
     "review/reject": lambda template: {"event_id": str(uuid4()), "reason": "Why not."},
+    "credits/reserve": lambda template: {"model": "llama3-8b-local"},
+    "credits/settle": lambda template: {"reservation_id": str(uuid4()), "tokens_used": 1},
+    "credits/release": lambda template: {"reservation_id": str(uuid4())},
+    "credits/monthly-cap": lambda template: {},
+    "credits/set-monthly-cap": lambda template: {"monthly_cap": 1},
     "credit-coupons/redeem": lambda template: {"code": "NEVER"},
     "credit-coupons/validate": lambda template: {"code": "NEVER"},
     "credit-coupons/create": lambda template: {
@@ -75,6 +80,12 @@ MATRIX = {
     "review/approve": (401, 403, 404, 404, 404, 403),
     "review/reject": (401, 403, 404, 404, 404, 403),
     # A program that does not say for whom it asks is told to.
+    # A program must say for whom.
+    "credits/reserve": (401, 200, 200, 400, 400, 403),
+    "credits/settle": (401, 404, 404, 400, 400, 403),
+    "credits/release": (401, 404, 404, 400, 400, 403),
+    "credits/monthly-cap": (401, 200, 200, 400, 400, 403),
+    "credits/set-monthly-cap": (401, 200, 200, 400, 400, 403),
     "credit-coupons/redeem": (401, 404, 404, 400, 400, 403),
     "credit-coupons/validate": (401, 404, 404, 400, 400, 403),
     "credit-coupons/create": (401, 403, 200, 200, 200, 403),

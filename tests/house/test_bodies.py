@@ -12,15 +12,12 @@ import pytest
 
 from tallybook.caller import Caller
 from tallybook.http import Handler
-from tallybook.local.fake_openrouter import FakeKey, FakeOpenRouter
-from tallybook.openrouter import OpenRouter
 from tallybook.route import CUSTOMER, USERS, Route
 from tallybook.runtime import Runtime
 from tallybook.schema import ROOT
 from tallybook.server import find_functions
 from tallybook.settings import Settings
 from tests.conftest import Database
-from tests.corridor.doubles import Procedures
 
 MAINS = list((ROOT / "functions").glob("*/main.py"))
 HANDLERS = list(find_functions(ROOT))
