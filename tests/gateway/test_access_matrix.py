@@ -53,6 +53,13 @@ BODIES = {
     "credit-coupons/promotions": lambda template: {},
     "credit-coupons/delete": lambda template: {"code": "NEVER"},
     "credit-purchases/packages": lambda template: {},
+    "credits/usage/stats": lambda template: {},
+    "credits/usage/by-model": lambda template: {},
+    "credits/usage/by-provider": lambda template: {},
+    "credits/usage/by-power-level": lambda template: {},
+    "credits/admin/analytics/system": lambda template: {},
+    "credits/admin/analytics/top-spenders": lambda template: {},
+    "credits/admin/analytics/distribution": lambda template: {},
     "credit-purchases/record": lambda template: {
         "user_id": str(uuid4()),
         "package": "credits_1",
@@ -93,6 +100,13 @@ MATRIX = {
     "credit-coupons/delete": (401, 403, 404, 404, 404, 403),
     "credit-purchases/packages": (401, 200, 200, 400, 400, 403),
     "credit-purchases/record": (401, 403, 404, 404, 404, 403),
+    "credits/usage/stats": (401, 200, 200, 400, 400, 403),
+    "credits/usage/by-model": (401, 200, 200, 400, 400, 403),
+    "credits/usage/by-provider": (401, 200, 200, 400, 400, 403),
+    "credits/usage/by-power-level": (401, 200, 200, 400, 400, 403),
+    "credits/admin/analytics/system": (401, 403, 200, 200, 200, 403),
+    "credits/admin/analytics/top-spenders": (401, 403, 200, 200, 200, 403),
+    "credits/admin/analytics/distribution": (401, 403, 200, 200, 200, 403),
 }
 ADMIN = uuid4()
 BAD_TOKENS = [
