@@ -56,6 +56,13 @@ BODIES = {
     "credit-coupons/promotions": lambda template: {},
     "credit-coupons/delete": lambda template: {"code": "NEVER"},
     "credit-purchases/packages": lambda template: {},
+    "credit-usage/stats": lambda template: {},
+    "credit-usage/by-model": lambda template: {},
+    "credit-usage/by-provider": lambda template: {},
+    "credit-usage/by-power-level": lambda template: {},
+    "credit-usage/system": lambda template: {},
+    "credit-usage/top-spenders": lambda template: {},
+    "credit-usage/distribution": lambda template: {},
     "credit-purchases/record": lambda template: {
         "user_id": str(uuid4()),
         "package": "credits_1",
@@ -142,6 +149,13 @@ MATRIX = {
     "credit-admin/allocate": (401, 403, 200, 200, 200, 403),
     "credit-admin/bulk-allocate": (401, 403, 200, 200, 200, 403),
     "credit-admin/refund": (401, 403, 404, 404, 404, 403),
+    "credit-usage/stats": (401, 200, 200, 400, 400, 403),
+    "credit-usage/by-model": (401, 200, 200, 400, 400, 403),
+    "credit-usage/by-provider": (401, 200, 200, 400, 400, 403),
+    "credit-usage/by-power-level": (401, 200, 200, 400, 400, 403),
+    "credit-usage/system": (401, 403, 200, 200, 200, 403),
+    "credit-usage/top-spenders": (401, 403, 200, 200, 200, 403),
+    "credit-usage/distribution": (401, 403, 200, 200, 200, 403),
 }
 ADMIN = uuid4()
 BAD_TOKENS = [
