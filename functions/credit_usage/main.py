@@ -1,4 +1,4 @@
-"""credit-usage/*: what a user used, summed up; credits/admin/analytics/*: what everybody did."""
+"""credit-usage/*: what a user used, summed up, and for administrators what everybody did."""
 
 from collections.abc import Mapping
 from datetime import date
