@@ -280,8 +280,9 @@ create table public.usage_rollups (
   primary key (user_id, month, provider, model, power_level)
 ) with (fillfactor = 80);
 
--- Who spent most in a month: without it that would walk through every month of everybody.
-create index idx_usage_rollups_month on public.usage_rollups (month);
+-- Who spent most in a month. Months come one after the other, so a summary of the pages does: a tree would draw the search
+-- for one user's month away from the primary key.
+create index idx_usage_rollups_month on public.usage_rollups using brin (month) with (pages_per_range = 32);
 
 -- Everybody's together. A row that every call would update would make all calls wait for one another: each adds a row of
 -- its own to the deltas, and upkeep folds them in. Both together are always exact.

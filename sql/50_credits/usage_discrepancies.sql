@@ -24,7 +24,8 @@ select 'I3' as invariant, coalesce(r.user_id, e.user_id) as book_id,
                      group by y.user_id, y.refund_of) as t on t.user_id = x.user_id and t.refund_of = x.transaction_id
         group by 1, 2, 3, 4, 5) as e
     on e.user_id = r.user_id and e.month = r.month and e.provider = r.provider and e.model = r.model and e.power_level = r.power_level
- where (r.events, r.failures, r.tokens, r.cost, r.refunded) is distinct from (e.events, e.failures, e.tokens, e.cost, e.refunded)
+ where array[r.events, r.failures, r.tokens, r.cost, r.refunded]
+       is distinct from array[e.events, e.failures, e.tokens, e.cost, e.refunded]
 union all
 select 'I3', null::uuid,
        'everybody''s usage of ' || concat_ws(' ', to_char(coalesce(m.month, r.month), 'YYYY-MM'), coalesce(m.provider, r.provider),
@@ -40,4 +41,5 @@ select 'I3', null::uuid,
          from public.usage_rollups as x
         group by 1, 2, 3, 4) as r
     on r.month = m.month and r.provider = m.provider and r.model = m.model and r.power_level = m.power_level
- where (m.events, m.failures, m.tokens, m.cost, m.refunded) is distinct from (r.events, r.failures, r.tokens, r.cost, r.refunded);
+ where array[m.events, m.failures, m.tokens, m.cost, m.refunded]
+       is distinct from array[r.events, r.failures, r.tokens, r.cost, r.refunded];

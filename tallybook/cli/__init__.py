@@ -31,6 +31,7 @@ from tallybook.cli.import_usage import import_usage
 from tallybook.cli.refresh_cache import balance, refresh_cache
 from tallybook.cli.report import report
 from tallybook.cli.rotate_key import rotate_key
+from tallybook.cli.rotate_provider_keys import rotate_provider_keys
 from tallybook.cli.serve import serve
 from tallybook.cli.token import token
 from tallybook.cli.upkeep import upkeep
@@ -63,6 +64,7 @@ app.command()(report)
 app.command()(backtest)
 app.command()(upkeep)
 app.command("rotate-key")(rotate_key)
+app.command("rotate-provider-keys")(rotate_provider_keys)
 app.command()(token)
 app.command("db-url")(db_url)
 app.command("import")(import_history)

@@ -35,6 +35,14 @@ def test_a_round_yields_ratios_and_every_number():
     assert row["what"] in report.markdown(bench, machine)
 
 
+def test_a_year_of_usage_is_loaded_and_asked_for():
+    plan = Plan(rounds=1, seconds=0.1, users=10, usage_events=2_000, usage_users=50)
+    bench, _ = measure(plan, ["usage"])
+    assert bench.faults == []
+    assert [row.ratio is None for row in bench.rows] == [True, *[False] * 5]
+    assert bench.rows[0].what.startswith("2,000 events: loaded in ")
+
+
 def test_ratios_are_paired_by_round():
     # The machine is slower in every next round; the ratio is the same throughout.
     comparison = Comparison(

@@ -134,6 +134,19 @@ def test_which_price_counts(
     assert (found["cost"], found["is_known"]) == (D(expected), is_known)
 
 
+def test_the_longest_name_is_the_nearest(bank: Bank) -> None:
+    bank.call(
+        "publish_prices",
+        bank.world.operator,
+        user_id=None,
+        changes={"providers": {"openrouter": 0.5, "openrouter:gpt": 0.25}},
+        note="Names in names",
+    )
+    for model, expected in [("gpt-4o-mini", "0.010"), ("gpt-5", "0.25"), ("new", "0.5")]:
+        assert price(bank, model, "openrouter")["cost"] == D(expected)
+        assert price(bank, f"openrouter/{model}")["cost"] == D(expected)
+
+
 @pytest.mark.parametrize("power_level", ["turbo", "", None, "ECO"])
 def test_an_unknown_power_level_counts_as_balanced(bank: Bank, power_level: str | None) -> None:
     found = price(bank, "gpt-4o", power_level=power_level)

@@ -164,9 +164,9 @@ def test_a_line_that_makes_no_sense_is_left_out_alone(meter: Meter, fault: dict[
 
 
 def test_what_lies_in_the_future_is_left_out(meter: Meter) -> None:
-    user = uuid4()
+    user, late = uuid4(), timedelta(minutes=10)
     answer = meter.bring(
-        line(2, user, 5, NOW + timedelta(minutes=9)), line(3, user, 5, NOW + timedelta(minutes=11))
+        line(2, user, 5, NOW + late), line(3, user, 5, NOW + late + timedelta(microseconds=1))
     )
     assert codes(answer) == {3: "event_in_future"}
 

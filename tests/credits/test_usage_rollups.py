@@ -113,6 +113,14 @@ def test_the_sums_are_what_the_events_add_up_to(meter: Meter, seed: int) -> None
     assert {row["month"].month for row in whole} >= {1, 2, 3}
 
 
+def test_a_month_is_that_of_utc_wherever_the_session_is(meter: Meter) -> None:
+    user = meter.bank.customer(0)
+    meter.world.admin.execute("set timezone = 'Asia/Tokyo'")
+    meter.use(user, 1, created_at=datetime(2025, 6, 30, 20, tzinfo=UTC))
+    assert meter.world.value("select month::text from usage_rollups") == "2025-06-01"
+    assert meter.faults() == []
+
+
 @pytest.mark.parametrize(
     ("breakage", "faults"),
     [
