@@ -268,6 +268,20 @@ def test_expiry_and_spending_at_the_same_time_take_each_credit_once(bank: Bank) 
     assert bank.balance(user) == 0
 
 
+def test_who_is_spending_has_spent_before_the_lots_are_looked_at(bank: Bank) -> None:
+    user, spender = bank.customer(10, expires_at=ENDS), bank.world.session(autocommit=False)
+    bank.world.freeze(ENDS)
+    spender.execute("select internal.lock_credits(array[%s::uuid])", (user,))
+    spender.execute(
+        "select from internal.move_credits(array[internal.credit_move(%s, -7, 'usage')])", (user,)
+    )
+    worker = bank.world.session("tallybook_worker")
+    with bank.world.in_background(lambda session: expire(bank, through=session), worker) as done:
+        spender.commit()
+        assert done.result() == (1, 3)
+    assert bank.balance(user) == 0
+
+
 def test_a_user_and_a_function_may_not_call_it(bank: Bank) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         expire(bank, through=bank.world.functions)
