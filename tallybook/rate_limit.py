@@ -15,6 +15,14 @@ _REFUSED: Final = re.compile(
     re.ASCII,
 )
 
+_AGAIN: Final = re.compile(r"; again in (\d+) s\Z", re.ASCII)
+
+
+def retry_after(detail: str | None) -> int | None:
+    """The seconds after which a 429's words say that it may be tried again."""
+    said = _AGAIN.search(detail or "")
+    return int(said[1]) if said else None
+
 
 class RateLimit(NamedTuple):
     """How many requests of a policy remain, and in how many seconds there are more."""

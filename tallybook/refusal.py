@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from tallybook.rate_limit import RateLimit
+from tallybook.rate_limit import RateLimit, retry_after
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -108,8 +108,12 @@ class Refusal(Exception):
 
 def _limit_headers(status: int, detail: str | None) -> dict[str, str]:
     """When to come back, from the words of a 429: whoever raised it, over whichever transport."""
-    limit = RateLimit.of_refusal(detail) if status == 429 else None
-    return {} if limit is None else {"Retry-After": str(limit.reset_seconds), **limit.headers}
+    seconds = retry_after(detail) if status == 429 else None
+    if seconds is None:
+        return {}
+    # What is not counted in whole requests has no RateLimit headers.
+    limit = RateLimit.of_refusal(detail)
+    return {"Retry-After": str(seconds), **(limit.headers if limit else {})}
 
 
 def invalid_body(detail: str | None = None, path: str | None = None) -> Refusal:

@@ -89,7 +89,7 @@ def route(slug: str, procedure: str, body: type[ForCustomer], **more: Any) -> Ha
     """What all of them have in common."""
     return endpoint(
         Route(
-            slug=f"credits/{slug}",
+            slug=f"credit-reservations/{slug}",
             procedure=procedure,
             body=body,
             callers=CUSTOMERS,

@@ -1,4 +1,4 @@
-"""credits/tiers/*: the tiers beside one another, and the way from one into another."""
+"""credit-tiers/*: the tiers beside one another, and the way from one into another."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final
@@ -51,9 +51,9 @@ def what_was_switched(
         yield CREDITS_TIER_SWITCHED, dict(answer)
 
 
-tiers_compare = endpoint(
+compare = endpoint(
     Route(
-        slug="credits/tiers/compare",
+        slug="credit-tiers/compare",
         paths=(f"GET {TIERS}/compare",),
         procedure="compare_tiers",
         body=CompareTiers,
@@ -63,9 +63,9 @@ tiers_compare = endpoint(
     )
 )
 
-tiers_switch = endpoint(
+switch = endpoint(
     Route(
-        slug="credits/tiers/switch",
+        slug="credit-tiers/switch",
         paths=(f"{TIERS}/switch",),
         procedure="switch_tier",
         body=SwitchTier,

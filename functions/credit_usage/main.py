@@ -1,4 +1,4 @@
-"""credits/usage/*: what a user used, summed up; credits/admin/analytics/*: what everybody did."""
+"""credit-usage/*: what a user used, summed up, and for administrators what everybody did."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -62,7 +62,7 @@ def statistics(name: str, body: type[ForPeriod], prepare: Any) -> Handler:
     """What a user asks about their own usage, or a program about a user's."""
     return endpoint(
         Route(
-            slug=f"credits/usage/{name}",
+            slug=f"credit-usage/{name}",
             paths=(f"GET {USAGE}/{name}",),
             procedure="usage_statistics",
             body=body,
@@ -79,7 +79,7 @@ def analytics(name: str, body: type[Body], **more: Any) -> Handler:
     """What an administrator or a program asks about everybody."""
     return endpoint(
         Route(
-            slug=f"credits/admin/analytics/{name}",
+            slug=f"credit-usage/{name}",
             paths=(f"GET {ANALYTICS}/{name}",),
             procedure=f"credit_analytics_{name.replace('-', '_')}",
             body=body,

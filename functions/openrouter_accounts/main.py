@@ -1,4 +1,4 @@
-"""credits/openrouter/*: a user's own account at OpenRouter. Its key comes in here, is shown to
+"""openrouter-accounts/*: a user's own account at OpenRouter. Its key comes in here, is shown to
 OpenRouter and encrypted, and never goes out again."""
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ class ConnectOpenRouter(ForCustomer, kw_only=True):
 async def show_key(runtime: Runtime, caller: Caller, body: ConnectOpenRouter) -> Mapping[str, Any]:
     """The key, encrypted, once OpenRouter has accepted it, and what it says of the account."""
     try:
-        account = await runtime.openrouter.account(body.api_key)
+        shown = await runtime.openrouter.account(body.api_key)
     except Refusal as refused:
         if refused.code == "provider_key_rejected":
             refused.path = "$.api_key"
@@ -45,8 +45,8 @@ async def show_key(runtime: Runtime, caller: Caller, body: ConnectOpenRouter) ->
     return {
         "openrouter_api_key_encrypted": encrypted,
         "key_id": key_id,
-        "openrouter_account_id": account.account_id,
-        "free_credits": account.free_credits,
+        "openrouter_account_id": shown.account_id,
+        "free_credits": shown.free_credits,
     }
 
 
@@ -63,11 +63,11 @@ async def ask_again(runtime: Runtime, caller: Caller, body: OpenRouterAccount) -
         api_key = None
     if api_key is None:
         raise provider_key_rejected("The stored key does not open any more. Connect it again.")
-    account = await runtime.openrouter.account(api_key)
+    shown = await runtime.openrouter.account(api_key)
     noted = {
         "seen": seen,
-        "openrouter_account_id": account.account_id,
-        "free_credits": account.free_credits,
+        "openrouter_account_id": shown.account_id,
+        "free_credits": shown.free_credits,
     }
     if keys.needs_rotation(stored["key_id"]):
         noted["reencrypted"], noted["key_id"] = keys.encrypt(user_id, api_key)
@@ -91,9 +91,9 @@ def _logged(event: str) -> Any:
     return lines
 
 
-openrouter_account = endpoint(
+account = endpoint(
     Route(
-        slug="credits/openrouter/account",
+        slug="openrouter-accounts/account",
         paths=(f"GET {ACCOUNT}",),
         procedure="openrouter_account",
         body=OpenRouterAccount,
@@ -103,9 +103,9 @@ openrouter_account = endpoint(
     )
 )
 
-openrouter_connect = endpoint(
+connect = endpoint(
     Route(
-        slug="credits/openrouter/connect",
+        slug="openrouter-accounts/connect",
         paths=(ACCOUNT,),
         procedure="store_openrouter_account",
         body=ConnectOpenRouter,
@@ -118,9 +118,9 @@ openrouter_connect = endpoint(
     )
 )
 
-openrouter_disconnect = endpoint(
+disconnect = endpoint(
     Route(
-        slug="credits/openrouter/disconnect",
+        slug="openrouter-accounts/disconnect",
         paths=(f"DELETE {ACCOUNT}",),
         procedure="delete_openrouter_account",
         body=OpenRouterAccount,
@@ -131,9 +131,9 @@ openrouter_disconnect = endpoint(
     )
 )
 
-openrouter_sync = endpoint(
+sync = endpoint(
     Route(
-        slug="credits/openrouter/sync",
+        slug="openrouter-accounts/sync",
         paths=("/api/v1/credits/openrouter/sync",),
         procedure="note_openrouter_sync",
         body=OpenRouterAccount,

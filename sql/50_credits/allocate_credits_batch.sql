@@ -89,8 +89,8 @@ begin
       select e.*, e.refusal is null and t.id is null and row_number() over (
                partition by e.refusal is null, e.user_id, e.idempotency_key is null, coalesce(e.idempotency_key, e."position"::text)
                order by e."position") = 1 as is_first,
-             coalesce(c.credits_allocated, 0) + sum(e.amount) filter (where e.refusal is null and e.amount > 0) over (
-               partition by e.user_id order by e."position") > 900000000000 as is_too_much
+             (c.credits_allocated > 900000000000 - sum(e.amount) filter (where e.refusal is null and e.amount > 0) over (
+               partition by e.user_id order by e."position")) is true as is_too_much
         from jsonb_to_recordset(v_entries) as e(
                "position" int, user_id uuid, amount numeric, reason text, source text, priority int, expires_at timestamptz,
                idempotency_key text, hash text, refusal jsonb, entry jsonb)

@@ -4,7 +4,8 @@
 -- one allocation comes, and the next on the first due day still ahead. Tiers without monthly credits get none, and are no
 -- longer due.
 --
--- Replay:  one allocation a due day, under the key 'allocation:<day>'.
+-- Replay:  one allocation a due day, under the key 'allocation:<day>'; on the same day another one comes only to who has
+--          moved into a tier of more, under 'allocation:<day>:<tier>'.
 -- Locks:   internal.lock_credits of all of them.
 -- Refuses: nothing.
 
@@ -28,14 +29,17 @@ begin
   perform internal.lock_credits(v_users);
   perform internal.expire_credit_lots(v_users);
 
-  -- Another one may have given them meanwhile: they are due no more.
+  -- Another one may have given them meanwhile: they are due no more. A key is the user's to choose: one that they took for
+  -- something else costs them nothing.
   select jsonb_agg(to_jsonb(d)) into v_given
     from (
-      select c.user_id, n.next_at, t.monthly_credits as credits, k.key,
-             t.monthly_credits > 0 and x.transaction_type is distinct from 'allocation' as is_given, x.transaction_type is not null as is_taken
+      select c.user_id, n.next_at, t.monthly_credits as credits, t.monthly_credits > coalesce(x.most, 0) as is_given,
+             (select k.key from unnest(k.keys) as k(key) where not k.key = any (coalesce(x.taken, '{}')) order by k.key limit 1) as key
         from public.user_credits as c
         left join public.pricing_tiers as t on t.version = internal.pricing_version() and t.tier = c.tier
-       cross join lateral (select 'allocation:' || to_char(c.allocation_due_at, 'YYYY-MM-DD') as key) as k
+       cross join lateral (
+             select array[d.day, d.day || ':' || c.tier] as keys
+               from (select 'allocation:' || to_char(c.allocation_due_at, 'YYYY-MM-DD') as day) as d) as k
        cross join lateral (select extract(year from a.late) * 12 + extract(month from a.late) as months
                              from (select age(v_now, c.allocation_due_at) as late) as a) as l
        cross join lateral (
@@ -43,17 +47,17 @@ begin
                from (select c.allocation_due_at + make_interval(months => m.n) as at
                        from generate_series(l.months::int, l.months::int + 2) as m(n)) as s
               where s.at > v_now) as n
-        left join lateral (
-             select y.transaction_type from public.credit_transactions as y
-              where y.user_id = c.user_id and y.idempotency_key = k.key limit 1) as x on true
+       cross join lateral (
+             select max(y.amount) filter (where y.transaction_type = 'allocation') as most, array_agg(y.idempotency_key) as taken
+               from public.credit_transactions as y
+              where y.user_id = c.user_id and y.idempotency_key = any (k.keys)) as x
        where c.user_id = any (v_users) and c.allocation_due_at <= v_now) as d;
 
   v_moves := array(
-    -- A key is the user's to choose: one that they took for something else costs them nothing.
     select internal.credit_move(
              g.user_id, g.credits, 'allocation', p_reason => 'The month''s credits', p_actor => 'system',
-             p_idempotency_key => case when not g.is_taken then g.key end, p_expires_at => g.next_at)
-      from jsonb_to_recordset(v_given) as g(user_id uuid, credits numeric, key text, next_at timestamptz, is_given boolean, is_taken boolean)
+             p_idempotency_key => g.key, p_expires_at => g.next_at)
+      from jsonb_to_recordset(v_given) as g(user_id uuid, credits numeric, key text, next_at timestamptz, is_given boolean)
      where g.is_given);
   perform from internal.move_credits(v_moves);
 

@@ -11,7 +11,7 @@
 create or replace function public.bulk_allocate_credits(
   p_user_id          uuid,
   p_allocations      jsonb,
-  p_reason           text,
+  p_reason           text default null,
   p_transaction_type text default 'bonus',
   p_actor            text default null,
   p_request_id       text default null

@@ -54,7 +54,8 @@ begin
            -- What is held has not ended yet: it is looked at again soon.
            select greatest(min(g.expires_at), v_now + interval '1 minute')
              from public.credit_grants as g
-            where g.user_id = c.user_id and g.is_open and g.expires_at is not null), 'infinity')
+            where g.user_id = c.user_id and g.is_open and g.expires_at is not null
+           having count(*) > 0), 'infinity')
    where c.user_id = any (v_due);
   return v_expired;
 end

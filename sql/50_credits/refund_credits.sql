@@ -29,7 +29,7 @@ declare
   v_account uuid := internal.user_of_account(p_account);
   v_hash text := internal.request_hash(jsonb_build_object(
     'refund', p_transaction_id, 'amount', trim_scale(p_amount), 'reason', p_reason));
-  v_id uuid := internal.uuidv7();
+  v_id uuid;
   v_usage public.credit_transactions;
   v_left numeric;
   v_refund public.credit_transactions;
@@ -69,6 +69,8 @@ begin
         internal.credits_text(v_left), internal.credits_text(-v_usage.amount)));
     end if;
 
+    -- Ids tell the order, so it is made when everything before has happened.
+    v_id := internal.uuidv7();
     perform from internal.move_credits(array[internal.credit_move(
       v_account, coalesce(p_amount, v_left), 'refund', p_id => v_id, p_reason => p_reason, p_provider => v_usage.provider,
       p_model => v_usage.model, p_power_level => v_usage.power_level, p_refund_of => v_usage.id,

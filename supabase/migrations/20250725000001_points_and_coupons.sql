@@ -5818,7 +5818,7 @@ create table public.credit_transactions (
 );
 
 create index idx_credit_transactions_user_created  on public.credit_transactions (user_id, created_at desc, id desc);
-create index idx_credit_transactions_user_type     on public.credit_transactions (user_id, transaction_type, created_at desc);
+create index idx_credit_transactions_user_type     on public.credit_transactions (user_id, transaction_type, created_at desc, id desc);
 create unique index idx_credit_transactions_key    on public.credit_transactions (user_id, idempotency_key) where idempotency_key is not null;
 create index idx_credit_transactions_refund_of     on public.credit_transactions (user_id, refund_of) where refund_of is not null;
 create index idx_credit_transactions_created       on public.credit_transactions using brin (created_at);
@@ -5937,8 +5937,9 @@ create table public.usage_rollups (
   primary key (user_id, month, provider, model, power_level)
 ) with (fillfactor = 80);
 
--- Who spent most in a month: without it that would walk through every month of everybody.
-create index idx_usage_rollups_month on public.usage_rollups (month);
+-- Who spent most in a month. Months come one after the other, so a summary of the pages does: a tree would draw the search
+-- for one user's month away from the primary key.
+create index idx_usage_rollups_month on public.usage_rollups using brin (month) with (pages_per_range = 32);
 
 -- Everybody's together. A row that every call would update would make all calls wait for one another: each adds a row of
 -- its own to the deltas, and upkeep folds them in. Both together are always exact.
@@ -6230,8 +6231,8 @@ begin
       select e.*, e.refusal is null and t.id is null and row_number() over (
                partition by e.refusal is null, e.user_id, e.idempotency_key is null, coalesce(e.idempotency_key, e."position"::text)
                order by e."position") = 1 as is_first,
-             coalesce(c.credits_allocated, 0) + sum(e.amount) filter (where e.refusal is null and e.amount > 0) over (
-               partition by e.user_id order by e."position") > 900000000000 as is_too_much
+             (c.credits_allocated > 900000000000 - sum(e.amount) filter (where e.refusal is null and e.amount > 0) over (
+               partition by e.user_id order by e."position")) is true as is_too_much
         from jsonb_to_recordset(v_entries) as e(
                "position" int, user_id uuid, amount numeric, reason text, source text, priority int, expires_at timestamptz,
                idempotency_key text, hash text, refusal jsonb, entry jsonb)
@@ -6303,7 +6304,8 @@ $$;
 -- one allocation comes, and the next on the first due day still ahead. Tiers without monthly credits get none, and are no
 -- longer due.
 --
--- Replay:  one allocation a due day, under the key 'allocation:<day>'.
+-- Replay:  one allocation a due day, under the key 'allocation:<day>'; on the same day another one comes only to who has
+--          moved into a tier of more, under 'allocation:<day>:<tier>'.
 -- Locks:   internal.lock_credits of all of them.
 -- Refuses: nothing.
 
@@ -6327,14 +6329,17 @@ begin
   perform internal.lock_credits(v_users);
   perform internal.expire_credit_lots(v_users);
 
-  -- Another one may have given them meanwhile: they are due no more.
+  -- Another one may have given them meanwhile: they are due no more. A key is the user's to choose: one that they took for
+  -- something else costs them nothing.
   select jsonb_agg(to_jsonb(d)) into v_given
     from (
-      select c.user_id, n.next_at, t.monthly_credits as credits, k.key,
-             t.monthly_credits > 0 and x.transaction_type is distinct from 'allocation' as is_given, x.transaction_type is not null as is_taken
+      select c.user_id, n.next_at, t.monthly_credits as credits, t.monthly_credits > coalesce(x.most, 0) as is_given,
+             (select k.key from unnest(k.keys) as k(key) where not k.key = any (coalesce(x.taken, '{}')) order by k.key limit 1) as key
         from public.user_credits as c
         left join public.pricing_tiers as t on t.version = internal.pricing_version() and t.tier = c.tier
-       cross join lateral (select 'allocation:' || to_char(c.allocation_due_at, 'YYYY-MM-DD') as key) as k
+       cross join lateral (
+             select array[d.day, d.day || ':' || c.tier] as keys
+               from (select 'allocation:' || to_char(c.allocation_due_at, 'YYYY-MM-DD') as day) as d) as k
        cross join lateral (select extract(year from a.late) * 12 + extract(month from a.late) as months
                              from (select age(v_now, c.allocation_due_at) as late) as a) as l
        cross join lateral (
@@ -6342,17 +6347,17 @@ begin
                from (select c.allocation_due_at + make_interval(months => m.n) as at
                        from generate_series(l.months::int, l.months::int + 2) as m(n)) as s
               where s.at > v_now) as n
-        left join lateral (
-             select y.transaction_type from public.credit_transactions as y
-              where y.user_id = c.user_id and y.idempotency_key = k.key limit 1) as x on true
+       cross join lateral (
+             select max(y.amount) filter (where y.transaction_type = 'allocation') as most, array_agg(y.idempotency_key) as taken
+               from public.credit_transactions as y
+              where y.user_id = c.user_id and y.idempotency_key = any (k.keys)) as x
        where c.user_id = any (v_users) and c.allocation_due_at <= v_now) as d;
 
   v_moves := array(
-    -- A key is the user's to choose: one that they took for something else costs them nothing.
     select internal.credit_move(
              g.user_id, g.credits, 'allocation', p_reason => 'The month''s credits', p_actor => 'system',
-             p_idempotency_key => case when not g.is_taken then g.key end, p_expires_at => g.next_at)
-      from jsonb_to_recordset(v_given) as g(user_id uuid, credits numeric, key text, next_at timestamptz, is_given boolean, is_taken boolean)
+             p_idempotency_key => g.key, p_expires_at => g.next_at)
+      from jsonb_to_recordset(v_given) as g(user_id uuid, credits numeric, key text, next_at timestamptz, is_given boolean)
      where g.is_given);
   perform from internal.move_credits(v_moves);
 
@@ -6384,7 +6389,7 @@ $$;
 create or replace function public.bulk_allocate_credits(
   p_user_id          uuid,
   p_allocations      jsonb,
-  p_reason           text,
+  p_reason           text default null,
   p_transaction_type text default 'bonus',
   p_actor            text default null,
   p_request_id       text default null
@@ -7411,8 +7416,12 @@ declare
   v_offset int := coalesce(p_offset, 0);
   v_bytes bytea;
   v_microseconds bigint;
+  -- In variables, because a condition that calls a function is no index condition under row-level security.
   v_before timestamptz := 'infinity';
-  v_before_id uuid;
+  v_before_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  v_start timestamptz := coalesce(p_start_date, '-infinity');
+  v_end timestamptz := coalesce(p_end_date, 'infinity');
+  v_page public.credit_transactions[];
 begin
   perform internal.act_for(array[p_user_id]);
   if p_type not in ('usage', 'purchase', 'bonus', 'refund', 'adjustment', 'allocation', 'expiry') then
@@ -7437,27 +7446,30 @@ begin
     v_before_id := encode(substring(v_bytes from 9), 'hex')::uuid;
   end if;
 
-  return (
-    with page as (
-      select x as entry
+  -- Two ways in, each by an index of its own: a rare type is not looked for among all that there is.
+  if p_type is null then
+    v_page := array(
+      select x
         from public.credit_transactions as x
-       where x.user_id = p_user_id
-         and (x.created_at, x.id) < (v_before, coalesce(v_before_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-         and (p_type is null or x.transaction_type = p_type)
-         and x.created_at >= coalesce(p_start_date, '-infinity') and x.created_at < coalesce(p_end_date, 'infinity')
+       where x.user_id = p_user_id and (x.created_at, x.id) < (v_before, v_before_id)
+         and x.created_at >= v_start and x.created_at < v_end
        order by x.created_at desc, x.id desc
-       limit v_limit + 1 offset v_offset
-    ), numbered as materialized (
-      select p.entry, row_number() over (order by (p.entry).created_at desc, (p.entry).id desc) as n from page as p
-    )
-    select jsonb_build_object(
-             'transactions', coalesce(
-               jsonb_agg(internal.credit_transaction_json(f.entry) order by f.n) filter (where f.n <= v_limit), '[]'),
-             'next_cursor', case when count(*) > v_limit then (
-               select translate(encode(
-                        int8send((extract(epoch from (l.entry).created_at) * 1000000)::bigint) || uuid_send((l.entry).id), 'base64'), '+/', '-_')
-                 from numbered as l where l.n = v_limit) end)
-      from numbered as f);
+       limit v_limit + 1 offset v_offset);
+  else
+    v_page := array(
+      select x
+        from public.credit_transactions as x
+       where x.user_id = p_user_id and x.transaction_type = p_type and (x.created_at, x.id) < (v_before, v_before_id)
+         and x.created_at >= v_start and x.created_at < v_end
+       order by x.created_at desc, x.id desc
+       limit v_limit + 1 offset v_offset);
+  end if;
+
+  return jsonb_build_object(
+    'transactions', coalesce((
+      select jsonb_agg(internal.credit_transaction_json(t) order by t.created_at desc, t.id desc) from unnest(v_page[:v_limit]) as t), '[]'),
+    'next_cursor', case when cardinality(v_page) > v_limit then translate(encode(
+      int8send((extract(epoch from v_page[v_limit].created_at) * 1000000)::bigint) || uuid_send(v_page[v_limit].id), 'base64'), '+/', '-_') end);
 end
 $$;
 
@@ -7857,7 +7869,8 @@ begin
            -- What is held has not ended yet: it is looked at again soon.
            select greatest(min(g.expires_at), v_now + interval '1 minute')
              from public.credit_grants as g
-            where g.user_id = c.user_id and g.is_open and g.expires_at is not null), 'infinity')
+            where g.user_id = c.user_id and g.is_open and g.expires_at is not null
+           having count(*) > 0), 'infinity')
    where c.user_id = any (v_due);
   return v_expired;
 end
@@ -9096,7 +9109,7 @@ declare
   v_account uuid := internal.user_of_account(p_account);
   v_hash text := internal.request_hash(jsonb_build_object(
     'refund', p_transaction_id, 'amount', trim_scale(p_amount), 'reason', p_reason));
-  v_id uuid := internal.uuidv7();
+  v_id uuid;
   v_usage public.credit_transactions;
   v_left numeric;
   v_refund public.credit_transactions;
@@ -9136,6 +9149,8 @@ begin
         internal.credits_text(v_left), internal.credits_text(-v_usage.amount)));
     end if;
 
+    -- Ids tell the order, so it is made when everything before has happened.
+    v_id := internal.uuidv7();
     perform from internal.move_credits(array[internal.credit_move(
       v_account, coalesce(p_amount, v_left), 'refund', p_id => v_id, p_reason => p_reason, p_provider => v_usage.provider,
       p_model => v_usage.model, p_power_level => v_usage.power_level, p_refund_of => v_usage.id,
@@ -9703,7 +9718,8 @@ select 'I3' as invariant, coalesce(r.user_id, e.user_id) as book_id,
                      group by y.user_id, y.refund_of) as t on t.user_id = x.user_id and t.refund_of = x.transaction_id
         group by 1, 2, 3, 4, 5) as e
     on e.user_id = r.user_id and e.month = r.month and e.provider = r.provider and e.model = r.model and e.power_level = r.power_level
- where (r.events, r.failures, r.tokens, r.cost, r.refunded) is distinct from (e.events, e.failures, e.tokens, e.cost, e.refunded)
+ where array[r.events, r.failures, r.tokens, r.cost, r.refunded]
+       is distinct from array[e.events, e.failures, e.tokens, e.cost, e.refunded]
 union all
 select 'I3', null::uuid,
        'everybody''s usage of ' || concat_ws(' ', to_char(coalesce(m.month, r.month), 'YYYY-MM'), coalesce(m.provider, r.provider),
@@ -9719,7 +9735,8 @@ select 'I3', null::uuid,
          from public.usage_rollups as x
         group by 1, 2, 3, 4) as r
     on r.month = m.month and r.provider = m.provider and r.model = m.model and r.power_level = m.power_level
- where (m.events, m.failures, m.tokens, m.cost, m.refunded) is distinct from (r.events, r.failures, r.tokens, r.cost, r.refunded);
+ where array[m.events, m.failures, m.tokens, m.cost, m.refunded]
+       is distinct from array[r.events, r.failures, r.tokens, r.cost, r.refunded];
 
 -- sql/50_credits/usage_event.sql
 
@@ -9829,11 +9846,14 @@ begin
              select coalesce(sum(t.amount), 0)
                from public.credit_transactions as t
               where t.user_id = p_user_id and t.refund_of = e.transaction_id) end
-      from (values (v_from, v_first), (v_end, v_until)) as part(from_time, until_time)
-     cross join lateral (
-           select x.* from public.usage_events as x
-            where x.user_id = p_user_id and x.created_at >= part.from_time and x.created_at < part.until_time) as e
-     where part.from_time < part.until_time
+      -- In their order, which leads the planner to the index by time, and away from all that the user ever used.
+      from ((select x.* from public.usage_events as x
+              where x.user_id = p_user_id and x.created_at >= v_from and x.created_at < v_first
+              order by x.created_at desc, x.id desc)
+            union all
+            (select x.* from public.usage_events as x
+              where x.user_id = p_user_id and x.created_at >= v_end and x.created_at < v_until
+              order by x.created_at desc, x.id desc)) as e
   ), whole as materialized (
     select coalesce(sum(u.events), 0) as events, coalesce(sum(u.failures), 0) as failures, coalesce(sum(u.tokens), 0) as tokens,
            coalesce(sum(u.cost), 0) as cost, coalesce(sum(u.refunded), 0) as refunded

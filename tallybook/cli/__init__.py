@@ -12,6 +12,7 @@ from tallybook.cli import (
     attestation,
     config,
     coupon,
+    credits,
     migrate,
     partner,
     points,
@@ -69,6 +70,7 @@ app.command("db-url")(db_url)
 app.command("import")(import_history)
 app.command("import-usage")(import_usage)
 app.add_typer(coupon.app, name="coupon")
+app.add_typer(credits.app, name="credits")
 app.add_typer(points.app, name="points")
 app.add_typer(price.app, name="price")
 app.add_typer(promotion.app, name="promotion")

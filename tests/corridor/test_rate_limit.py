@@ -48,3 +48,8 @@ def test_other_words_are_only_words(words: str | None) -> None:
 
 def test_another_status_is_no_limit_whatever_it_says() -> None:
     assert Refusal("invalid_body", 400, WORDS).headers == {}
+
+
+def test_a_cap_in_credits_says_when_to_come_back_and_no_more() -> None:
+    words = "monthly_cap: 12.5 credits a month; again in 864000 s"
+    assert Refusal("monthly_cap_reached", 429, words).headers == {"Retry-After": "864000"}

@@ -98,3 +98,13 @@ class Bank:
     def call(self, procedure: str, through: Connection | None = None, **arguments: Any) -> Any:
         """A procedure's answer, by default as the functions call it."""
         return self.world.call(f"public.{procedure}", arguments, through or self.world.functions)
+
+    def keep(self, credits: int, tier: str = "starter") -> None:
+        """Let so many unused monthly credits of a tier keep for another month, from now on."""
+        self.call(
+            "publish_prices",
+            self.world.operator,
+            user_id=None,
+            changes={"tiers": {tier: {"rollover_max": credits}}},
+            note="Some keep",
+        )

@@ -1,5 +1,7 @@
 """Fixtures of the tests about credits."""
 
+from uuid import UUID, uuid4
+
 import pytest
 
 from tests.credits.bank import Bank
@@ -17,3 +19,13 @@ def bank(world: World) -> Bank:
 def meter(bank: Bank) -> Meter:
     """Sentences about usage in the test's own database."""
     return Meter(bank)
+
+
+@pytest.fixture
+def admin(world: World) -> UUID:
+    """An administrator."""
+    admin = uuid4()
+    world.operator.execute(
+        "insert into system_admins (id, email) values (%s, 'ops@example.org')", (admin,)
+    )
+    return admin

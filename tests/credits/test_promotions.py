@@ -278,3 +278,18 @@ def test_redeemed_while_it_is_ended_it_is_not_valid(bank: Bank) -> None:
         ender.commit()
         assert redeeming.result() == NOT_VALID
     assert bank.world.count("credit_transactions") == 0
+
+
+def test_switched_off_while_it_is_redeemed_it_is_not_valid(bank: Bank) -> None:
+    promotion(bank)
+    redeem(bank, uuid4())
+    user = uuid4()
+    ender = bank.world.session("tallybook_functions", autocommit=False)
+    bank.call("delete_promotion", ender, user_id=None, code="SPRING")
+    redeemer = bank.world.session("tallybook_functions")
+    with bank.world.in_background(
+        lambda s: bank.call("redeem_promotion", s, user_id=user, code="SPRING"), redeemer
+    ) as redeeming:
+        ender.commit()
+        assert redeeming.result() == NOT_VALID
+    assert bank.balance(user) == 0

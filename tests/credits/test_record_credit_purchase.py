@@ -78,6 +78,13 @@ def test_a_payment_brings_its_package(bank: Bank) -> None:
     assert bank.lots(user) == [("bonus", D(1)), ("purchase", D(10000))]
 
 
+def test_what_expired_meanwhile_is_not_in_the_new_balance(bank: Bank) -> None:
+    bank.world.freeze()
+    user = bank.customer(5, expires_at=NOW + timedelta(hours=1))
+    bank.world.pass_time(timedelta(hours=2))
+    assert buy(bank, user)["new_balance"] == 10000.0
+
+
 def test_an_administrator_records_one_by_the_users_address(bank: Bank) -> None:
     administrator, user = uuid4(), uuid4()
     bank.world.operator.execute(
@@ -173,7 +180,7 @@ def test_what_costs_nothing_spends_no_discount(bank: Bank) -> None:
     bank.world.operator.execute("update credit_packages set price = 0 where price = 10")
     user = bank.customer()
     discount(bank, user)
-    assert buy(bank, user, amount_paid=0)["amount_due"] == 0.0
+    assert buy(bank, user)["amount_due"] == 0.0
     assert waiting(bank, user) == ["HALF"]
 
 
@@ -290,3 +297,16 @@ def test_purchases_at_once_spend_a_discount_once(bank: Bank) -> None:
     refusals = [code_of(r) for r in results if not isinstance(r, dict)]
     assert refusals == ["payment_mismatch"] * 7
     assert bank.balance(user) == 10000
+
+
+def test_a_code_redeemed_during_a_purchase_knows_of_it(bank: Bank) -> None:
+    promotion(bank, discount_type="percentage")
+    user = uuid4()
+    buyer = bank.world.session("tallybook_functions", autocommit=False)
+    bank.call("record_credit_purchase", buyer, user_id=None, account=str(user), **TEN)
+    redeemer = bank.world.session("tallybook_functions")
+    with bank.world.in_background(
+        lambda s: bank.call("redeem_promotion", s, user_id=user, code="SPRING"), redeemer
+    ) as redeeming:
+        buyer.commit()
+        assert redeeming.result()["new_balance"] == 10000.0

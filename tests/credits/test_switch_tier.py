@@ -215,10 +215,7 @@ def test_who_has_no_account_yet_may_owe_too(bank: Bank) -> None:
 def test_what_is_reserved_counts_as_owed(bank: Bank) -> None:
     user = bank.customer(5)
     switch(bank, user, "enterprise")
-    bank.world.admin.execute(
-        "select ledger.hold(%(u)s, %(u)s, 'credits', 6000000, 'test', %(u)s, 'infinity')",
-        {"u": user},
-    )
+    bank.call("reserve_credits", user_id=user, model="gpt-4o", max_tokens=1_000_000)
     with refused("credits_owed", 409, "tier: "):
         own(bank, user, "free")
 

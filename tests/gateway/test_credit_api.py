@@ -188,7 +188,7 @@ class TestDeduct:
         assert refusal(response) == (402, "insufficient_credits", None)
         assert response.json()["error"] == "Insufficient credits. Balance: 1.5, Required: 2"
 
-    @pytest.mark.parametrize("amount", ["-1", "0", "1e30", "0.0000001"])
+    @pytest.mark.parametrize("amount", ["-1", "0", "1e10", "0.0000001"])
     def test_no_odd_amount_is_charged(self, user: Client, admin: Client, amount: str) -> None:
         give(admin, 10)
         response = user.post(f"{CREDITS}/deduct", f'{{"amount": {amount}}}'.encode())

@@ -79,19 +79,12 @@ def arguments_of(database: Database, procedure: str) -> dict[str, bool]:
     }
 
 
-# Families that have more than the folder of their own name.
-FAMILIES = {
-    "credits": {
-        *("credit_admin", "credit_coupons", "credit_purchases", "credit_reservations"),
-        *("credit_tiers", "credit_usage", "openrouter_accounts"),
-    }
-}
 # What a route makes that asks somebody outside for it.
 ASKED = {
-    "credits/openrouter/connect": {
+    "openrouter-accounts/connect": {
         *("openrouter_api_key_encrypted", "key_id", "openrouter_account_id", "free_credits"),
     },
-    "credits/openrouter/sync": {
+    "openrouter-accounts/sync": {
         *("seen", "openrouter_account_id", "free_credits", "reencrypted", "key_id"),
     },
 }
@@ -154,20 +147,10 @@ def test_every_function_has_its_own_paths_and_its_own_name() -> None:
 def test_one_stem_in_every_folder(handler: Handler) -> None:
     """functions/<stem>/main.py is served at <stem> with hyphens, by what bears the stem's name.
 
-    Where a folder holds several, each is served by what bears the end of its slug, and that name is
-    the target to give to functions-framework. A family too large for one folder, like credits/*,
-    has several.
+    Where a folder holds several, each is served below the stem, by what bears the rest's name.
+    That is also the target to give to functions-framework.
     """
     slug = handler.route.slug  # type: ignore[attr-defined]
-    words = slug.replace("-", "_").replace("/", "_")
-    found = [
-        (main.parent.name, name)
-        for main in (ROOT / "functions").glob("*/main.py")
-        for name, thing in vars(import_module(f"functions.{main.parent.name}.main")).items()
-        if thing is handler
-    ]
-    assert len(found) == 1, "a handler has one name"
-    ((folder, name),) = found
-    assert f"_{words}".endswith(f"_{name}")
-    family = slug.replace("-", "_").partition("/")[0]
-    assert folder == family or (family in FAMILIES and (folder in FAMILIES[family]))
+    stem, _, rest = slug.replace("-", "_").partition("/")
+    assert (ROOT / "functions" / stem / "main.py").is_file()
+    assert getattr(import_module(f"functions.{stem}.main"), rest or stem) is handler

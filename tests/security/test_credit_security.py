@@ -42,9 +42,10 @@ def allocation(user: UUID, amount: float = 1000) -> dict[str, Any]:
     return {"user_id": str(user), "amount": amount, "reason": "because"}
 
 
+ONE = {"user_id": str(uuid4()), "amount": 1}
 ADMINISTRATORS_ONLY = [
     ("POST", f"{ADMIN}/allocate", {"user_id": str(uuid4()), "amount": 1, "reason": "x"}),
-    ("POST", f"{ADMIN}/bulk-allocate", {"allocations": [], "reason": "x"}),
+    ("POST", f"{ADMIN}/bulk-allocate", {"allocations": [ONE], "reason": "x"}),
     (
         "POST",
         f"{CREDITS}/refund",
