@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal as D
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -28,18 +28,9 @@ def expire(bank: Bank, limit: int = 1000, through: Connection | None = None) -> 
     return answer["expired"], answer["credits"]
 
 
-def hold(bank: Bank, user: UUID, credits: int) -> UUID:
-    """So many credits of a user's set aside, as a reservation does."""
-    hold_id = uuid4()
-    bank.world.admin.execute(
-        "select ledger.hold(%s, %s, 'credits', %s, 'credit_reservation', %s, %s)",
-        (user, hold_id, credits * 1_000_000, hold_id, NOW + 400 * DAY),
-    )
-    return hold_id
-
-
-def release(bank: Bank, user: UUID, hold_id: UUID) -> None:
-    bank.world.admin.execute("select ledger.release(%s, %s)", (user, hold_id))
+def let_go(bank: Bank) -> None:
+    """End what is reserved and was not used in time, as upkeep does."""
+    assert bank.call("expire_holds", bank.world.worker)["expired"] == 1
 
 
 def due(bank: Bank, user: UUID) -> datetime | None:
@@ -96,14 +87,14 @@ def test_each_lot_that_ends_is_a_transaction_of_its_own(bank: Bank) -> None:
 
 def test_what_is_reserved_outlives_its_lot(bank: Bank) -> None:
     user = bank.customer(10, expires_at=ENDS)
-    held = hold(bank, user, 8)
+    bank.set_aside(user, 8)
     bank.world.freeze(ENDS)
     assert expire(bank) == (1, 2)
     assert (bank.balance(user), bank.available(user)) == (D(8), D(0))
     # It is looked at again soon, and not again and again at once.
     assert due(bank, user) == ENDS + timedelta(minutes=1)
     assert expire(bank) == (0, 0)
-    release(bank, user, held)
+    let_go(bank)
     bank.world.pass_time(timedelta(minutes=1))
     assert expire(bank) == (1, 8)
     assert due(bank, user) is None
@@ -112,7 +103,7 @@ def test_what_is_reserved_outlives_its_lot(bank: Bank) -> None:
 def test_what_is_reserved_may_be_of_another_lot(bank: Bank) -> None:
     user = bank.customer(10, expires_at=ENDS)
     bank.give(user, 10)
-    hold(bank, user, 8)
+    bank.set_aside(user, 8)
     bank.world.freeze(ENDS)
     assert expire(bank) == (1, 10)
     assert bank.available(user) == D(2)
@@ -121,7 +112,7 @@ def test_what_is_reserved_may_be_of_another_lot(bank: Bank) -> None:
 def test_of_two_lots_what_is_reserved_is_of_the_later(bank: Bank) -> None:
     user = bank.customer(5, source="early", expires_at=ENDS)
     bank.give(user, 5, source="late", expires_at=ENDS + DAY)
-    hold(bank, user, 3)
+    bank.set_aside(user, 3)
     bank.world.freeze(ENDS + DAY)
     assert expire(bank) == (1, 7)
     assert bank.lots(user) == [("late", D(3))]
@@ -130,7 +121,7 @@ def test_of_two_lots_what_is_reserved_is_of_the_later(bank: Bank) -> None:
 def test_an_account_that_owes_loses_nothing(bank: Bank) -> None:
     user = bank.customer(10, expires_at=ENDS)
     bank.world.admin.execute("update ledger.accounts set floor = -100000000")
-    hold(bank, user, 60)
+    bank.set_aside(user, 60)
     bank.world.freeze(ENDS)
     assert expire(bank) == (1, 0)
     assert bank.lots(user) == [("bonus", D(10))]
@@ -199,12 +190,12 @@ def test_what_keeps_already_counts(bank: Bank) -> None:
 def test_what_is_reserved_and_what_keeps_are_told_apart(bank: Bank) -> None:
     bank.keep(4)
     user = member(bank, (10, ENDS))
-    held = hold(bank, user, 8)
+    bank.set_aside(user, 8)
     bank.world.freeze(ENDS)
     assert expire(bank) == (1, 2)
     # Nothing keeps yet: it is not known what of it will be used.
     assert bank.lots(user) == [("allocation", D(8))]
-    release(bank, user, held)
+    let_go(bank)
     bank.world.pass_time(timedelta(minutes=1))
     assert expire(bank) == (1, 4)
     assert bank.lots(user) == [("rollover", D(4))]
@@ -213,11 +204,11 @@ def test_what_is_reserved_and_what_keeps_are_told_apart(bank: Bank) -> None:
 def test_no_more_keeps_in_two_looks_than_in_one(bank: Bank) -> None:
     bank.keep(4)
     user = member(bank, (5, ENDS), (3, ENDS + DAY))
-    held = hold(bank, user, 6)
+    bank.set_aside(user, 6)
     bank.world.freeze(ENDS + DAY)
     assert expire(bank) == (1, 2)
     assert bank.lots(user) == [("allocation", D(3)), ("rollover", D(3))]
-    release(bank, user, held)
+    let_go(bank)
     bank.world.pass_time(timedelta(minutes=1))
     assert expire(bank) == (1, 2)
     assert bank.lots(user) == [("rollover", D(1)), ("rollover", D(3))]
