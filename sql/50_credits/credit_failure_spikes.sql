@@ -1,5 +1,5 @@
--- Which models fail: those that failed at least five times in the last hour, and at least three times as often as in an hour
--- of the day before, on average; `times` is null where none failed then. `events` is all their uses of the last hour. What
+-- Which models fail: those that failed at least five times in the last hour, and at least three times as often as in an
+-- hour of the day before, on average; `times` is null where none failed then. `events` is all their uses of the last hour. What
 -- was refused is written down nowhere, so it is not in here: the functions' metrics count it.
 
 create or replace view public.credit_failure_spikes

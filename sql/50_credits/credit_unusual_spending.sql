@@ -1,5 +1,5 @@
--- Who spends unusually much: users whose usage of the last 24 hours cost at least 10 credits, and at least three times as much
--- as a day of theirs did on average in the 30 days before; `times` is null where those cost nothing.
+-- Who spends unusually much: users whose usage of the last 24 hours cost at least 10 credits, and at least three times as
+-- much as a day of theirs did on average in the 30 days before; `times` is null where those cost nothing.
 
 create or replace view public.credit_unusual_spending
 with (security_invoker = true)

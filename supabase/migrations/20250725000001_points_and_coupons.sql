@@ -7088,8 +7088,8 @@ select 'I3', null, 'uses of promotion ' || coalesce(p.code, r.code), coalesce(r.
 
 -- sql/50_credits/credit_failure_spikes.sql
 
--- Which models fail: those that failed at least five times in the last hour, and at least three times as often as in an hour
--- of the day before, on average; `times` is null where none failed then. `events` is all their uses of the last hour. What
+-- Which models fail: those that failed at least five times in the last hour, and at least three times as often as in an
+-- hour of the day before, on average; `times` is null where none failed then. `events` is all their uses of the last hour. What
 -- was refused is written down nowhere, so it is not in here: the functions' metrics count it.
 
 create or replace view public.credit_failure_spikes
@@ -7475,8 +7475,8 @@ $$;
 
 -- sql/50_credits/credit_unusual_spending.sql
 
--- Who spends unusually much: users whose usage of the last 24 hours cost at least 10 credits, and at least three times as much
--- as a day of theirs did on average in the 30 days before; `times` is null where those cost nothing.
+-- Who spends unusually much: users whose usage of the last 24 hours cost at least 10 credits, and at least three times as
+-- much as a day of theirs did on average in the 30 days before; `times` is null where those cost nothing.
 
 create or replace view public.credit_unusual_spending
 with (security_invoker = true)
@@ -8007,8 +8007,8 @@ for each statement execute function internal.guard_price_list();
 -- Brings in what was used before this book was kept: events at the time at which they happened, recorded now. Takes up to
 -- 1,000, each by itself: what is refused is named and left out, the others come in.
 -- p_source names where they come from. Each event: {line, user_id, event_time, provider, model, power_level, service,
--- event_type, tokens_used, cost, success, key, occurrence, metadata}; line, user_id, event_time, tokens_used and cost must
--- be there. `key` is the source's own id of the event; without one, `occurrence` tells equal events of a user apart: 1, 2, …
+-- event_type, tokens_used, cost, success, key, occurrence, metadata}; the line, the user, the time, the tokens and the cost
+-- must be there. `key` is the source's own id of the event; without one, `occurrence` tells equal events of a user apart: 1, 2, …
 -- The answer: {imported, tokens, cost, known, refused: [{line, code, detail}]}, with the sums of what came in.
 --
 -- What is imported was paid for elsewhere and is not charged here: no transaction stands behind it. It counts in every

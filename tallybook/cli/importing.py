@@ -36,7 +36,7 @@ Source = Annotated[
     typer.Option(help="Where this comes from: the namespace of ids. Default: the file's name."),
 ]
 Connections = Annotated[
-    int, typer.Option(min=1, max=16, help="How many work on it, each with its own users.")
+    int, typer.Option(min=1, max=4, help="How many work on it, each with its own users.")
 ]
 
 

@@ -69,6 +69,9 @@ class Import(ABC, Generic[T]):
 
     PROCEDURE: ClassVar[str]
     """Takes the source and a JSON array of entries."""
+    CALLS_DEPEND: ClassVar[bool] = True
+    """Whether one call sees what those before it did also in a dry run, as spending needs earning.
+    Otherwise each is rolled back by itself, and what they lock does not add up over the file."""
 
     source: str
     dry_run: bool = False

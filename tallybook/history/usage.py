@@ -96,6 +96,8 @@ class UsagePlan(Import[UsageReport]):
     """How a file of usage is to be read."""
 
     PROCEDURE: ClassVar[str] = "import_usage_events"
+    # A user's lock is held to the transaction's end, and the server has room for some thousands.
+    CALLS_DEPEND: ClassVar[bool] = False
 
     columns: UsageColumns = field(default_factory=UsageColumns)
 

@@ -180,6 +180,19 @@ def test_a_dry_run_of_many_writes_nothing(shelf: Shelf, world: World) -> None:
         assert world.count(table) == 0
 
 
+def test_a_dry_run_holds_nobodys_lock_longer_than_a_call(shelf: Shelf, world: World) -> None:
+    held: list[int] = []
+    text = HEADER + "".join(f"u{n},2024-05-01,1,1\n" for n in range(3000))
+
+    def count_locks(_: int) -> None:
+        held.append(world.count("pg_locks", "locktype = 'advisory'"))
+
+    plan = UsagePlan(source="s", dry_run=True)
+    import_file(shelf.url, shelf.put(text), plan, on_progress=count_locks)
+    assert len(held) == 3
+    assert max(held) <= 1000
+
+
 def test_a_lost_connection_is_opened_again(shelf: Shelf, world: World) -> None:
     path = shelf.put(HEADER + "".join(f"u{n},2024-05-01,1,1\n" for n in range(6000)))
     killed: list[int] = []
