@@ -1,0 +1,229 @@
+-- Tenants: companies, their pools, their people's wallets, and what people give one another. Runs once.
+-- A tenant is a book. Its pool, the leads' budgets and everybody's wallets are accounts in it; amounts have two decimal places
+-- here, and are whole hundredths in the ledger.
+
+insert into ledger.assets (asset, scale) values ('tenant_points', 2);
+
+insert into ledger.chart_of_accounts (account, asset, floor, meaning) values
+  ('tenant.pool',     'tenant_points', 0,    'what a tenant can award'),
+  ('tenant.lead',     'tenant_points', 0,    'what a lead can award: tenant.lead:<user>'),
+  ('tenant.budget',   'tenant_points', 0,    'what a department can award, of old: tenant.budget:<department>'),
+  ('tenant.wallet',   'tenant_points', 0,    'what a member can spend: tenant.wallet:<user>'),
+  ('tenant.platform', 'tenant_points', null, 'where a tenant''s points come from, and where they are clawed back to'),
+  ('tenant.adjusted', 'tenant_points', null, 'what somebody put right'),
+  ('tenant.legacy',   'tenant_points', null, 'where the budgets and wallets of old were filled from'),
+  ('tenant.redeemed', 'tenant_points', null, 'where redeemed points go'),
+  ('tenant.expired',  'tenant_points', null, 'where points go that were not spent in time');
+
+create table public.tenants (
+  id                        uuid primary key default internal.uuidv7(),
+  name                      text not null check (name ~ '\S'),
+  points_allocation_balance numeric(15, 2) not null default 0,  -- a cache of the pool in the ledger
+  budget_allocation_balance numeric(15, 2) generated always as (points_allocation_balance) stored,  -- what it was called before
+  currency                  text not null default 'INR' check (currency ~ '^[A-Z]{3}$'),
+  currency_label            text not null default 'Points',
+  allocation_mode           text not null default 'enforced' check (allocation_mode in ('enforced', 'legacy_fallback')),
+  award_tiers               jsonb not null default '{"Gold": 5000, "Silver": 2500, "Bronze": 1000}',
+  peer_to_peer_enabled      boolean not null default true,
+  redemptions_paused        boolean not null default false,
+  expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
+  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold >= 0),
+  auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
+  auto_refill_amount        numeric(15, 2) check (auto_refill_amount > 0),  -- null: never
+  is_active                 boolean not null default true,
+  created_at                timestamptz not null default internal.clock(),
+  updated_at                timestamptz not null default internal.clock(),
+  constraint positive_points_allocation_balance check (points_allocation_balance >= 0)
+) with (fillfactor = 80);
+
+create table public.departments (
+  tenant_id      uuid not null,
+  id             uuid not null default internal.uuidv7(),
+  name           text not null check (name ~ '\S'),
+  monthly_cap    numeric(15, 2) check (monthly_cap >= 0),  -- what its people may give in a calendar month; null: no limit
+  budget_balance numeric(15, 2) not null default 0 check (budget_balance >= 0),  -- a cache of its budget of old in the ledger
+  created_at     timestamptz not null default internal.clock(),
+  primary key (tenant_id, id),
+  unique (tenant_id, name)
+);
+
+-- Who belongs to a tenant, and as what. A row here is the only thing that gives a role.
+create table public.tenant_members (
+  tenant_id                 uuid not null,
+  user_id                   uuid not null,
+  role                      text not null default 'employee'
+                            check (role in ('tenant_manager', 'hr_admin', 'tenant_lead', 'dept_lead', 'manager', 'employee')),
+  department_id             uuid,
+  display_name              text,
+  lead_distribution_balance numeric(15, 2) not null default 0 check (lead_distribution_balance >= 0),  -- a cache of the lead's budget
+  is_active                 boolean not null default true,
+  created_at                timestamptz not null default internal.clock(),
+  updated_at                timestamptz not null default internal.clock(),
+  primary key (tenant_id, user_id)
+) with (fillfactor = 80);
+
+create index tenant_members_of_user on public.tenant_members (user_id);
+
+-- What the platform allocated to a tenant. An allocation is a lot of the pool where the tenant's points expire.
+create table public.allocation_logs (
+  tenant_id       uuid not null,
+  id              uuid not null default internal.uuidv7(),
+  allocated_by    uuid,           -- the administrator; null: a program or the command line
+  actor           text not null,
+  amount          numeric(15, 2) not null check (amount > 0),
+  currency        text not null default 'INR',
+  status          text not null default 'COMPLETED' check (status in ('COMPLETED', 'REVOKED', 'EXPIRED')),
+  reversed_amount numeric(15, 2) not null default 0,
+  reference_note  text,
+  expires_at      timestamptz,
+  idempotency_key text,
+  request_hash    text,
+  request_id      text,
+  created_at      timestamptz not null default internal.clock(),
+  updated_at      timestamptz not null default internal.clock(),
+  primary key (tenant_id, id),
+  constraint no_more_is_reversed_than_was_allocated check (reversed_amount between 0 and amount)
+);
+
+create unique index allocation_logs_key on public.allocation_logs (tenant_id, idempotency_key) where idempotency_key is not null;
+create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at desc, id desc);
+create index idx_allocation_logs_allocated_by on public.allocation_logs (allocated_by, created_at desc);
+create index idx_allocation_logs_created_at on public.allocation_logs (created_at desc);
+create index idx_allocation_logs_status on public.allocation_logs (status) where status = 'COMPLETED';
+
+-- The platform's own trail of everything that came into a tenant or was taken from it.
+create table public.platform_billing_logs (
+  tenant_id        uuid not null,
+  id               uuid not null default internal.uuidv7(),
+  admin_id         uuid,
+  actor            text not null,
+  amount           numeric(15, 2) not null,  -- signed: what it did to the tenant
+  currency         text not null default 'INR',
+  transaction_type text not null check (transaction_type in ('CREDIT_INJECTION', 'CLAWBACK', 'ADJUSTMENT', 'REVERSAL', 'EXPIRY', 'REFILL')),
+  reference_note   text,
+  allocation_id    uuid,
+  request_id       text,
+  created_at       timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at desc, id desc);
+create index idx_platform_billing_logs_admin_id on public.platform_billing_logs (admin_id, created_at desc);
+create index idx_platform_billing_logs_created_at on public.platform_billing_logs (created_at desc);
+
+create table public.wallets (
+  tenant_id       uuid not null,
+  user_id         uuid not null,
+  id              uuid not null default internal.uuidv7(),
+  balance         numeric(15, 2) not null default 0 check (balance >= 0),  -- a cache of the wallet in the ledger
+  lifetime_earned numeric(15, 2) not null default 0 check (lifetime_earned >= 0),
+  lifetime_spent  numeric(15, 2) not null default 0 check (lifetime_spent >= 0),
+  created_at      timestamptz not null default internal.clock(),
+  updated_at      timestamptz not null default internal.clock(),
+  primary key (tenant_id, user_id)
+) with (fillfactor = 80);
+
+-- A wallet's statement. The transfer in the ledger bears the row's id.
+create table public.wallet_ledger (
+  tenant_id        uuid not null,
+  id               uuid not null default internal.uuidv7(),
+  wallet_id        uuid not null,
+  user_id          uuid not null,
+  transaction_type text not null check (transaction_type in ('credit', 'debit')),
+  source           text not null check (source in ('hr_allocation', 'recognition', 'redemption', 'adjustment', 'expiry', 'reversal')),
+  points           numeric(15, 2) not null check (points > 0),
+  balance_after    numeric(15, 2) not null,
+  reference_type   text,
+  reference_id     uuid,
+  description      text,
+  created_by       uuid,
+  created_at       timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at desc, id desc);
+create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at desc, id desc);
+
+create table public.recognitions (
+  tenant_id        uuid not null,
+  id               uuid not null default internal.uuidv7(),
+  from_user_id     uuid,          -- null: the system
+  recognition_type text not null default 'standard' check (recognition_type in ('standard', 'individual_award', 'group_award', 'ecard')),
+  award_tier       text,
+  message          text not null check (message ~ '\S'),
+  points           numeric(15, 2) not null check (points >= 0),  -- all recipients' together
+  funded_by        text not null check (funded_by in ('pool', 'lead', 'budget', 'wallet', 'nothing')),
+  visibility       text not null default 'public' check (visibility in ('public', 'private', 'department')),
+  status           text not null default 'active' check (status in ('pending', 'active', 'rejected', 'revoked')),
+  department_id    uuid,          -- the giver's, in whose month it counts
+  idempotency_key  text,
+  request_hash     text,
+  request_id       text,
+  created_at       timestamptz not null default internal.clock(),
+  updated_at       timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create unique index recognitions_key on public.recognitions (tenant_id, from_user_id, idempotency_key) where idempotency_key is not null;
+create index recognitions_of_tenant on public.recognitions (tenant_id, created_at desc, id desc);
+create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, created_at desc);
+create index recognitions_of_department on public.recognitions (tenant_id, department_id, created_at) where department_id is not null;
+
+create table public.recognition_recipients (
+  tenant_id      uuid not null,
+  recognition_id uuid not null,
+  user_id        uuid not null,
+  points         numeric(15, 2) not null check (points >= 0),
+  entry_id       uuid,  -- the wallet_ledger's row; null where there were no points
+  primary key (tenant_id, recognition_id, user_id)
+);
+
+create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id);
+
+-- What wallets are spent on.
+create table public.rewards (
+  tenant_id   uuid not null,
+  id          uuid not null default internal.uuidv7(),
+  name        text not null check (name ~ '\S'),
+  description text,
+  points_cost numeric(15, 2) not null check (points_cost > 0),
+  stock       int check (stock >= 0),  -- null: no end
+  is_active   boolean not null default true,
+  created_at  timestamptz not null default internal.clock(),
+  updated_at  timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create table public.reward_redemptions (
+  tenant_id       uuid not null,
+  id              uuid not null default internal.uuidv7(),
+  user_id         uuid not null,
+  reward_id       uuid not null,
+  points          numeric(15, 2) not null check (points > 0),
+  status          text not null default 'completed' check (status in ('completed', 'refunded')),
+  entry_id        uuid not null,
+  idempotency_key text,
+  request_hash    text,
+  request_id      text,
+  created_at      timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create unique index reward_redemptions_key on public.reward_redemptions (tenant_id, user_id, idempotency_key) where idempotency_key is not null;
+create index reward_redemptions_of_user on public.reward_redemptions (tenant_id, user_id, created_at desc);
+
+-- Edge-triggered: one row a crossing.
+create table public.tenant_alerts (
+  tenant_id  uuid not null,
+  id         uuid not null default internal.uuidv7(),
+  kind       text not null check (kind in ('low_balance', 'empty', 'large_allocation', 'refilled')),
+  threshold  numeric(15, 2),
+  balance    numeric(15, 2) not null,
+  created_at timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create trigger platform_billing_logs_are_append_only before update or delete or truncate on public.platform_billing_logs
+for each statement execute function internal.append_only();
+create trigger wallet_ledger_is_append_only before update or delete or truncate on public.wallet_ledger
+for each statement execute function internal.append_only();
