@@ -13,9 +13,11 @@ create table ledger.chart_of_accounts (
   meaning text not null
 );
 
+-- An account bears its name in the chart; one of many of a kind has what tells it apart after a colon: tenant.wallet:<user>.
 create table ledger.accounts (
   book_id    uuid   not null,
-  account    text   not null references ledger.chart_of_accounts,
+  account    text   not null check (account ~ '^[^:]+(:[^:]+)?$'),
+  kind       text   not null generated always as (split_part(account, ':', 1)) stored references ledger.chart_of_accounts,
   asset      text   not null,
   balance    bigint not null default 0,
   held       bigint not null default 0,

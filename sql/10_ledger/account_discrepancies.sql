@@ -10,7 +10,7 @@ with entry as (
 ), total as (
   select e.book_id, e.account, min(e.asset) as asset, sum(e.amount) as amount from entry as e group by e.book_id, e.account
 ), kept as (
-  select t.* from total as t join ledger.chart_of_accounts as c on c.account = t.account and c.floor is not null
+  select t.* from total as t join ledger.chart_of_accounts as c on c.account = split_part(t.account, ':', 1) and c.floor is not null
 ), held as (
   select h.book_id, h.account, sum(h.amount) as amount from ledger.holds as h where h.status = 'held' group by h.book_id, h.account
 )
@@ -33,8 +33,8 @@ union all
 select 'I5', t.book_id, 'transfer ' || t.transfer_id, 'two accounts of one asset',
        format('%s %s -> %s %s', t.from_account, f.asset, t.to_account, o.asset)
   from ledger.transfers as t
-  left join ledger.chart_of_accounts as f on f.account = t.from_account
-  left join ledger.chart_of_accounts as o on o.account = t.to_account
+  left join ledger.chart_of_accounts as f on f.account = split_part(t.from_account, ':', 1)
+  left join ledger.chart_of_accounts as o on o.account = split_part(t.to_account, ':', 1)
  where t.asset is distinct from f.asset or t.asset is distinct from o.asset
 union all
 -- The accounts that keep a balance, as they stand, and the counterparties, as the transfers tell: together nothing.
@@ -44,7 +44,7 @@ select 'I5', null, 'sum of all ' || s.asset, '0', sum(s.amount)::text
     union all
     select t.asset, t.amount
       from total as t
-      join ledger.chart_of_accounts as c on c.account = t.account and c.floor is null
+      join ledger.chart_of_accounts as c on c.account = split_part(t.account, ':', 1) and c.floor is null
   ) as s
  group by s.asset
 having sum(s.amount) <> 0;

@@ -31,7 +31,7 @@ begin
       from unnest(p_postings) with ordinality as p(
              transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
      cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
-      join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
+      join ledger.chart_of_accounts as c on c.account = split_part(l.account, ':', 1) and c.floor is not null
       -- What is in the book already counts for nothing.
      where (select t.amount from ledger.transfers as t
              where t.book_id = p.book_id and t.transfer_id = p.transfer_id) is null
@@ -73,8 +73,8 @@ begin
            t.transfer_id is not null as replayed
       from unnest(p_postings) with ordinality as p(
              transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
-      left join ledger.chart_of_accounts as f on f.account = p.from_account
-      left join ledger.chart_of_accounts as o on o.account = p.to_account
+      left join ledger.chart_of_accounts as f on f.account = split_part(p.from_account, ':', 1)
+      left join ledger.chart_of_accounts as o on o.account = split_part(p.to_account, ':', 1)
       left join lateral (
            select x.transfer_id from ledger.transfers as x
             where x.book_id = p.book_id and x.transfer_id = p.transfer_id limit 1) as t on true

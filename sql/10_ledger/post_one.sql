@@ -27,8 +27,8 @@ begin
   select case when f.asset = o.asset then f.asset end, f.floor, o.floor
     into v_asset, v_from_floor, v_to_floor
     from ledger.chart_of_accounts as f
-    join ledger.chart_of_accounts as o on o.account = p_posting.to_account
-   where f.account = p_posting.from_account;
+    join ledger.chart_of_accounts as o on o.account = split_part(p_posting.to_account, ':', 1)
+   where f.account = split_part(p_posting.from_account, ':', 1);
 
   perform from ledger.accounts as a
     where a.book_id = p_posting.book_id and a.account in (p_posting.from_account, p_posting.to_account)

@@ -138,7 +138,7 @@ create table public.wallet_ledger (
   description      text,
   created_by       uuid,
   created_at       timestamptz not null default internal.clock(),
-  primary key (tenant_id, id)
+  primary key (tenant_id, id, user_id)  -- what goes from wallet to wallet stands in both statements
 );
 
 create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at desc, id desc);
@@ -227,3 +227,28 @@ create trigger platform_billing_logs_are_append_only before update or delete or 
 for each statement execute function internal.append_only();
 create trigger wallet_ledger_is_append_only before update or delete or truncate on public.wallet_ledger
 for each statement execute function internal.append_only();
+
+-- One movement of a tenant's points, as a procedure asks for it; internal.tenant_move(…) makes one by names.
+create type internal.tenant_movement as (
+  tenant_id      uuid,
+  id             uuid,             -- the transfer's; where a wallet is touched the wallet_ledger row's too
+  from_account   text,
+  to_account     text,
+  amount         numeric(15, 2),
+  kind           text,
+  source_type    text,             -- what caused it: allocation_log, recognition, …
+  source_id      uuid,
+  wallet_source  text,             -- how the wallet's statement calls it
+  description    text,
+  created_by     uuid,
+  created_at     timestamptz
+);
+
+-- What became of it, in the movement's place.
+create type internal.tenant_moved as (
+  position     int,
+  id           uuid,
+  outcome      text,            -- 'posted' | 'replayed' | 'insufficient_funds' (nothing was written)
+  from_balance numeric(15, 2),  -- after the whole set; null for a counterparty
+  to_balance   numeric(15, 2)
+);
