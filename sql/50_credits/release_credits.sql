@@ -35,6 +35,8 @@ begin
   if v_status = 'held' then
     if v_reservation.amount > 0 then
       perform ledger.close_hold(p_user_id, p_reservation_id, 'released');
+      -- What it held of a lot that has ended meanwhile is not available again.
+      perform internal.expire_credit_lots(array[p_user_id]);
     end if;
     update public.credit_reservations as r
        set released_at = case when r.amount = 0 then internal.clock() end,
