@@ -29,7 +29,8 @@ begin
            coalesce(r.provider, left(r.metadata ->> 'provider', 100)) as provider,
            coalesce(r.power_level, left(r.metadata ->> 'power_level', 100)) as power_level,
            coalesce(r.service, left(r.metadata ->> 'service', 100)) as service,
-           coalesce(r.tokens_used, case when jsonb_path_exists(r.metadata, '$.tokens_used ? (@ >= 0 && @ <= 1000000000000)')
+           -- Strictly: a list of one number is no number.
+           coalesce(r.tokens_used, case when jsonb_path_exists(r.metadata, 'strict $.tokens_used ? (@ >= 0 && @ <= 1000000000000)', silent => true)
                                         then floor((r.metadata ->> 'tokens_used')::numeric)::bigint end) as tokens_used,
            internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,ordinality,request_id,idempotency_key}'::text[])) as request_hash
       from jsonb_populate_recordset(null::internal.credit_deduction, p_requests) with ordinality as r

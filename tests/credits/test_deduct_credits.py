@@ -104,6 +104,26 @@ def test_what_makes_no_sense_is_refused(
     assert (bank.balance(user), usage(bank, user)) == (D(10), [])
 
 
+@pytest.mark.parametrize(
+    ("metadata", "tokens"),
+    [
+        ({"tokens_used": 7.9}, 7),
+        ({"tokens_used": [7]}, 0),
+        ({"tokens_used": "7"}, 0),
+        ({"tokens_used": {"input": 7}}, 0),
+        ({"tokens_used": -7}, 0),
+        ({"tokens_used": 1e300}, 0),
+        ({"tokens_used": None}, 0),
+    ],
+)
+def test_only_a_number_in_the_metadata_counts_as_tokens(
+    bank: Bank, metadata: dict[str, Any], tokens: int
+) -> None:
+    user = bank.customer(10)
+    bank.call("deduct_credits", user_id=user, amount=1, metadata=metadata)
+    assert usage(bank, user)[0]["tokens_used"] == tokens
+
+
 def test_the_free_tier_never_falls_below_zero_while_the_ledger_says_otherwise(bank: Bank) -> None:
     user = bank.customer("0.5")
     said = "Insufficient credits. Balance: 0.5, Required: 0.500001"
