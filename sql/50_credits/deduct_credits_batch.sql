@@ -56,7 +56,7 @@ begin
              when p.known_hash = p.request_hash then 'known'
              when p.known_id is not null then 'nonce_reused'
              when length(p.model) > 200 or length(p.provider) > 100 or length(p.power_level) > 100 or length(p.service) > 100
-                  then 'invalid_body'
+                  or internal.is_system_key(p.idempotency_key) then 'invalid_body'
              when p.amount is null and (p.tokens_used is null or coalesce(p.model, p.provider) is null) then 'invalid_body'
              when p.tokens_used not between 0 and 1000000000000 then 'invalid_amount'
              when p.amount is not null and not (p.amount > 0 and p.amount <= 1000000000 and scale(trim_scale(p.amount)) <= 6)
@@ -108,6 +108,7 @@ begin
                           when length(j.provider) > 100 then 'provider: must have at most 100 characters'
                           when length(j.power_level) > 100 then 'power_level: must have at most 100 characters'
                           when length(j.service) > 100 then 'service: must have at most 100 characters'
+                          when internal.is_system_key(j.idempotency_key) then 'idempotency_key: must not begin with purchase: or allocation:'
                           when j.tokens_used is null then 'tokens_used: must say how many, or amount what they cost'
                           else 'model: must say what was used, or amount what it cost' end end) end
     from judged as j

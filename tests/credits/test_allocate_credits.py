@@ -179,6 +179,7 @@ def test_adjustments_at_the_same_time_take_no_more_than_there_is(bank: Bank) -> 
         ({"expires_at": "infinity"}, "invalid_body", 400, "expires_at:"),
         ({"idempotency_key": ""}, "invalid_body", 400, "idempotency_key:"),
         ({"idempotency_key": "k" * 201}, "invalid_body", 400, "idempotency_key:"),
+        ({"idempotency_key": "purchase:1"}, "invalid_body", 400, "idempotency_key:"),
         ({"account": "nobody@example.org"}, "user_not_found", 404, "account:"),
         ({"account": None}, "user_not_found", 404, "account:"),
         ({"user_id": uuid4()}, "forbidden", 403, ""),

@@ -93,6 +93,8 @@ def test_without_a_key_each_request_is_new(bank: Bank) -> None:
         ({"tokens_used": 1}, "invalid_body", "model: "),
         ({"tokens_used": 1, "model": "m" * 201}, "invalid_body", "model: "),
         ({}, "invalid_body", "tokens_used: "),
+        ({"amount": 1, "idempotency_key": "purchase:1"}, "invalid_body", "idempotency_key: "),
+        ({"amount": 1, "idempotency_key": "allocation:1"}, "invalid_body", "idempotency_key: "),
     ],
 )
 def test_what_makes_no_sense_is_refused(

@@ -154,6 +154,12 @@ def test_several_refunds_bring_each_lot_back_what_one_would(bank: Bank) -> None:
     ]  # fmt: skip
 
 
+def test_a_key_of_the_systems_own_is_nobodys_to_take(bank: Bank) -> None:
+    user = bank.customer(10)
+    with refused("invalid_body", 400, "idempotency_key: "):
+        refund(bank, user, use(bank, user, 4), idempotency_key="purchase:pay_1")
+
+
 def test_never_more_than_was_charged(bank: Bank) -> None:
     user = bank.customer(10)
     usage = use(bank, user, 4)
