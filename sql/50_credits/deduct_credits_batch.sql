@@ -32,7 +32,8 @@ begin
            -- Strictly: a list of one number is no number.
            coalesce(r.tokens_used, case when jsonb_path_exists(r.metadata, 'strict $.tokens_used ? (@ >= 0 && @ <= 1000000000000)', silent => true)
                                         then floor((r.metadata ->> 'tokens_used')::numeric)::bigint end) as tokens_used,
-           internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,ordinality,request_id,idempotency_key}'::text[])) as request_hash
+           internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,ordinality,request_id,idempotency_key}'::text[]
+             || jsonb_build_object('amount', trim_scale(r.amount)))) as request_hash
       from jsonb_populate_recordset(null::internal.credit_deduction, p_requests) with ordinality as r
   ), priced as materialized (
     select r.*, p.tier as priced_tier, p.pricing_version, coalesce(p.power_level, r.power_level) as counted_level,

@@ -72,6 +72,14 @@ def test_a_repeated_key_is_answered_as_the_first_time(bank: Bank) -> None:
         bank.call("deduct_credits", **{**request, "tokens_used": 1001})
 
 
+def test_an_amount_is_the_same_however_it_is_written(bank: Bank) -> None:
+    user = bank.customer(10)
+    request = {"user_id": user, "idempotency_key": "k"}
+    bank.call("deduct_credits", **request, amount=D("5"))
+    assert bank.call("deduct_credits", **request, amount=D("5.00"))["replayed"] is True
+    assert bank.balance(user) == 5
+
+
 def test_without_a_key_each_request_is_new(bank: Bank) -> None:
     user = bank.customer(10)
     for _ in range(2):
