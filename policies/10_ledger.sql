@@ -17,13 +17,13 @@ alter table ledger.holds     force row level security;
 
 drop policy if exists "a procedure touches the accounts of its subjects" on ledger.accounts;
 create policy "a procedure touches the accounts of its subjects" on ledger.accounts to tallybook_procedures
-  using (book_id = any ((select internal.subjects())::uuid[]));
+  using ((book_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "a procedure touches the transfers of its subjects" on ledger.transfers;
 create policy "a procedure touches the transfers of its subjects" on ledger.transfers to tallybook_procedures
-  using (book_id = any ((select internal.subjects())::uuid[]));
+  using ((book_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "a procedure touches the holds of its subjects" on ledger.holds;
 create policy "a procedure touches the holds of its subjects" on ledger.holds to tallybook_procedures
-  using (book_id = any ((select internal.subjects())::uuid[]));
+  using ((book_id = any ((select internal.subjects())::uuid[])) is true);
 
 drop policy if exists "upkeep and operators see every account" on ledger.accounts;
 create policy "upkeep and operators see every account" on ledger.accounts to tallybook_upkeep, tallybook_operator using (true);
