@@ -244,20 +244,27 @@ to tallybook_functions, service_role, tallybook_operator;
 
 -- Reserving, settling and releasing, for the user; and the month's cap.
 revoke all on function
-  internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid),
+  internal.credit_reservation_status(public.credit_reservations, text, boolean), internal.monthly_cap(uuid),
   public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  internal.reserve_credits_batch(jsonb), internal.settle_credits_batch(jsonb), internal.release_credits_batch(jsonb),
   public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
   public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
 from public, anon, authenticated, service_role;
 
+alter function internal.reserve_credits_batch(jsonb) owner to tallybook_procedures;
+alter function internal.settle_credits_batch(jsonb) owner to tallybook_procedures;
+alter function internal.release_credits_batch(jsonb) owner to tallybook_procedures;
 alter function public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text) owner to tallybook_procedures;
 alter function public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text) owner to tallybook_procedures;
 alter function public.release_credits(uuid, uuid, boolean) owner to tallybook_procedures;
 alter function public.monthly_cap(uuid) owner to tallybook_procedures;
 alter function public.set_monthly_cap(uuid, numeric, text) owner to tallybook_procedures;
 
-grant execute on function internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid)
+grant execute on function internal.credit_reservation_status(public.credit_reservations, text, boolean), internal.monthly_cap(uuid)
 to tallybook_procedures;
+grant execute on function
+  internal.reserve_credits_batch(jsonb), internal.settle_credits_batch(jsonb), internal.release_credits_batch(jsonb)
+to tallybook_functions;
 grant execute on function
   public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
   public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),

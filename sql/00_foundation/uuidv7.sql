@@ -10,7 +10,8 @@ declare
   v_microseconds bigint := date_part('epoch', clock_timestamp()) * 1000000;
 begin
   return encode(
-    int8send((v_microseconds / 1000 << 16) | (7 << 12) | (v_microseconds % 1000 * 4096 / 1000))
+    substring(int8send(v_microseconds / 1000) from 3)
+      || substring(int4send((7 << 12) | ((v_microseconds % 1000) * 4096 / 1000)::int) from 3)
       || substring(uuid_send(gen_random_uuid()) from 9),
     'hex')::uuid;
 end
