@@ -17,6 +17,7 @@ set jit = off
 as $$
 declare
   v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
+  v_version int := internal.pricing_version();
 begin
   perform internal.act_for(v_users);
   perform internal.lock_credits(v_users);
@@ -50,8 +51,10 @@ begin
       left join lateral (
            select x.* from public.credit_transactions as x
             where x.user_id = r.user_id and x.idempotency_key = r.idempotency_key limit 1) as t on true
-      left join lateral internal.credit_cost(r.tokens_used, r.model, r.provider, r.power_level, coalesce(c.tier, 'free')) as p
-        on r.amount is null
+      -- The limit keeps the condition in front of the call: an amount that is named has no price, nor what is known already.
+      left join lateral (
+           select x.* from internal.credit_cost(r.tokens_used, r.model, r.provider, r.power_level, coalesce(c.tier, 'free'), v_version) as x
+            where r.amount is null and t.id is null limit 1) as p on true
   ), judged as materialized (
     select p.*, case
              when p.known_hash = p.request_hash then 'known'

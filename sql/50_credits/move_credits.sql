@@ -24,6 +24,11 @@ declare
   v_now timestamptz := internal.clock();
   v_posted ledger.posted[];
 begin
+  if cardinality(p_moves) = 1 and p_moves[1].transaction_type = 'usage' and p_moves[1].amount <= 0 and p_moves[1].lot_id is null then
+    return next internal.charge_use(p_moves[1]);
+    return;
+  end if;
+
   v_posted := array(
     select o
       from ledger.post(array(
