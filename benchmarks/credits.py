@@ -90,6 +90,9 @@ def http(bench: Bench) -> None:
         world.give_credits(here.database.dsn(), bench.stand.users)
         here.database.settle()
         with hosts.tallybook(here.environ) as ours, hosts.deno(here.environ) as peer:
+            # Every session plans its first call, which may take longer than a short round.
+            for host in (ours, peer):
+                here.loaded(host, "credits/deduct", body, CHARGED, 16)(5)
             for connections in bench.plan.connections:
                 name = f"deduct over HTTP, connections: {connections}"
                 found = bench.compare(

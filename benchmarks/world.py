@@ -54,7 +54,7 @@ def populate(connection: psycopg.Connection[Any], users: int) -> None:
 
 
 def give_credits(dsn: str, users: int) -> None:
-    """Give every user more credits than they will use, in one lot, and the same in the yardstick."""
+    """Give every user more credits than they will use, here and in the yardstick."""
     with psycopg.connect(dsn) as connection:
         for first in range(1, users + 1, BATCH):
             numbers = f"generate_series({first}, {min(first + BATCH - 1, users)}) as n"

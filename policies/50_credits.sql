@@ -212,7 +212,7 @@ revoke all on function
   internal.move_credits(internal.credit_movement[]), internal.charge_use(internal.credit_movement),
   internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
-  internal.record_usage(public.usage_events[]), internal.user_of_account(text), internal.users_of_accounts(text[])
+  internal.record_usage(public.usage_events[]), internal.record_one_use(public.usage_events), internal.user_of_account(text), internal.users_of_accounts(text[])
 from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -221,7 +221,7 @@ grant execute on function
   internal.move_credits(internal.credit_movement[]), internal.charge_use(internal.credit_movement),
   internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
-  internal.record_usage(public.usage_events[])
+  internal.record_usage(public.usage_events[]), internal.record_one_use(public.usage_events)
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.user_of_account(text), internal.users_of_accounts(text[]) to tallybook_upkeep, tallybook_operator;
 grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
