@@ -247,9 +247,7 @@ def test_what_was_reserved_of_a_lot_is_nobodys_to_spend_when_it_is_given_back(ba
     )
     bank.world.freeze(ENDS)
     assert expire(bank) == (0, 0)
-    answer = bank.call(
-        "release_credits", user_id=user, reservation_id=given_back["reservation_id"]
-    )
+    answer = bank.call("release_credits", user_id=user, reservation_id=given_back["reservation_id"])
     assert (answer["available"], answer["account"]["balance"]) == (0, 5)
     # And what a settlement leaves over is as little there to be spent.
     bank.call("settle_credits", user_id=user, reservation_id=settled["reservation_id"], cost=1)
