@@ -75,7 +75,8 @@ begin
                     select sum(b.amount)
                       from public.credit_transactions as t
                       join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
-                     where t.user_id = m.user_id and t.refund_of = m.refund_of), 0) as taken
+                     -- So put that a user's transactions are no way in.
+                     where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true), 0) as taken
              from public.credit_lot_entries as e
              join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
             where e.user_id = m.user_id and e.transaction_id = m.refund_of) as f
@@ -108,10 +109,13 @@ begin
     insert into public.credit_grants (user_id, grant_id, source, priority, amount, remaining, expires_at, created_at)
     select b.user_id, b.id, b.source, b.priority, b.amount, b.remaining, b.expires_at, v_now from brought as b
   ), changed as (
+    -- Each lot is looked up by itself: joined to them, all lots that its user ever had would be read.
     update public.credit_grants as g
        set remaining = g.remaining + e.amount
       from (select x.user_id, x.grant_id, sum(x.amount) as amount from entry as x where x.grant_id <> x.id group by x.user_id, x.grant_id) as e
-     where g.user_id = e.user_id and g.grant_id = e.grant_id
+     cross join lateral (
+           select y.ctid as place from public.credit_grants as y where y.user_id = e.user_id and y.grant_id = e.grant_id limit 1) as l
+     where g.ctid = l.place
   ), entered as (
     insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
     select e.user_id, e.id, e.grant_id, e.amount from entry as e
