@@ -7,6 +7,7 @@ them; row-level security offers the planner all rows of the subjects, and that i
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -254,31 +255,39 @@ def test_no_device_walks_through_what_grows(world: World) -> None:
 
 def a_day_of_credits(bank: Bank, user: UUID, day: int) -> None:
     admin, call, name = bank.world.admin, bank.call, f"day {day}"
-    whose = {"user_id": None, "account": str(user), "reason": "goodwill"}
+    whose: dict[str, Any] = {"user_id": None, "account": str(user), "reason": "goodwill"}
     soon = datetime.now(UTC) + timedelta(days=1)
     given = call("allocate_credits", amount=20, expires_at=soon, idempotency_key=name, **whose)
     many = [{"user_id": str(each), "amount": 1} for each in (user, uuid4(), uuid4(), uuid4())]
-    bulk = {"user_id": None, "reason": "goodwill"}
+    bulk: dict[str, Any] = {"user_id": None, "reason": "goodwill"}
     call("bulk_allocate_credits", allocations=Jsonb(many), **bulk)
     call("set_monthly_cap", user_id=user, monthly_cap=10_000 + day)
-    used = {"model": f"gpt-{day}", "tokens_used": 1000, "idempotency_key": f"use {day}"}
+    used: dict[str, Any] = {
+        "model": f"gpt-{day}",
+        "tokens_used": 1000,
+        "idempotency_key": f"use {day}",
+    }
     for _ in range(2):
         charged = call("deduct_credits", user_id=user, **used)["transaction_id"]
     users = [bank.customer(1) for _ in range(5)]
     requests = [{"user_id": each, "amount": 0.5, "idempotency_key": name} for each in users]
     bank.world.batch("internal.deduct_credits_batch", requests, None)
     for end in ("settle_credits", "release_credits"):
-        more = {"tokens_used": 500} if end == "settle_credits" else {}
+        more: dict[str, Any] = {"tokens_used": 500} if end == "settle_credits" else {}
         reservation = call("reserve_credits", user_id=user, model="gpt-4o", max_tokens=1000)
         for _ in range(2):
             call(end, user_id=user, reservation_id=reservation["reservation_id"], **more)
     for _ in range(2):
-        refund = {"transaction_id": charged, "idempotency_key": f"back {day}", **whose}
+        refund: dict[str, Any] = {
+            "transaction_id": charged,
+            "idempotency_key": f"back {day}",
+            **whose,
+        }
         call("refund_credits", amount="0.001", **refund)
     call("redeem_promotion", user_id=user, code="SPRING")
     call("validate_promotion", user_id=user, code="SPRING")
     for _ in range(2):
-        bought = {"user_id": None, "account": str(user), "package": "credits_10000"}
+        bought: dict[str, Any] = {"user_id": None, "account": str(user), "package": "credits_10000"}
         call("record_credit_purchase", payment_id=f"pay_{day}", **bought)
     call("credit_packages_on_offer", user_id=user)
     call("credit_balance", user_id=user)
