@@ -75,7 +75,8 @@ begin
            sum(f.taken) over (partition by m.id order by f.place) as until
       from move as m
      cross join lateral (
-           -- Refunds before this one that came as new lots took the place of lots that had expired.
+           -- Refunds before this one that came as new lots took the place of lots that had expired. Whose they are is so put
+           -- that a user's transactions are no way in.
            select l.*, case when l.has_expired
                             then greatest(0, least(l.gave, sum(l.gave) filter (where l.has_expired) over (order by l.place) - n.amount))
                             else l.gave end as taken
@@ -87,7 +88,7 @@ begin
                             select sum(b.amount)
                               from public.credit_transactions as t
                               join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
-                             where t.user_id = m.user_id and t.refund_of = m.refund_of), 0) as gave
+                             where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true), 0) as gave
                      from public.credit_lot_entries as e
                      join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
                     where e.user_id = m.user_id and e.transaction_id = m.refund_of) as l
@@ -95,7 +96,7 @@ begin
                    select coalesce(sum(b.amount), 0) as amount
                      from public.credit_transactions as t
                      join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = t.id
-                    where t.user_id = m.user_id and t.refund_of = m.refund_of) as n) as f
+                    where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true) as n) as f
      where m.transaction_type = 'refund' and f.taken > 0
   ), returned as (
     select b.user_id, b.id, b.grant_id, b.has_expired, b.expires_at, least(b.until, b.amount) - (b.until - b.taken) as amount
@@ -125,10 +126,13 @@ begin
     insert into public.credit_grants (user_id, grant_id, source, priority, amount, remaining, expires_at, created_at)
     select b.user_id, b.id, b.source, b.priority, b.amount, b.remaining, b.expires_at, v_now from brought as b
   ), changed as (
+    -- Each lot is looked up by itself: joined to them, all lots that its user ever had would be read.
     update public.credit_grants as g
        set remaining = g.remaining + e.amount
       from (select x.user_id, x.grant_id, sum(x.amount) as amount from entry as x where x.grant_id <> x.id group by x.user_id, x.grant_id) as e
-     where g.user_id = e.user_id and g.grant_id = e.grant_id
+     cross join lateral (
+           select y.ctid as place from public.credit_grants as y where y.user_id = e.user_id and y.grant_id = e.grant_id limit 1) as l
+     where g.ctid = l.place
   ), entered as (
     insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
     select e.user_id, e.id, e.grant_id, e.amount from entry as e

@@ -75,12 +75,13 @@ begin
       p_idempotency_key => p_idempotency_key, p_request_hash => v_hash, p_request_id => p_request_id,
       p_source => v_terms.source, p_priority => v_terms.priority, p_expires_at => v_terms.lasts_until)]);
     insert into public.coupon_redemptions (user_id, code, redemption, discount_type, discount_value, transaction_id, expires_at, redeemed_at)
-    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock());
+    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock())
+    returning * into v_redemption;
+  else
+    select r.* into v_redemption
+      from public.coupon_redemptions as r
+     where r.user_id = p_user_id and r.transaction_id = v_transaction.id;
   end if;
-
-  select r.* into v_redemption
-    from public.coupon_redemptions as r
-   where r.user_id = p_user_id and r.code = v_code and r.transaction_id = coalesce(v_transaction.id, v_id);
   return (
     select jsonb_build_object(
              'code', v_code, 'discount_type', v_redemption.discount_type,

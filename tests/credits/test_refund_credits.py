@@ -276,3 +276,29 @@ def test_an_account_that_owes_pays_with_its_refund(bank: Bank) -> None:
     assert bank.lots(user) == []
     assert refund(bank, user, usage)["new_balance"] == 5
     assert bank.lots(user) == [("bonus", D(5))]
+
+
+def test_each_use_gets_its_own_back_though_all_are_of_one_model(bank: Bank) -> None:
+    bank.world.freeze(JULY)
+    user = bank.customer(10)
+    usage = use(bank, user, 4, power_level="precision")
+    use(bank, user, 3, power_level="balanced")
+    refund(bank, user, usage, 1)
+    rows = bank.world.rows(
+        "select power_level, cost, refunded from usage_rollups where user_id = %s order by 1",
+        (user,),
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("balanced", D(3), D(0)), ("precision", D(4), D(1)),
+    ]  # fmt: skip
+
+
+def test_the_month_is_that_of_utc_wherever_the_session_is(bank: Bank) -> None:
+    bank.world.freeze(datetime(2026, 6, 30, 20, tzinfo=UTC))
+    user = bank.customer(10)
+    usage = use(bank, user, 4)
+    with bank.world.admin.transaction():
+        bank.world.admin.execute("set local timezone = 'Asia/Tokyo'")
+        bank.give(user, 1, "refund", refund_of=usage)
+        bank.world.admin.execute("select internal.record_usage_refund(%s, %s, 1)", (user, usage))
+    assert [row[:4] for row in month(bank, user)] == [("2026-06-01", "gpt-4o", D(4), D(1))]
