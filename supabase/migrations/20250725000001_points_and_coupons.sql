@@ -5903,7 +5903,7 @@ create table public.credit_transactions (
 create index idx_credit_transactions_user_created  on public.credit_transactions (user_id, created_at desc, id desc);
 create index idx_credit_transactions_user_type     on public.credit_transactions (user_id, transaction_type, created_at desc, id desc);
 create unique index idx_credit_transactions_key    on public.credit_transactions (user_id, idempotency_key) where idempotency_key is not null;
-create index idx_credit_transactions_refund_of     on public.credit_transactions (user_id, refund_of) where refund_of is not null;
+create index idx_credit_transactions_refund_of     on public.credit_transactions (refund_of, user_id) where refund_of is not null;
 create index idx_credit_transactions_created       on public.credit_transactions using brin (created_at);
 
 create trigger credit_transactions_are_append_only
@@ -7608,6 +7608,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_sort = off
 set jit = off
 as $$
 declare
@@ -7646,6 +7647,8 @@ begin
   end if;
 
   -- Two ways in, each by an index of its own: a rare type is not looked for among all that there is.
+  -- Both bring the order along, and nothing may be sorted: a planner that takes the user for one with few transactions
+  -- would read them all. The second names the type in its order, and not as the one value that it is, for the same reason.
   if p_type is null then
     v_page := array(
       select x
@@ -7658,9 +7661,9 @@ begin
     v_page := array(
       select x
         from public.credit_transactions as x
-       where x.user_id = p_user_id and x.transaction_type = p_type and (x.created_at, x.id) < (v_before, v_before_id)
+       where x.user_id = p_user_id and x.transaction_type = any (array[p_type]) and (x.created_at, x.id) < (v_before, v_before_id)
          and x.created_at >= v_start and x.created_at < v_end
-       order by x.created_at desc, x.id desc
+       order by x.transaction_type, x.created_at desc, x.id desc
        limit v_limit + 1 offset v_offset);
   end if;
 
@@ -8426,6 +8429,9 @@ returns jsonb
 language plpgsql stable
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $$
 begin
   return jsonb_build_object(
@@ -8577,7 +8583,8 @@ begin
            sum(f.taken) over (partition by m.id order by f.place) as until
       from move as m
      cross join lateral (
-           -- Refunds before this one that came as new lots took the place of lots that had expired.
+           -- Refunds before this one that came as new lots took the place of lots that had expired. Whose they are is so put
+           -- that a user's transactions are no way in.
            select l.*, case when l.has_expired
                             then greatest(0, least(l.gave, sum(l.gave) filter (where l.has_expired) over (order by l.place) - n.amount))
                             else l.gave end as taken
@@ -8589,7 +8596,7 @@ begin
                             select sum(b.amount)
                               from public.credit_transactions as t
                               join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
-                             where t.user_id = m.user_id and t.refund_of = m.refund_of), 0) as gave
+                             where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true), 0) as gave
                      from public.credit_lot_entries as e
                      join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
                     where e.user_id = m.user_id and e.transaction_id = m.refund_of) as l
@@ -8597,7 +8604,7 @@ begin
                    select coalesce(sum(b.amount), 0) as amount
                      from public.credit_transactions as t
                      join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = t.id
-                    where t.user_id = m.user_id and t.refund_of = m.refund_of) as n) as f
+                    where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true) as n) as f
      where m.transaction_type = 'refund' and f.taken > 0
   ), returned as (
     select b.user_id, b.id, b.grant_id, b.has_expired, b.expires_at, least(b.until, b.amount) - (b.until - b.taken) as amount
@@ -8627,10 +8634,13 @@ begin
     insert into public.credit_grants (user_id, grant_id, source, priority, amount, remaining, expires_at, created_at)
     select b.user_id, b.id, b.source, b.priority, b.amount, b.remaining, b.expires_at, v_now from brought as b
   ), changed as (
+    -- Each lot is looked up by itself: joined to them, all lots that its user ever had would be read.
     update public.credit_grants as g
        set remaining = g.remaining + e.amount
       from (select x.user_id, x.grant_id, sum(x.amount) as amount from entry as x where x.grant_id <> x.id group by x.user_id, x.grant_id) as e
-     where g.user_id = e.user_id and g.grant_id = e.grant_id
+     cross join lateral (
+           select y.ctid as place from public.credit_grants as y where y.user_id = e.user_id and y.grant_id = e.grant_id limit 1) as l
+     where g.ctid = l.place
   ), entered as (
     insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
     select e.user_id, e.id, e.grant_id, e.amount from entry as e
@@ -9342,12 +9352,13 @@ begin
       p_idempotency_key => p_idempotency_key, p_request_hash => v_hash, p_request_id => p_request_id,
       p_source => v_terms.source, p_priority => v_terms.priority, p_expires_at => v_terms.lasts_until)]);
     insert into public.coupon_redemptions (user_id, code, redemption, discount_type, discount_value, transaction_id, expires_at, redeemed_at)
-    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock());
+    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock())
+    returning * into v_redemption;
+  else
+    select r.* into v_redemption
+      from public.coupon_redemptions as r
+     where r.user_id = p_user_id and r.transaction_id = v_transaction.id;
   end if;
-
-  select r.* into v_redemption
-    from public.coupon_redemptions as r
-   where r.user_id = p_user_id and r.code = v_code and r.transaction_id = coalesce(v_transaction.id, v_id);
   return (
     select jsonb_build_object(
              'code', v_code, 'discount_type', v_redemption.discount_type,
@@ -10098,11 +10109,19 @@ begin
   end if;
 
   if v_new.monthly_credits > 0 then
-    v_due_at := case when exists (
-                       select from public.credit_transactions as t
-                        where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_old.last_reset
-                          and t.amount >= v_new.monthly_credits)
-                     then greatest(v_now, coalesce(v_old.allocation_due_at, v_old.last_reset + interval '1 month')) else v_now end;
+    -- The month that goes on ends with its lot, which may keep for another one. What is due already may be due to the old
+    -- tier only, and says nothing of the month.
+    select case when count(*) = 0 then v_now
+                when v_old.allocation_due_at > v_now then v_old.allocation_due_at
+                else greatest(v_now, coalesce(
+                  max(g.expires_at - case g.source when 'rollover' then interval '1 month' else interval '0' end)
+                    filter (where t.idempotency_key like 'allocation:%'),
+                  v_old.last_reset + interval '1 month')) end
+      into v_due_at
+      from public.credit_transactions as t
+      left join public.credit_grants as g on g.user_id = t.user_id and g.grant_id = t.id
+     where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_old.last_reset
+       and t.amount >= v_new.monthly_credits;
   end if;
   insert into public.user_credits as c (user_id, tier, allocation_due_at, version, updated_at)
   values (v_user_id, p_tier, v_due_at, 1, v_now)
