@@ -244,7 +244,7 @@ with entry (code, status, title, hint) as (
   values
     -- the corridor, before any procedure is called
     ('invalid_body',          400, 'The request body is not valid', 'Correct the value at the given path.'),
-    ('body_too_large',        413, 'The request body is too large', 'Send at most 64 KiB.'),
+    ('body_too_large',        413, 'The request body is too large', 'Send less at once.'),
     ('unauthorized',          401, 'A valid access token is required', 'Sign in and send the access token as a bearer token.'),
     ('forbidden',             403, 'The caller may not do this', null),
     ('not_found',             404, 'There is nothing at this address', null),
@@ -8008,7 +8008,8 @@ for each statement execute function internal.guard_price_list();
 -- 1,000, each by itself: what is refused is named and left out, the others come in.
 -- p_source names where they come from. Each event: {line, user_id, event_time, provider, model, power_level, service,
 -- event_type, tokens_used, cost, success, key, occurrence, metadata}; the line, the user, the time, the tokens and the cost
--- must be there. `key` is the source's own id of the event; without one, `occurrence` tells equal events of a user apart: 1, 2, …
+-- must be there. `key` is the source's own id of the event; without one, `occurrence` tells equal events of a user apart:
+-- 1, 2, …
 -- The answer: {imported, tokens, cost, known, refused: [{line, code, detail}]}, with the sums of what came in.
 --
 -- What is imported was paid for elsewhere and is not charged here: no transaction stands behind it. It counts in every

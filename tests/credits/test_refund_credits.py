@@ -139,6 +139,27 @@ def test_what_came_from_a_lot_whose_time_is_up_comes_as_a_new_one(bank: Bank) ->
     assert [row[0] for row in bank.statement(user)] == ["bonus", "usage", "expiry", "refund"]
 
 
+def test_several_refunds_bring_each_lot_back_what_one_would(bank: Bank) -> None:
+    bank.world.freeze(JULY)
+    user = bank.customer(5, priority=1)
+    bank.give(user, 5, expires_at=JULY + timedelta(days=1))
+    bank.give(user, 5, priority=2, expires_at=JULY + timedelta(days=40))
+    usage = use(bank, user, 15)
+    bank.world.pass_time(timedelta(days=2))
+    # The last spent goes back first, and of it what has ended comes as new lots.
+    for amount in (1, 5, 3, 2, 4):
+        refund(bank, user, usage, amount)
+    assert bank.lots(user) == [
+        ("bonus", D(5)), ("bonus", D(5)), ("refund", D(1)), ("refund", D(4)),
+    ]  # fmt: skip
+
+
+def test_a_key_of_the_systems_own_is_nobodys_to_take(bank: Bank) -> None:
+    user = bank.customer(10)
+    with refused("invalid_body", 400, "idempotency_key: "):
+        refund(bank, user, use(bank, user, 4), idempotency_key="purchase:pay_1")
+
+
 def test_never_more_than_was_charged(bank: Bank) -> None:
     user = bank.customer(10)
     usage = use(bank, user, 4)
