@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from psycopg.types.json import Jsonb
 
 from tests.credits.bank import Bank
 from tests.world import Connection, World, code_of, refused
@@ -266,3 +265,13 @@ def test_what_is_refused_takes_no_room_in_an_account(bank: Bank) -> None:
     assert [entry.get("code") for entry in answer["results"]] == [
         "invalid_body", None, "invalid_amount",
     ]  # fmt: skip
+
+
+def test_an_address_is_found_however_it_is_written_and_of_two_the_older(bank: Bank) -> None:
+    older = someone(bank.world, "Ada@Example.com")
+    younger = someone(bank.world, "ada@example.com")
+    bank.world.admin.execute(
+        "update auth.users set created_at = now() - interval '1 day' where id = %s", (older,)
+    )
+    allocate(bank, "ADA@example.com", 1)
+    assert (bank.balance(older), bank.balance(younger)) == (D(1), D(0))
