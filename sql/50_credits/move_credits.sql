@@ -64,24 +64,34 @@ begin
       from (select distinct s.user_id from spent as s) as u
      cross join lateral (
            select x.* from public.credit_grants as x where x.user_id = u.user_id and x.is_open) as g
-  ), given_back as (
-    -- What is left of what each lot gave for the usage that is refunded, last spent first.
-    select m.user_id, m.id, m.for_lots as amount, f.grant_id, f.taken, f.has_expired,
-           sum(f.taken) over (partition by m.id order by f.priority desc, f.expires_at desc nulls first, f.created_at desc, f.grant_id desc) as until
+  ), gave as (
+    -- What each lot gave for the usage that is refunded, less what went back to it, and in which order it is given back: last
+    -- spent first. What came anew for it before was of lots that had expired.
+    select m.user_id, m.id, m.for_lots as amount, g.grant_id, g.expires_at, (g.expires_at <= v_now) is true as has_expired,
+           row_number() over (
+             partition by m.id order by g.priority desc, g.expires_at desc nulls first, g.created_at desc, g.grant_id desc) as turn,
+           -e.amount - coalesce(sum(b.amount) filter (where b.grant_id = g.grant_id), 0) as taken,
+           coalesce(sum(b.amount) filter (where b.grant_id = b.transaction_id), 0) as anew
       from move as m
      cross join lateral (
-           select g.grant_id, g.priority, g.expires_at, g.created_at, (g.expires_at <= v_now) is true as has_expired,
-                  -e.amount - coalesce((
-                    select sum(b.amount)
-                      from public.credit_transactions as t
-                      join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
-                     where t.user_id = m.user_id and t.refund_of = m.refund_of), 0) as taken
-             from public.credit_lot_entries as e
-             join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
-            where e.user_id = m.user_id and e.transaction_id = m.refund_of) as f
-     where m.transaction_type = 'refund' and f.taken > 0
+           select x.* from public.credit_lot_entries as x where x.user_id = m.user_id and x.transaction_id = m.refund_of) as e
+     cross join lateral (
+           select x.* from public.credit_grants as x where x.user_id = e.user_id and x.grant_id = e.grant_id limit 1) as g
+      left join lateral (
+           select x.* from public.credit_transactions as t
+             join public.credit_lot_entries as x on x.user_id = t.user_id and x.transaction_id = t.id
+            where t.user_id = m.user_id and t.refund_of = m.refund_of) as b on true
+     where m.transaction_type = 'refund'
+     group by m.user_id, m.id, m.for_lots, e.amount, g.grant_id, g.priority, g.expires_at, g.created_at
+  ), given_back as (
+    select l.*, sum(l.taken) over (partition by l.id order by l.turn) as until
+      from (select g.user_id, g.id, g.amount, g.grant_id, g.expires_at, g.has_expired, g.turn,
+                   g.taken - greatest(0, least(g.taken, g.anew - (
+                     sum(g.taken) over (partition by g.id order by g.has_expired desc, g.turn) - g.taken))) as taken
+              from gave as g) as l
+     where l.taken > 0
   ), returned as (
-    select b.user_id, b.id, b.grant_id, b.has_expired, least(b.until, b.amount) - (b.until - b.taken) as amount
+    select b.user_id, b.id, b.grant_id, b.expires_at, b.has_expired, least(b.until, b.amount) - (b.until - b.taken) as amount
       from given_back as b
      where b.until - b.taken < b.amount
   ), brought as (
@@ -125,7 +135,9 @@ begin
   ), kept as (
     insert into public.user_credits as c (user_id, balance, credits_allocated, lots_due_at, version, updated_at)
     select m.user_id, sum(m.amount), coalesce(sum(m.amount) filter (where m.amount > 0 and m.transaction_type <> 'refund'), 0),
-           coalesce((select min(b.expires_at) from brought as b where b.user_id = m.user_id), 'infinity'), 1, v_now
+           -- A lot that had been spent may end again.
+           least((select min(b.expires_at) from brought as b where b.user_id = m.user_id),
+                 (select min(r.expires_at) from returned as r where r.user_id = m.user_id and not r.has_expired), 'infinity'), 1, v_now
       from move as m
      group by m.user_id
      order by m.user_id
