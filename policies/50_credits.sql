@@ -202,17 +202,19 @@ create policy "an operator sees the provider accounts" on public.openrouter_acco
 
 -- The cores.
 revoke all on function
-  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.is_system_key(text), internal.lock_credits(uuid[]),
   internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
-  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.move_credits(internal.credit_movement[]), internal.charge_use(internal.credit_movement),
+  internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
   internal.record_usage(public.usage_events[]), internal.record_one_use(public.usage_events), internal.user_of_account(text), internal.users_of_accounts(text[])
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.is_system_key(text), internal.lock_credits(uuid[]),
   internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
-  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.move_credits(internal.credit_movement[]), internal.charge_use(internal.credit_movement),
+  internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
   internal.record_usage(public.usage_events[]), internal.record_one_use(public.usage_events)
 to tallybook_procedures, tallybook_upkeep;

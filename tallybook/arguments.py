@@ -25,7 +25,7 @@ async def body_of(
     if parameters:
         check_path(scope)
     if scope["method"] == "POST":
-        sent = await read_body(request, headers)
+        sent = await read_body(request, headers, route.body_bytes_max)
         whole = with_parameters(sent, parameters) if parameters else sent
         return decode(route.decoder, whole, has_decimals=route.has_decimals), sent
     refuse_body(headers)

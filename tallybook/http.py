@@ -94,17 +94,19 @@ def headers_of(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def read_body(request: Request, headers: dict[str, str]) -> bytes:
-    """The whole body. Raises Refusal body_too_large over 64 KiB, invalid_body after 10 s."""
-    if int(headers.get("content-length", "0") or "0") > BODY_BYTES_MAX:
-        raise body_too_large(BODY_BYTES_MAX)
+async def read_body(
+    request: Request, headers: dict[str, str], bytes_max: int = BODY_BYTES_MAX
+) -> bytes:
+    """The whole body. Raises Refusal body_too_large over the limit, invalid_body after 10 s."""
+    if int(headers.get("content-length", "0") or "0") > bytes_max:
+        raise body_too_large(bytes_max)
     message = await _receive(request)
     body: bytes = message.get("body", b"")
     while message.get("more_body"):
         message = await _receive(request)
         body += message.get("body", b"")
-        if len(body) > BODY_BYTES_MAX:
-            raise body_too_large(BODY_BYTES_MAX)
+        if len(body) > bytes_max:
+            raise body_too_large(bytes_max)
     return body
 
 

@@ -13,7 +13,7 @@ import msgspec
 from tallybook.body import Body, has_decimals
 from tallybook.caller import Caller
 from tallybook.gather import Answer, Arguments
-from tallybook.http import Rendered
+from tallybook.http import BODY_BYTES_MAX, Rendered
 from tallybook.paths import Address
 from tallybook.runtime import Runtime
 from tallybook.settings import Settings
@@ -38,6 +38,7 @@ class Route:
     `slug` names it at POST /functions/v1/<slug>; `paths` are other addresses of the same handler:
     `/api/redeem` (POST), `GET /balance`, `DELETE /coupons/{code}`. At GET and DELETE the body's
     fields come from the template and the query string, at POST from the template and the body.
+    `body_bytes_max` is for a body that holds many; 413 beyond it.
     `callers` are the roles that may call it. Where users may, every request carries `user_id`,
     which is null for a program: the procedure knows by it who asks.
     `open` serves who sends no credentials, as role `anon`, which must be one of the callers.
@@ -67,6 +68,7 @@ class Route:
     open: bool = False
     on_behalf: bool = False
     paths: tuple[str, ...] = ()
+    body_bytes_max: int = BODY_BYTES_MAX
     status: int = 200
     enabled: Callable[[Settings], bool] | None = None
     key: str | None = None

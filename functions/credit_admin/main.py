@@ -20,6 +20,9 @@ from tallybook.route import SERVICE, USERS, Route
 
 ADMIN: Final = "/api/v1/admin/credits"
 ALLOCATIONS_MAX: Final = 1000
+ALLOCATION_BYTES_MAX: Final = 512
+"""As much as one has room for on an average, with an address, a reason and a key."""
+KEYED: Final[dict[str, Any]] = {"key": "idempotency_key", "key_required": False}
 
 Account = Annotated[str, Meta(min_length=1, max_length=320)]
 Reason = Annotated[str, Meta(max_length=1000)]
@@ -101,7 +104,7 @@ def administering(
     body: type[Body],
     log: Callable[[Caller, Any, Answer], Lines],
     *paths: str,
-    key: str | None = "idempotency_key",
+    **more: Any,
 ) -> Handler:
     """What only an administrator and a program may do, whoever's account it is about."""
     return endpoint(
@@ -112,18 +115,17 @@ def administering(
             body=body,
             callers=USERS | SERVICE,
             enabled=is_on,
-            key=key,
-            key_required=False,
             writes=True,
             after=remember_account,
             finish=take_account,
             log=log,
+            **more,
         )
     )
 
 
 allocate = administering(
-    "allocate", "allocate_credits", Allocate, what_was_given, f"{ADMIN}/allocate"
+    "allocate", "allocate_credits", Allocate, what_was_given, f"{ADMIN}/allocate", **KEYED
 )
 bulk_allocate = administering(
     "bulk-allocate",
@@ -131,7 +133,7 @@ bulk_allocate = administering(
     BulkAllocate,
     what_was_given_to_many,
     f"{ADMIN}/bulk-allocate",
-    key=None,
+    body_bytes_max=ALLOCATIONS_MAX * ALLOCATION_BYTES_MAX,
 )
 refund = administering(
     "refund",
@@ -140,4 +142,5 @@ refund = administering(
     what_was_refunded,
     f"{ADMIN}/refund",
     "/api/v1/credits/refund",
+    **KEYED,
 )

@@ -4,7 +4,7 @@ with entry (code, status, title, hint) as (
   values
     -- the corridor, before any procedure is called
     ('invalid_body',          400, 'The request body is not valid', 'Correct the value at the given path.'),
-    ('body_too_large',        413, 'The request body is too large', 'Send at most 64 KiB.'),
+    ('body_too_large',        413, 'The request body is too large', 'Send less at once.'),
     ('unauthorized',          401, 'A valid access token is required', 'Sign in and send the access token as a bearer token.'),
     ('forbidden',             403, 'The caller may not do this', null),
     ('not_found',             404, 'There is nothing at this address', null),

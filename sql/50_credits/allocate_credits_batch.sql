@@ -59,6 +59,8 @@ begin
              when p.expires_at <= v_now then internal.refusal('invalid_body', 'expires_at: must lie in the future')
              when length(p.idempotency_key) not between 1 and 200 then
                internal.refusal('invalid_body', 'idempotency_key: must have 1 to 200 characters')
+             when internal.is_system_key(p.idempotency_key) then
+               internal.refusal('invalid_body', 'idempotency_key: must not begin with purchase: or allocation:')
              when p.user_id is null then
                internal.refusal('user_not_found', format('account: nobody is known as %s', coalesce(p.entry ->> 'user_id', 'null')))
              when p.user_id = p_user_id then

@@ -2,7 +2,8 @@
 -- 1,000, each by itself: what is refused is named and left out, the others come in.
 -- p_source names where they come from. Each event: {line, user_id, event_time, provider, model, power_level, service,
 -- event_type, tokens_used, cost, success, key, occurrence, metadata}; the line, the user, the time, the tokens and the cost
--- must be there. `key` is the source's own id of the event; without one, `occurrence` tells equal events of a user apart: 1, 2, …
+-- must be there. `key` is the source's own id of the event; without one, `occurrence` tells equal events of a user apart:
+-- 1, 2, …
 -- The answer: {imported, tokens, cost, known, refused: [{line, code, detail}]}, with the sums of what came in.
 --
 -- What is imported was paid for elsewhere and is not charged here: no transaction stands behind it. It counts in every

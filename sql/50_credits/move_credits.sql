@@ -23,60 +23,9 @@ as $$
 declare
   v_now timestamptz := internal.clock();
   v_posted ledger.posted[];
-  v_use internal.credit_movement;
-  v_moved internal.credit_moved;
 begin
-  -- One use by itself is nearly every set. A few short statements cost less than the one that handles sets.
   if cardinality(p_moves) = 1 and p_moves[1].transaction_type = 'usage' and p_moves[1].amount <= 0 and p_moves[1].lot_id is null then
-    v_use := p_moves[1];
-    v_moved.position := 1;
-    v_moved.id := v_use.id;
-    v_moved.outcome := 'posted';
-
-    if v_use.amount < 0 then
-      v_moved.outcome := (ledger.post_one(row(v_use.id, v_use.user_id, 'credits', 'credits.used', (-v_use.amount * 1000000)::bigint,
-        v_use.transaction_type, 'credit_transaction', v_use.id, v_use.created_at)::ledger.posting)).outcome;
-      if v_moved.outcome <> 'posted' then
-        return next v_moved;
-        return;
-      end if;
-
-      with stock as (
-        select g.grant_id, g.remaining,
-               sum(g.remaining) over (order by g.priority, g.expires_at, g.created_at, g.grant_id) as until
-          from public.credit_grants as g
-         where g.user_id = v_use.user_id and g.is_open
-      ), taken as materialized (
-        select s.grant_id, s.remaining - greatest(0, s.until + v_use.amount) as amount
-          from stock as s
-         where s.until - s.remaining < -v_use.amount
-      ), changed as (
-        update public.credit_grants as g
-           set remaining = g.remaining - t.amount
-          from taken as t
-         where g.user_id = v_use.user_id and g.grant_id = t.grant_id
-      )
-      insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
-      select v_use.user_id, v_use.id, t.grant_id, -t.amount from taken as t;
-    end if;
-
-    update public.user_credits as c
-       set balance = c.balance + v_use.amount, version = c.version + 1, updated_at = v_now
-     where c.user_id = v_use.user_id
-    returning c.balance into v_moved.balance_after;
-    if not found then
-      insert into public.user_credits as c (user_id, balance, version, updated_at)
-      values (v_use.user_id, v_use.amount, 1, v_now)
-      returning c.balance into v_moved.balance_after;
-    end if;
-
-    insert into public.credit_transactions (
-           user_id, id, amount, balance_after, transaction_type, reason, provider, model, power_level, tokens_used, cost, metadata,
-           refund_of, idempotency_key, request_hash, actor, request_id, created_at)
-    values (v_use.user_id, v_use.id, v_use.amount, v_moved.balance_after, v_use.transaction_type, v_use.reason, v_use.provider,
-            v_use.model, v_use.power_level, v_use.tokens_used, v_use.cost, v_use.metadata, v_use.refund_of,
-            v_use.idempotency_key, v_use.request_hash, v_use.actor, v_use.request_id, v_use.created_at);
-    return next v_moved;
+    return next internal.charge_use(p_moves[1]);
     return;
   end if;
 
@@ -122,22 +71,35 @@ begin
            select x.* from public.credit_grants as x where x.user_id = u.user_id and x.is_open) as g
   ), given_back as (
     -- What is left of what each lot gave for the usage that is refunded, last spent first.
-    select m.user_id, m.id, m.for_lots as amount, f.grant_id, f.taken, f.has_expired,
-           sum(f.taken) over (partition by m.id order by f.priority desc, f.expires_at desc nulls first, f.created_at desc, f.grant_id desc) as until
+    select m.user_id, m.id, m.for_lots as amount, f.grant_id, f.taken, f.has_expired, f.expires_at,
+           sum(f.taken) over (partition by m.id order by f.place) as until
       from move as m
      cross join lateral (
-           select g.grant_id, g.priority, g.expires_at, g.created_at, (g.expires_at <= v_now) is true as has_expired,
-                  -e.amount - coalesce((
-                    select sum(b.amount)
-                      from public.credit_transactions as t
-                      join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
-                     where t.user_id = m.user_id and t.refund_of = m.refund_of), 0) as taken
-             from public.credit_lot_entries as e
-             join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
-            where e.user_id = m.user_id and e.transaction_id = m.refund_of) as f
+           -- Refunds before this one that came as new lots took the place of lots that had expired. Whose they are is so put
+           -- that a user's transactions are no way in.
+           select l.*, case when l.has_expired
+                            then greatest(0, least(l.gave, sum(l.gave) filter (where l.has_expired) over (order by l.place) - n.amount))
+                            else l.gave end as taken
+             from (
+                   select g.grant_id, g.expires_at, (g.expires_at <= v_now) is true as has_expired,
+                          row_number() over (
+                            order by g.priority desc, g.expires_at desc nulls first, g.created_at desc, g.grant_id desc) as place,
+                          -e.amount - coalesce((
+                            select sum(b.amount)
+                              from public.credit_transactions as t
+                              join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
+                             where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true), 0) as gave
+                     from public.credit_lot_entries as e
+                     join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
+                    where e.user_id = m.user_id and e.transaction_id = m.refund_of) as l
+            cross join (
+                   select coalesce(sum(b.amount), 0) as amount
+                     from public.credit_transactions as t
+                     join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = t.id
+                    where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true) as n) as f
      where m.transaction_type = 'refund' and f.taken > 0
   ), returned as (
-    select b.user_id, b.id, b.grant_id, b.has_expired, least(b.until, b.amount) - (b.until - b.taken) as amount
+    select b.user_id, b.id, b.grant_id, b.has_expired, b.expires_at, least(b.until, b.amount) - (b.until - b.taken) as amount
       from given_back as b
      where b.until - b.taken < b.amount
   ), brought as (
@@ -164,10 +126,13 @@ begin
     insert into public.credit_grants (user_id, grant_id, source, priority, amount, remaining, expires_at, created_at)
     select b.user_id, b.id, b.source, b.priority, b.amount, b.remaining, b.expires_at, v_now from brought as b
   ), changed as (
+    -- Each lot is looked up by itself: joined to them, all lots that its user ever had would be read.
     update public.credit_grants as g
        set remaining = g.remaining + e.amount
       from (select x.user_id, x.grant_id, sum(x.amount) as amount from entry as x where x.grant_id <> x.id group by x.user_id, x.grant_id) as e
-     where g.user_id = e.user_id and g.grant_id = e.grant_id
+     cross join lateral (
+           select y.ctid as place from public.credit_grants as y where y.user_id = e.user_id and y.grant_id = e.grant_id limit 1) as l
+     where g.ctid = l.place
   ), entered as (
     insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
     select e.user_id, e.id, e.grant_id, e.amount from entry as e
@@ -178,27 +143,22 @@ begin
     select m.user_id, m.id, m.amount, m.balance_after, m.transaction_type, m.reason, m.provider, m.model, m.power_level, m.tokens_used,
            m.cost, m.metadata, m.refund_of, m.idempotency_key, m.request_hash, m.actor, m.request_id, m.created_at
       from move as m
-  ), total as materialized (
-    select m.user_id, sum(m.amount) as amount,
-           coalesce(sum(m.amount) filter (where m.amount > 0 and m.transaction_type <> 'refund'), 0) as allocated,
-           coalesce((select min(b.expires_at) from brought as b where b.user_id = m.user_id), 'infinity') as lots_due_at
+  ), kept as (
+    insert into public.user_credits as c (user_id, balance, credits_allocated, lots_due_at, version, updated_at)
+    select m.user_id, sum(m.amount), coalesce(sum(m.amount) filter (where m.amount > 0 and m.transaction_type <> 'refund'), 0),
+           -- What was used up and is given back ends when it would have.
+           coalesce(least((select min(b.expires_at) from brought as b where b.user_id = m.user_id),
+                          (select min(r.expires_at) from returned as r where r.user_id = m.user_id and not r.has_expired)), 'infinity'),
+           1, v_now
       from move as m
      group by m.user_id
-  ), kept as (
-    update public.user_credits as c
-       set balance           = c.balance + t.amount,
-           credits_allocated = c.credits_allocated + t.allocated,
-           lots_due_at       = least(c.lots_due_at, t.lots_due_at),
+     order by m.user_id
+    on conflict (user_id) do update
+       set balance           = c.balance + excluded.balance,
+           credits_allocated = c.credits_allocated + excluded.credits_allocated,
+           lots_due_at       = least(c.lots_due_at, excluded.lots_due_at),
            version           = c.version + 1,
-           updated_at        = v_now
-      from total as t
-     where c.user_id = t.user_id
-    returning c.user_id
-  ), opened_account as (
-    insert into public.user_credits (user_id, balance, credits_allocated, lots_due_at, version, updated_at)
-    select t.user_id, t.amount, t.allocated, t.lots_due_at, 1, v_now
-      from total as t
-     where not exists (select from kept as k where k.user_id = t.user_id)
+           updated_at        = excluded.updated_at
   )
   select j.ordinality::int, j.id, j.outcome, m.balance_after::numeric(18, 6)
     from judged as j

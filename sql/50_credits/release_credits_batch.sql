@@ -16,14 +16,13 @@ set jit = off
 as $$
 declare
   v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
+  v_judged jsonb;
 begin
   perform internal.act_for(v_users);
   perform internal.lock_credits(v_users);
 
-  return query
   with judged as materialized (
-    select e.position, r.user_id, r.reservation_id, v.amount, v.available_again, s.status, a.available,
-           c.balance, c.tier, c.monthly_cap, c.version,
+    select e.position, r.user_id, r.reservation_id, v.amount, v.available_again, s.status,
            case when v.id is null then 'reservation_not_found'
                 when r.by_user is not false and not v.by_user then 'forbidden'
                 when s.status = 'released' then 'known'
@@ -39,28 +38,37 @@ begin
       left join lateral (
            select x.status from ledger.holds as x
             where x.book_id = r.user_id and x.hold_id = r.reservation_id limit 1) as h on true
-      left join lateral (
-           select (x.balance - x.held) / 1000000.0 as available from ledger.accounts as x
-            where x.book_id = r.user_id and x.account = 'credits' limit 1) as a on true
-      left join lateral (
-           select x.balance, x.tier, x.monthly_cap, x.version from public.user_credits as x
-            where x.user_id = r.user_id limit 1) as c on true
      cross join lateral (values (internal.credit_reservation_status(v.row, h.status, t.id is not null))) as s(status)
   ), closed as materialized (
     select ledger.close_holds(array(
              select row(j.user_id, j.reservation_id, null, null, null, null, null, null, null, null, null)::ledger.holds
                from judged as j
               where j.verdict is null and j.amount > 0), 'released') as holds
+  )
+  select jsonb_agg(to_jsonb(j)) into v_judged from judged as j where (select c.holds from closed as c) >= 0;
+
+  -- What a reservation held of a lot that has ended meanwhile is not available again.
+  perform internal.expire_credit_lots(v_users);
+
+  return query
+  with judged as materialized (
+    select j.*, a.available, c.balance, c.tier, c.monthly_cap, c.version
+      from jsonb_to_recordset(v_judged) as j(
+             position int, user_id uuid, reservation_id uuid, amount numeric, available_again numeric, status text, verdict text)
+      left join lateral (
+           select (x.balance - x.held) / 1000000.0 as available from ledger.accounts as x
+            where x.book_id = j.user_id and x.account = 'credits' limit 1) as a on true
+      left join lateral (
+           select x.balance, x.tier, x.monthly_cap, x.version from public.user_credits as x
+            where x.user_id = j.user_id limit 1) as c on true
   ), released as (
-    -- What was available before it, and what was held.
     update public.credit_reservations as r
-       set released_at = case when j.amount = 0 then internal.clock() end,
-           available_again = coalesce(j.available, 0) + j.amount
+       set released_at = case when j.amount = 0 then internal.clock() end, available_again = coalesce(j.available, 0)
       from judged as j
-     where r.user_id = j.user_id and r.id = j.reservation_id and j.verdict is null and (select c.holds from closed as c) >= 0
+     where r.user_id = j.user_id and r.id = j.reservation_id and j.verdict is null
     returning r.user_id, r.available_again
   )
-  select j.position::int,
+  select j.position,
          case when j.verdict is null or j.verdict = 'known' then jsonb_build_object(
            'reservation_id', j.reservation_id, 'released', internal.credits_json(j.amount),
            'available', internal.credits_json(coalesce(r.available_again, j.available_again)),

@@ -108,3 +108,17 @@ class Bank:
             changes={"tiers": {tier: {"rollover_max": credits}}},
             note="Some keep",
         )
+
+    def set_aside(self, user: UUID, credits: Number) -> str:
+        """Reserve exactly so many credits for a day, which upkeep alone ends."""
+        answer = self.call(
+            "reserve_credits",
+            user_id=user,
+            model="gpt-4o",
+            max_tokens=10**12,
+            max_cost=Decimal(credits),
+            expires_in_seconds=86_400,
+        )
+        assert answer["reserved"] == Decimal(credits), answer
+        reservation: str = answer["reservation_id"]
+        return reservation

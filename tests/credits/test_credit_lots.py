@@ -24,14 +24,6 @@ def lots(bank: Bank, user: UUID) -> Any:
     return bank.call("credit_lots", user_id=user)
 
 
-def hold(bank: Bank, user: UUID, credits: int) -> None:
-    hold_id = uuid4()
-    bank.world.admin.execute(
-        "select ledger.hold(%s, %s, 'credits', %s, 'credit_reservation', %s, %s)",
-        (user, hold_id, credits * 1_000_000, hold_id, NOW + 400 * DAY),
-    )
-
-
 def test_who_has_none_has_none(bank: Bank) -> None:
     assert lots(bank, uuid4()) == {
         "balance": 0.0, "reserved": 0.0, "available": 0.0, "lots": [], "expires_next": None,
@@ -66,7 +58,7 @@ def test_they_come_in_the_order_in_which_they_are_spent(bank: Bank) -> None:
 
 def test_what_is_reserved_is_told(bank: Bank) -> None:
     user = bank.customer(10)
-    hold(bank, user, 4)
+    bank.set_aside(user, 4)
     answer = lots(bank, user)
     assert (answer["balance"], answer["reserved"], answer["available"]) == (10, 4, 6)
     assert answer["lots"][0]["remaining"] == 10
@@ -83,7 +75,7 @@ def test_what_has_ended_is_the_same_before_and_after_it_is_posted(
     bank.give(user, 5, expires_at=NOW + DAY, source="gift")
     bank.give(user, 5, expires_at=NOW + 40 * DAY, source="later")
     if held:
-        hold(bank, user, held)
+        bank.set_aside(user, held)
     bank.world.pass_time(DAY)
     before = lots(bank, user)
     balance = bank.call("credit_balance", user_id=user)["balance"]

@@ -72,6 +72,14 @@ def test_a_repeated_key_is_answered_as_the_first_time(bank: Bank) -> None:
         bank.call("deduct_credits", **{**request, "tokens_used": 1001})
 
 
+def test_an_amount_is_the_same_however_it_is_written(bank: Bank) -> None:
+    user = bank.customer(10)
+    request = {"user_id": user, "idempotency_key": "k"}
+    bank.call("deduct_credits", **request, amount=D("5"))
+    assert bank.call("deduct_credits", **request, amount=D("5.00"))["replayed"] is True
+    assert bank.balance(user) == 5
+
+
 def test_without_a_key_each_request_is_new(bank: Bank) -> None:
     user = bank.customer(10)
     for _ in range(2):
@@ -93,6 +101,8 @@ def test_without_a_key_each_request_is_new(bank: Bank) -> None:
         ({"tokens_used": 1}, "invalid_body", "model: "),
         ({"tokens_used": 1, "model": "m" * 201}, "invalid_body", "model: "),
         ({}, "invalid_body", "tokens_used: "),
+        ({"amount": 1, "idempotency_key": "purchase:1"}, "invalid_body", "idempotency_key: "),
+        ({"amount": 1, "idempotency_key": "allocation:1"}, "invalid_body", "idempotency_key: "),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -102,6 +112,26 @@ def test_what_makes_no_sense_is_refused(
     with refused(code, 400, detail):
         bank.call("deduct_credits", user_id=user, **arguments)
     assert (bank.balance(user), usage(bank, user)) == (D(10), [])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tokens"),
+    [
+        ({"tokens_used": 7.9}, 7),
+        ({"tokens_used": [7]}, 0),
+        ({"tokens_used": "7"}, 0),
+        ({"tokens_used": {"input": 7}}, 0),
+        ({"tokens_used": -7}, 0),
+        ({"tokens_used": 1e300}, 0),
+        ({"tokens_used": None}, 0),
+    ],
+)
+def test_only_a_number_in_the_metadata_counts_as_tokens(
+    bank: Bank, metadata: dict[str, Any], tokens: int
+) -> None:
+    user = bank.customer(10)
+    bank.call("deduct_credits", user_id=user, amount=1, metadata=metadata)
+    assert usage(bank, user)[0]["tokens_used"] == tokens
 
 
 def test_the_free_tier_never_falls_below_zero_while_the_ledger_says_otherwise(bank: Bank) -> None:

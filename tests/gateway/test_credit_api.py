@@ -388,6 +388,15 @@ class TestAdministration:
         ]
         assert ok(get(other, f"{CREDITS}/balance"))["balance"] == 7
 
+    def test_a_thousand_fit_into_one_request(self, user: Client, admin: Client) -> None:
+        allocations = [
+            {"user_id": EMAIL, "amount": 1, "reason": "x" * 40, "idempotency_key": f"launch-{n}"}
+            for n in range(1000)
+        ]
+        body = {"allocations": allocations}
+        assert ok(admin.post(f"{ADMIN}/bulk-allocate", body))["success_count"] == 1000
+        assert ok(get(user, f"{CREDITS}/balance"))["balance"] == 1000
+
     def test_a_refund_comes_back(self, user: Client, admin: Client) -> None:
         give(admin, 10)
         taken = ok(user.post(f"{CREDITS}/deduct", {"amount": 4}))
