@@ -75,8 +75,8 @@ begin
            sum(f.taken) over (partition by m.id order by f.place) as until
       from move as m
      cross join lateral (
-           -- Refunds before this one that came as new lots took the place of lots that had expired. Whose they are is so put
-           -- that a user's transactions are no way in.
+           -- Refunds before this one that came as new lots took the place of lots that had expired.
+           -- They are looked for so that a user's transactions are no way in.
            select l.*, case when l.has_expired
                             then greatest(0, least(l.gave, sum(l.gave) filter (where l.has_expired) over (order by l.place) - n.amount))
                             else l.gave end as taken
@@ -126,13 +126,10 @@ begin
     insert into public.credit_grants (user_id, grant_id, source, priority, amount, remaining, expires_at, created_at)
     select b.user_id, b.id, b.source, b.priority, b.amount, b.remaining, b.expires_at, v_now from brought as b
   ), changed as (
-    -- Each lot is looked up by itself: joined to them, all lots that its user ever had would be read.
     update public.credit_grants as g
        set remaining = g.remaining + e.amount
       from (select x.user_id, x.grant_id, sum(x.amount) as amount from entry as x where x.grant_id <> x.id group by x.user_id, x.grant_id) as e
-     cross join lateral (
-           select y.ctid as place from public.credit_grants as y where y.user_id = e.user_id and y.grant_id = e.grant_id limit 1) as l
-     where g.ctid = l.place
+     where g.user_id = e.user_id and g.grant_id = e.grant_id
   ), entered as (
     insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
     select e.user_id, e.id, e.grant_id, e.amount from entry as e

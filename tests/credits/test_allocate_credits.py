@@ -12,7 +12,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.credits.bank import Bank
-from tests.world import Connection, World, code_of, refused
+from tests.world import NOW, Connection, World, code_of, refused
 
 
 def allocate(
@@ -38,6 +38,21 @@ def test_credits_are_given_as_the_seed_says_it(bank: Bank) -> None:
     }  # fmt: skip
     assert bank.statement(user) == [("bonus", D(100), D(100))]
     assert bank.lots(user) == [("bonus", D(100))]
+
+
+def test_what_was_given_stays_given_when_it_has_ended_since(bank: Bank) -> None:
+    bank.world.freeze(NOW)
+    user, ends = bank.customer(), NOW + timedelta(hours=1)
+    first = allocate(bank, user, 5, expires_at=ends, idempotency_key="k")
+    bank.world.freeze(ends)
+    again = allocate(bank, user, 5, expires_at=ends, idempotency_key="k")
+    assert again.pop("replayed")
+    assert (again["transaction_id"], again["new_balance"]) == (first["transaction_id"], 5.0)
+    with refused("invalid_body", 400, "expires_at: must lie in the future"):
+        allocate(bank, user, 5, expires_at=ends, idempotency_key="another")
+    with refused("nonce_reused", 409):
+        allocate(bank, user, 6, expires_at=ends, idempotency_key="k")
+    assert bank.balance(user) == 0
 
 
 def test_everything_that_is_told_arrives(bank: Bank, admin: UUID) -> None:
@@ -266,3 +281,13 @@ def test_what_is_refused_takes_no_room_in_an_account(bank: Bank) -> None:
     assert [entry.get("code") for entry in answer["results"]] == [
         "invalid_body", None, "invalid_amount",
     ]  # fmt: skip
+
+
+def test_an_address_is_found_however_it_is_written_and_of_two_the_older(bank: Bank) -> None:
+    older = someone(bank.world, "Ada@Example.com")
+    younger = someone(bank.world, "ada@example.com")
+    bank.world.admin.execute(
+        "update auth.users set created_at = now() - interval '1 day' where id = %s", (older,)
+    )
+    allocate(bank, "ADA@example.com", 1)
+    assert (bank.balance(older), bank.balance(younger)) == (D(1), D(0))

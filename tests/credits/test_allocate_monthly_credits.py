@@ -217,14 +217,6 @@ def test_a_key_that_is_taken_costs_nobody_their_month(bank: Bank) -> None:
     assert (bank.balance(user), bank.balance(other)) == (D(20), D(21))
 
 
-def test_what_came_under_such_a_key_is_no_month_of_theirs(bank: Bank) -> None:
-    user = member(bank)
-    given = {"user_id": None, "account": str(user), "amount": 100, "reason": "A gift"}
-    bank.call("allocate_credits", idempotency_key="allocation:2026-03-15", **given)
-    assert allocate(bank) == (1, 20)
-    assert bank.balance(user) == D(121)
-
-
 def test_who_owes_pays_with_their_month(bank: Bank) -> None:
     user = member(bank)
     bank.world.admin.execute("update ledger.accounts set floor = -100000000")

@@ -233,3 +233,28 @@ def test_of_many_requests_under_one_key_one_is_charged(bank: Bank) -> None:
     )
     assert sorted("replayed" in answer for answer in results) == [False] + [True] * 15  # type: ignore[operator]
     assert bank.balance(user) == D(9)
+
+
+def test_what_is_said_counts_before_the_metadata_and_the_metadata_before_nothing(
+    bank: Bank,
+) -> None:
+    user = bank.customer(10)
+    told = {"provider": "p" * 101, "model": "m" * 201, "power_level": "eco", "service": "chat"}
+    metadata = {**told, "tokens_used": 7.9}
+    bank.call("deduct_credits", user_id=user, amount=1, metadata=metadata)
+    said = {"provider": "openai", "model": "gpt-4o", "power_level": "precision", "service": "mail"}
+    bank.call("deduct_credits", user_id=user, amount=1, metadata=metadata, tokens_used=3, **said)
+    first, second = usage(bank, user)
+    assert (first["provider"], first["model"], first["service"], first["tokens_used"]) == (
+        "p" * 100, "m" * 200, "chat", 7,
+    )  # fmt: skip
+    assert {name: second[name] for name in said} == said
+    assert second["tokens_used"] == 3
+    assert first["power_level"] == "eco"
+
+
+@pytest.mark.parametrize("tokens", [-1, 10**13, "many", None, [1]])
+def test_tokens_that_the_metadata_has_wrong_are_no_tokens(bank: Bank, tokens: Any) -> None:
+    user = bank.customer(10)
+    bank.call("deduct_credits", user_id=user, amount=1, metadata={"tokens_used": tokens})
+    assert [row["tokens_used"] for row in usage(bank, user)] == [0]

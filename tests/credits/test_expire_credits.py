@@ -159,7 +159,7 @@ def test_less_than_may_keep_keeps_and_nothing_moves(bank: Bank) -> None:
 
 
 def test_only_monthly_credits_keep(bank: Bank) -> None:
-    bank.keep(50)
+    bank.keep(5)
     user = member(bank, (1, ENDS))
     for type in ("bonus", "purchase", "adjustment"):
         bank.give(user, 10, type, expires_at=ENDS)
@@ -185,6 +185,17 @@ def test_what_keeps_already_counts(bank: Bank) -> None:
     bank.world.freeze(ENDS + DAY)
     assert expire(bank) == (1, 3)
     assert bank.lots(user) == [("rollover", D(4)), ("rollover", D(1))]
+
+
+def test_what_kept_and_ends_now_makes_room(bank: Bank) -> None:
+    bank.keep(5)
+    later = ENDS.replace(month=ENDS.month + 1)
+    user = member(bank, (5, ENDS), (7, later))
+    bank.world.freeze(ENDS)
+    assert expire(bank) == (1, 0)
+    bank.world.freeze(later)
+    assert expire(bank) == (1, 7)
+    assert bank.lots(user) == [("rollover", D(5))]
 
 
 def test_what_is_reserved_and_what_keeps_are_told_apart(bank: Bank) -> None:

@@ -169,3 +169,27 @@ def test_what_comes_back_as_a_new_lot_lasts_thirty_days(bank: Bank) -> None:
     assert [tuple(row.values()) for row in rows][1:] == [
         ("refund", D(3), ends + timedelta(days=30), ends)
     ]
+
+
+def test_each_change_has_a_number_and_a_time(bank: Bank) -> None:
+    bank.world.freeze()
+    user = bank.customer(5)
+    for number, amount in enumerate((1, -1, 2), 2):
+        bank.world.pass_time(timedelta(seconds=1))
+        bank.give(user, amount, "adjustment")
+        (row,) = bank.world.rows(
+            "select version, updated_at from user_credits where user_id = %s", (user,)
+        )
+        assert (row["version"], row["updated_at"]) == (number, bank.world.now())
+
+
+def test_of_lots_that_come_together_the_first_to_end_says_when_to_look(bank: Bank) -> None:
+    now = bank.world.now()
+    user = bank.customer()
+    bank.move(
+        *(
+            {"user_id": user, "amount": 1, "transaction_type": "bonus", "expires_at": ends}
+            for ends in (now + timedelta(days=2), now + timedelta(days=1), now + timedelta(days=3))
+        )
+    )
+    assert bank.world.value("select lots_due_at from user_credits") == now + timedelta(days=1)
