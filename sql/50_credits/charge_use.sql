@@ -29,19 +29,20 @@ begin
     end if;
 
     with stock as (
-      select g.grant_id, g.remaining,
+      select g.grant_id, g.remaining, g.ctid as place,
              sum(g.remaining) over (order by g.priority, g.expires_at, g.created_at, g.grant_id) as until
         from public.credit_grants as g
        where g.user_id = p_move.user_id and g.is_open
     ), taken as materialized (
-      select s.grant_id, s.remaining - greatest(0, s.until + p_move.amount) as amount
+      select s.grant_id, s.place, s.remaining - greatest(0, s.until + p_move.amount) as amount
         from stock as s
        where s.until - s.remaining < -p_move.amount
     ), changed as (
+      -- By the place where it was found: looked for again, all lots that the user ever had could be read.
       update public.credit_grants as g
          set remaining = g.remaining - t.amount
         from taken as t
-       where g.user_id = p_move.user_id and g.grant_id = t.grant_id
+       where g.ctid = t.place
     )
     insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
     select p_move.user_id, p_move.id, t.grant_id, -t.amount from taken as t;
