@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal as D
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -258,3 +258,29 @@ def test_tokens_that_the_metadata_has_wrong_are_no_tokens(bank: Bank, tokens: An
     user = bank.customer(10)
     bank.call("deduct_credits", user_id=user, amount=1, metadata={"tokens_used": tokens})
     assert [row["tokens_used"] for row in usage(bank, user)] == [0]
+
+
+def test_lots_that_are_used_up_are_not_read_again(bank: Bank) -> None:
+    user = uuid4()
+    lots = 300
+    bonus = {"amount": 1, "transaction_type": "bonus"}
+    # Who has one lot each makes the planner think that everybody has few.
+    bank.move(*({"user_id": uuid4(), **bonus} for _ in range(lots)))
+    bank.move(*({"user_id": user, **bonus} for _ in range(lots)))
+    bank.call("deduct_credits", user_id=user, amount=lots)
+    bank.give(user, 5)
+    bank.world.admin.execute("analyze")
+
+    def read() -> int:
+        for session in (bank.world.functions, bank.world.admin):
+            session.execute("select pg_stat_force_next_flush()")
+        bank.world.admin.execute("select pg_stat_clear_snapshot()")
+        return int(
+            bank.world.value(
+                "select idx_tup_fetch from pg_stat_user_tables where relname = 'credit_grants'"
+            )
+        )
+
+    before = read()
+    bank.call("deduct_credits", user_id=user, amount=1)
+    assert 1 <= read() - before <= 10
