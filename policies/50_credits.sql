@@ -20,14 +20,9 @@ grant select, insert, update, delete on
 to tallybook_operator;
 
 grant select on
-  public.user_credits, public.credit_grants, public.credit_lot_entries, public.credit_reservations,
+  public.user_credits, public.credit_transactions, public.credit_grants, public.credit_lot_entries, public.credit_reservations,
   public.usage_events, public.usage_rollups, public.coupon_redemptions
 to authenticated, service_role, tallybook_operator;
-grant select on public.credit_transactions to service_role, tallybook_operator;
--- Which administrator it was is nothing for users: their addresses are not for everybody who was given something.
-grant select (
-  user_id, id, amount, balance_after, transaction_type, reason, provider, model, power_level, tokens_used, cost, metadata, refund_of,
-  idempotency_key, created_at) on public.credit_transactions to authenticated;
 grant select, insert, update on public.user_credits, public.credit_grants, public.usage_rollups, public.coupon_redemptions
 to tallybook_procedures, tallybook_upkeep;
 grant select, insert on public.credit_transactions, public.credit_lot_entries, public.credit_reservations, public.usage_events

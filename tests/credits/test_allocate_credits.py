@@ -9,9 +9,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.credits.bank import Bank
-from tests.world import Connection, World, code_of, refused
+from tests.world import NOW, Connection, World, code_of, refused
 
 
 def allocate(
@@ -37,6 +38,21 @@ def test_credits_are_given_as_the_seed_says_it(bank: Bank) -> None:
     }  # fmt: skip
     assert bank.statement(user) == [("bonus", D(100), D(100))]
     assert bank.lots(user) == [("bonus", D(100))]
+
+
+def test_what_was_given_stays_given_when_it_has_ended_since(bank: Bank) -> None:
+    bank.world.freeze(NOW)
+    user, ends = bank.customer(), NOW + timedelta(hours=1)
+    first = allocate(bank, user, 5, expires_at=ends, idempotency_key="k")
+    bank.world.freeze(ends)
+    again = allocate(bank, user, 5, expires_at=ends, idempotency_key="k")
+    assert again.pop("replayed")
+    assert (again["transaction_id"], again["new_balance"]) == (first["transaction_id"], 5.0)
+    with refused("invalid_body", 400, "expires_at: must lie in the future"):
+        allocate(bank, user, 5, expires_at=ends, idempotency_key="another")
+    with refused("nonce_reused", 409):
+        allocate(bank, user, 6, expires_at=ends, idempotency_key="k")
+    assert bank.balance(user) == 0
 
 
 def test_everything_that_is_told_arrives(bank: Bank, admin: UUID) -> None:
@@ -246,6 +262,25 @@ def test_no_account_gets_more_than_it_can_hold(bank: Bank) -> None:
     with refused("invalid_amount", 400, "amount:"):
         allocate(bank, user, 1)
     assert bank.balance(user) == D(900_000_000_000)
+
+
+def test_what_is_refused_takes_no_room_in_an_account(bank: Bank) -> None:
+    user = bank.customer(899_999_999_998)
+    answer = bank.call(
+        "bulk_allocate_credits",
+        user_id=None,
+        reason="a gift",
+        allocations=Jsonb(
+            [
+                {"user_id": str(user), "amount": 100, "source": "No Source"},
+                {"user_id": str(user), "amount": 2},
+                {"user_id": str(user), "amount": 1},
+            ]
+        ),
+    )
+    assert [entry.get("code") for entry in answer["results"]] == [
+        "invalid_body", None, "invalid_amount",
+    ]  # fmt: skip
 
 
 def test_an_address_is_found_however_it_is_written_and_of_two_the_older(bank: Bank) -> None:

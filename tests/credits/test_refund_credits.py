@@ -55,6 +55,32 @@ def month(bank: Bank, user: UUID) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in rows]
 
 
+def test_what_goes_back_to_a_lot_that_was_spent_ends_with_it(bank: Bank) -> None:
+    """Although nobody looked for its end any more, for there was nothing in it."""
+    bank.world.freeze(JULY)
+    user = bank.customer(10, expires_at=JULY + timedelta(days=10), priority=50)
+    bank.give(user, 5, expires_at=JULY + timedelta(days=5))
+    usage = use(bank, user, 10)
+    bank.world.freeze(JULY + timedelta(days=6))
+    bank.call("expire_credits", bank.world.worker)
+    assert refund(bank, user, usage)["new_balance"] == 10
+    bank.world.freeze(JULY + timedelta(days=10))
+    assert bank.call("credit_balance", user_id=user)["balance"] == 0
+    assert bank.call("expire_credits", bank.world.worker) == {"expired": 1, "credits": 10}
+
+
+def test_bit_by_bit_everything_goes_where_it_came_from(bank: Bank) -> None:
+    """Only what came from a lot that has expired comes as a new one, in however many refunds."""
+    bank.world.freeze(JULY)
+    user = bank.customer(6, priority=50)
+    bank.give(user, 4, expires_at=JULY + timedelta(days=5))
+    usage = use(bank, user, 10)
+    bank.world.freeze(JULY + timedelta(days=6))
+    for amount in (3, 3, 4):
+        refund(bank, user, usage, amount)
+    assert bank.lots(user) == [("bonus", D(6)), ("refund", D(3)), ("refund", D(1))]
+
+
 def test_all_that_is_left_goes_back(bank: Bank, admin: UUID) -> None:
     bank.world.freeze(JULY)
     user = bank.customer(10)

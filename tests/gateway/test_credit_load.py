@@ -29,6 +29,7 @@ CHARGES_A_SECOND_MIN = 50
 CHARGE_SECONDS_MAX = 0.5
 STATEMENT_SECONDS_MAX = 1.0
 STATISTICS_SECONDS_MAX = 2.0
+SLOW_SECONDS = 5.0  # of any operation; the whole statement in one piece is promised no more
 STATEMENT_LINES = 10_000
 
 
@@ -98,7 +99,7 @@ def test_a_long_statement_is_read_in_time(database: Database, world: World) -> N
             assert page.json()["transactions"] and seconds < STATEMENT_SECONDS_MAX, query
         export, seconds = asked(url, token, "transactions/export", format="csv")
         assert export.text.count("\r\n") == STATEMENT_LINES + 1
-        assert seconds < STATEMENT_SECONDS_MAX
+        assert seconds < SLOW_SECONDS
         for path in ("stats", "by-model", "by-provider", "by-power-level"):
             answer, seconds = asked(url, token, f"usage/{path}")
             assert answer.json()["total"]["events"] == STATEMENT_LINES - 1

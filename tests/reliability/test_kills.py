@@ -27,7 +27,7 @@ from tests.conftest import Database
 from tests.reliability.checker import Checker
 from tests.reliability.conftest import size, templates
 from tests.reliability.load import Load, summary
-from tests.reliability.machine import durable, errors, kill, serving, working
+from tests.reliability.machine import durable, errors, kill, serving, tending, working
 from tests.reliability.model import Life
 from tests.reliability.operations import KINDS
 from tests.reliability.proxy import DroppingProxy
@@ -122,7 +122,11 @@ async def ordeal(
         world.admin.execute("checkpoint")
         database.close()
         checker = Checker(database.dsn("tallybook_operator"), keys.coupon_secret)
-        with serving(database, keys, logs[0]) as port, working(database, logs[1]):
+        with (
+            serving(database, keys, logs[0]) as port,
+            working(database, logs[1]),
+            tending(database),
+        ):
             async with DroppingProxy(port, seed, DROPPED).listening() as proxy:
                 load = Load(seed, proxy.port, keys, offered)
                 it = Ordeal(database, load, checker, Random(seed))
