@@ -41,6 +41,11 @@ from tests.credits.bank import Bank
             "update coupon_redemptions set transaction_id = gen_random_uuid()",
             {"redemption of SPRING"},
         ),
+        (
+            "insert into credit_transactions (user_id, id, amount, balance_after, transaction_type)"
+            " values (gen_random_uuid(), '00000000-0000-7000-8000-000000000000', 1, 1, 'bonus')",
+            {"transaction 00000000-0000-7000-8000-000000000000"},
+        ),
         ("update coupon_codes set times_used = 2", {"uses of promotion SPRING"}),
     ],
 )

@@ -284,3 +284,28 @@ def test_lots_that_are_used_up_are_not_read_again(bank: Bank) -> None:
     before = read()
     bank.call("deduct_credits", user_id=user, amount=1)
     assert 1 <= read() - before <= 10
+
+
+def test_the_answer_brings_the_account_as_the_charge_left_it(bank: Bank) -> None:
+    user = bank.customer(10)
+    account = bank.call("deduct_credits", user_id=user, amount=1)["account"]
+    (row,) = bank.world.rows("select balance, version from user_credits")
+    assert (account["balance"], account["version"]) == (row["balance"], row["version"]) == (9, 2)
+
+
+def test_what_is_reserved_is_not_there_to_be_spent(bank: Bank) -> None:
+    user = bank.customer(1)
+    bank.call("reserve_credits", user_id=user, model="gpt-4o", max_tokens=1000)
+    said = "Insufficient credits. Balance: 0.99625, Required: 1"
+    with refused("insufficient_credits", 402, said):
+        bank.call("deduct_credits", user_id=user, amount=1)
+
+
+def test_under_one_key_all_that_was_told_must_be_the_same(bank: Bank) -> None:
+    user = bank.customer(10)
+    request = {"user_id": user, "amount": 1, "idempotency_key": "k", "reason": "A chat"}
+    bank.call("deduct_credits", **request, metadata={"a": 1})
+    for other in ({"metadata": {"a": 2}}, {"metadata": {"a": 1}, "reason": "Another"}):
+        with refused("nonce_reused", 409, "idempotency_key:"):
+            bank.call("deduct_credits", **{**request, **other})
+    assert bank.balance(user) == D(9)
