@@ -15,11 +15,11 @@ from tallybook.worker import Worker
 from tests.conftest import Database
 from tests.reliability.checker import Checker
 from tests.reliability.conftest import templates
-from tests.reliability.credits import Deduct, Give, Release, Reserve, Settle
+from tests.reliability.credits import Deduct, Give, Reserve
 from tests.reliability.load import Load
 from tests.reliability.machine import serving, tending, working
 from tests.reliability.model import FAIL, UNKNOWN, Life, Operation, Rows
-from tests.reliability.operations import Consume, Redeem, Refund, Submit
+from tests.reliability.operations import Consume, Redeem, Submit
 from tests.world import World
 
 OPERATIONS = 2000  # for everything there is somebody among them who has done it
