@@ -9,7 +9,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from tests.machine.model import Actor, Refused, Said, Shared
-from tests.machine.model_credits import LEVELS, PRICES, Credits, Reservation, cost_of
+from tests.machine.model_credits import Credits, Reservation
+from tests.machine.model_prices import LEVELS, PRICES, cost_of
 from tests.machine.model_purse import ZERO
 
 

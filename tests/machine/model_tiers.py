@@ -10,7 +10,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from tests.machine.model import Actor, Refused, Said, Shared
-from tests.machine.model_credits import OWED_MAX, TIERS, Credits, Customer
+from tests.machine.model_credits import Credits, Customer
+from tests.machine.model_prices import OWED_MAX, TIERS
 from tests.machine.model_purse import ZERO, CreditLot, months_later
 from tests.machine.model_till import Till
 

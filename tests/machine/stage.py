@@ -23,9 +23,9 @@ from tallybook.local.postgres import EmbeddedPostgres
 from tests.conftest import cloned
 from tests.machine.model import Actor
 from tests.machine.model_coupons import Template
-from tests.machine.model_credits import TIERS
 from tests.machine.model_limits import Terms
 from tests.machine.model_points import STREAKS
+from tests.machine.model_prices import TIERS
 from tests.machine.model_tiers import Promotion
 from tests.machine.model_till import FAILURES_MAX
 from tests.stack import Stack, running
@@ -116,7 +116,8 @@ class Stage:
             Promotion("WELCOME", "fixed", Decimal(5)),
             Promotion("HAPPY", "bonus", Decimal("3.25"), 3, 2, lasts=timedelta(days=2)),
             Promotion("PART", "percentage", Decimal(20), until=NOW + timedelta(days=40)),
-            Promotion("MONTH", "free_month", Decimal(1)),
+            Promotion("MONTH", "free_month", Decimal(1), tier="starter"),
+            Promotion("MORE", "free_month", Decimal(2)),
             Promotion("SPRING", "bonus", Decimal(2), per_user=5, lasts=timedelta(days=2),
                       until=NOW + timedelta(days=3)),
         ]  # fmt: skip
@@ -124,7 +125,7 @@ class Stage:
             days = it.lasts.days if it.lasts else None
             body = {
                 "code": it.code, "discount_type": it.kind, "discount_value": it.value,
-                "max_uses": it.uses_max, "max_uses_per_user": it.per_user,
+                "max_uses": it.uses_max, "max_uses_per_user": it.per_user, "tier": it.tier,
                 "credits_expire_after_days": days, "expires_at": it.until,
             }  # fmt: skip
             assert self.post(self.actors[SERVICE], "credit-coupons/create", body).status == 200

@@ -10,23 +10,24 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from tests.machine.model import Said
-from tests.machine.model_credits import TIERS
+from tests.machine.model_prices import TIERS
 from tests.machine.model_purse import months_later
 from tests.machine.model_tiers import UNKNOWN_CODE
 from tests.machine.stage import SERVICE, Answer
 from tests.machine.steps import compare, deciders, pick, recent
-from tests.machine.steps_credits import CreditSteps, Request, customers
+from tests.machine.steps_credits import Request, askers, customers, tokens
+from tests.machine.steps_reservations import ReservationSteps
 
 spans: Final = st.sampled_from(
     [timedelta(minutes=n) for n in (1 / 60, 2, 2, 16, 16, 120, 60 * 24, 60 * 24 * 31)]
 )
 words: Final = st.sampled_from(
-    ("WELCOME", "HAPPY", "HAPPY", "PART", "MONTH", "SPRING", UNKNOWN_CODE)
+    ("WELCOME", "HAPPY", "HAPPY", "PART", "MONTH", "MORE", "SPRING", UNKNOWN_CODE)
 )
 caps: Final = st.sampled_from((None, None, Decimal(0), Decimal(3), Decimal("7.5"), Decimal(30)))
 
 
-class TermSteps(CreditSteps):
+class TermSteps(ReservationSteps):
     """What changes on which terms credits are had, and what time does to them."""
 
     def __init__(self) -> None:
@@ -56,10 +57,19 @@ class TermSteps(CreditSteps):
         answer = self.stage.post(actor, "credit-tiers/switch", {"tier": tier})
         self.agree("switch own", answer, lambda: self.terms.switch(actor, user, tier))
 
+    @rule(who=customers, by=askers, tier=st.sampled_from(list(TIERS)), number=tokens)
+    def switch_in_a_call(self, who: str, by: str, tier: str, number: int) -> None:
+        """What was reserved is settled at the price of then."""
+        reservations = len(self.credits.reservations)
+        self.reserve(who, by, "gpt-4o", "precision", 100_000, None, 600)
+        self.switch(SERVICE, who, tier)
+        if len(self.credits.reservations) > reservations:
+            self.settle(0, "whoever", "more", number, Decimal(0))
+
     @rule(who=customers, word=words, number=st.integers(1, 2), keyed=st.booleans())
     def say_a_word(self, who: str, word: str, number: int, keyed: bool) -> None:
         actor = self.actor(who)
-        for _ in range(number):
+        for _ in range(number * (3 if word == UNKNOWN_CODE else 1)):
             key = self.new_key() if keyed else None
 
             def expect(answer: Answer, key: str | None = key) -> Said:

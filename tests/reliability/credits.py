@@ -26,6 +26,7 @@ from tests.reliability.model import (
 )
 
 AMOUNTS: Final = ("0.000001", "0.5", "1.25", "3", "8.333333")
+GIVEN: Final = ("0.5", "5", "12.000001", "20")
 SECONDS: Final = (1, 600, 600)  # the worker takes back what lasts a second only
 MODEL: Final = "gpt-4o"
 
@@ -90,7 +91,7 @@ class Give(CreditKind):
     at_once = True
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
-        amount = float(life.random.choice(AMOUNTS[1:]))
+        amount = float(life.random.choice(GIVEN))
         return {
             "user_id": str(life.user), "amount": amount, "reason": "why not",
             "priority": life.random.choice((50, 100)), "idempotency_key": key,
@@ -254,8 +255,12 @@ CREDIT_KINDS: Final = (Give(), Deduct(), Reserve(), Settle(), Release())
 
 def credit_faults(book: Book, rows: Rows, life: Life) -> Iterator[str]:
     """Everything that tells of a user's credits says the same, and as much as the model."""
-    kinds = [o for o in life.operations if isinstance(o.kind, CreditKind) and o.state != FAIL]
-    asked = {t["id"] for o in kinds for t in o.kind.transactions(o, rows)}  # type: ignore[attr-defined]
+    asked = {
+        transaction["id"]
+        for operation in life.operations
+        if isinstance(operation.kind, CreditKind) and operation.state != FAIL
+        for transaction in operation.kind.transactions(operation, rows)
+    }
     for row in rows.credits:
         if row["id"] not in asked:
             yield f"nobody asked for transaction {row['id']}"

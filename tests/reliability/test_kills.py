@@ -164,6 +164,8 @@ async def test_nothing_acknowledged_is_lost_and_nothing_happens_twice(
     assert counts["unknown"] > 0
     for kind in KINDS:
         assert counts[f"{kind.name} ok"] > 0
+    # Some holds ended by themselves, before their clients could end them.
+    assert counts["settle fail"] + counts["release credits fail"] > 0
 
 
 async def test_a_database_that_forgets_is_found_out(seed: str, tmp_path: Path) -> None:
