@@ -6713,29 +6713,34 @@ begin
     end if;
 
     with stock as (
-      select g.grant_id, g.remaining,
+      select g.grant_id, g.remaining, g.ctid as place,
              sum(g.remaining) over (order by g.priority, g.expires_at, g.created_at, g.grant_id) as until
         from public.credit_grants as g
        where g.user_id = p_move.user_id and g.is_open
     ), taken as materialized (
-      select s.grant_id, s.remaining - greatest(0, s.until + p_move.amount) as amount
+      select s.grant_id, s.place, s.remaining - greatest(0, s.until + p_move.amount) as amount
         from stock as s
        where s.until - s.remaining < -p_move.amount
     ), changed as (
+      -- By the place where it was found: looked for again, all lots that the user ever had could be read.
       update public.credit_grants as g
          set remaining = g.remaining - t.amount
         from taken as t
-       where g.user_id = p_move.user_id and g.grant_id = t.grant_id
+       where g.ctid = t.place
     )
     insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
     select p_move.user_id, p_move.id, t.grant_id, -t.amount from taken as t;
   end if;
 
-  insert into public.user_credits as c (user_id, balance, version, updated_at)
-  values (p_move.user_id, p_move.amount, 1, v_now)
-  on conflict (user_id) do update
-     set balance = c.balance + excluded.balance, version = c.version + 1, updated_at = excluded.updated_at
+  update public.user_credits as c
+     set balance = c.balance + p_move.amount, version = c.version + 1, updated_at = v_now
+   where c.user_id = p_move.user_id
   returning c.balance into v_moved.balance_after;
+  if not found then
+    insert into public.user_credits as c (user_id, balance, version, updated_at)
+    values (p_move.user_id, p_move.amount, 1, v_now)
+    returning c.balance into v_moved.balance_after;
+  end if;
 
   insert into public.credit_transactions (
          user_id, id, amount, balance_after, transaction_type, reason, provider, model, power_level, tokens_used, cost, metadata,
