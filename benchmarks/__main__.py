@@ -12,7 +12,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from benchmarks import attestation, functions, ledger, procedures, report, usage
+from benchmarks import attestation, credits, functions, ledger, procedures, report, usage
 from benchmarks.bench import FULL, QUICK, Bench, Plan
 from benchmarks.pgbench import Missing
 from benchmarks.stand import stand
@@ -26,9 +26,11 @@ MEASURES: dict[str, Callable[[Bench], None]] = {
     "post": ledger.post,
     "attest": attestation.verify,
     "usage": usage.statistics,
+    "credits": credits.charge,
     "http-submit": functions.submit,
     "http-redeem": functions.redeem,
     "http-validate": functions.validate,
+    "http-credits": credits.http,
 }
 
 

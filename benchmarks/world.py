@@ -11,6 +11,8 @@ BALANCE = 1_000_000_000
 
 TEMPLATE_ID = "7e0e1a70-0000-4000-8000-000000000001"
 
+CREDITS = 1_000_000
+
 USER_ID = "md5('user ' || {})::uuid"
 """User number n, in SQL: ids lie scattered over the index, as real ones do."""
 
@@ -49,6 +51,24 @@ def populate(connection: psycopg.Connection[Any], users: int) -> None:
         " ('bench.left', 'points', 0, 'measured'), ('bench.right', 'points', 0, 'measured'),"
         " ('bench.source', 'points', null, 'measured')"
     )
+
+
+def give_credits(dsn: str, users: int) -> None:
+    """Give every user more credits than they will use, here and in the yardstick."""
+    with psycopg.connect(dsn) as connection:
+        for first in range(1, users + 1, BATCH):
+            numbers = f"generate_series({first}, {min(first + BATCH - 1, users)}) as n"
+            connection.execute(
+                f"select internal.lock_credits(array(select {USER_ID.format('n')} from {numbers}))"
+            )
+            connection.execute(
+                "select count(*) from internal.move_credits(array(select internal.credit_move("
+                f"{USER_ID.format('n')}, {CREDITS}, 'bonus') from {numbers}))"
+            )
+        connection.execute(
+            "insert into yardstick.credits (user_id, balance)"
+            f" select {USER_ID.format('n')}, {CREDITS} from generate_series(1, {users}) as n"
+        )
 
 
 def user_ids(connection: psycopg.Connection[Any], users: int) -> list[str]:

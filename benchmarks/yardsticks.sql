@@ -49,6 +49,97 @@ begin
 end
 $$;
 
+-- Credits: a balance that never falls below what is held, a row for the charge and one for the use.
+create table yardstick.credits (
+  user_id uuid primary key,
+  balance numeric(18, 6) not null,
+  held    numeric(18, 6) not null default 0,
+  check (balance >= held)
+) with (fillfactor = 80);
+
+create table yardstick.charges (
+  id         bigint generated always as identity primary key,
+  user_id    uuid not null,
+  amount     numeric(18, 6) not null,
+  balance    numeric(18, 6) not null,
+  created_at timestamptz not null default now()
+);
+create index charges_of_a_user on yardstick.charges (user_id, created_at);
+
+create table yardstick.uses (
+  id         bigint generated always as identity primary key,
+  user_id    uuid not null,
+  model      text not null,
+  tokens     bigint not null,
+  cost       numeric(18, 6) not null,
+  created_at timestamptz not null default now()
+);
+create index uses_of_a_user on yardstick.uses (user_id, created_at);
+
+create table yardstick.reservations (
+  id         bigint generated always as identity primary key,
+  user_id    uuid not null,
+  model      text not null,
+  amount     numeric(18, 6) not null,
+  status     text not null default 'held',
+  created_at timestamptz not null default now()
+) with (fillfactor = 80);
+
+create function yardstick.charge(p_user_id uuid, p_tokens bigint, p_model text, p_cost numeric)
+returns numeric
+language plpgsql volatile
+as $$
+declare
+  v_balance numeric;
+begin
+  update yardstick.credits set balance = balance - p_cost
+   where user_id = p_user_id and balance - held >= p_cost returning balance into v_balance;
+  if not found then
+    raise exception 'insufficient credits';
+  end if;
+  insert into yardstick.charges (user_id, amount, balance) values (p_user_id, -p_cost, v_balance);
+  insert into yardstick.uses (user_id, model, tokens, cost) values (p_user_id, p_model, p_tokens, p_cost);
+  return v_balance;
+end
+$$;
+
+create function yardstick.reserve(p_user_id uuid, p_model text, p_amount numeric)
+returns bigint
+language plpgsql volatile
+as $$
+declare
+  v_id bigint;
+begin
+  update yardstick.credits set held = held + p_amount where user_id = p_user_id and balance - held >= p_amount;
+  if not found then
+    raise exception 'insufficient credits';
+  end if;
+  insert into yardstick.reservations (user_id, model, amount) values (p_user_id, p_model, p_amount) returning id into v_id;
+  return v_id;
+end
+$$;
+
+create function yardstick.settle(p_user_id uuid, p_reservation bigint, p_tokens bigint, p_cost numeric)
+returns numeric
+language plpgsql volatile
+as $$
+declare
+  v_reservation yardstick.reservations;
+  v_balance numeric;
+begin
+  update yardstick.reservations set status = 'settled'
+   where id = p_reservation and user_id = p_user_id and status = 'held' returning * into v_reservation;
+  if not found then
+    raise exception 'no such reservation';
+  end if;
+  update yardstick.credits set held = held - v_reservation.amount, balance = balance - p_cost
+   where user_id = p_user_id returning balance into v_balance;
+  insert into yardstick.charges (user_id, amount, balance) values (p_user_id, -p_cost, v_balance);
+  insert into yardstick.uses (user_id, model, tokens, cost) values (p_user_id, v_reservation.model, p_tokens, p_cost);
+  return v_balance;
+end
+$$;
+
 -- Validation, row after row, by the same rules: of p_limit events one is read, scored, and its points booked, then the
 -- next. With p_limit 1 every event is its own transaction.
 create table yardstick.queue (

@@ -17,13 +17,13 @@ alter table ledger.holds     force row level security;
 
 drop policy if exists "a procedure touches the accounts of its subjects" on ledger.accounts;
 create policy "a procedure touches the accounts of its subjects" on ledger.accounts to tallybook_procedures
-  using (book_id = any ((select internal.subjects())::uuid[]));
+  using ((book_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "a procedure touches the transfers of its subjects" on ledger.transfers;
 create policy "a procedure touches the transfers of its subjects" on ledger.transfers to tallybook_procedures
-  using (book_id = any ((select internal.subjects())::uuid[]));
+  using ((book_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "a procedure touches the holds of its subjects" on ledger.holds;
 create policy "a procedure touches the holds of its subjects" on ledger.holds to tallybook_procedures
-  using (book_id = any ((select internal.subjects())::uuid[]));
+  using ((book_id = any ((select internal.subjects())::uuid[])) is true);
 
 drop policy if exists "upkeep and operators see every account" on ledger.accounts;
 create policy "upkeep and operators see every account" on ledger.accounts to tallybook_upkeep, tallybook_operator using (true);
@@ -35,6 +35,7 @@ create policy "upkeep and operators see every hold" on ledger.holds to tallybook
 revoke all on function
   ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
+  ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
   ledger.balance_as_of(uuid, text, timestamptz, timestamptz), ledger.set_floor(uuid, text, bigint)
 from public, anon, authenticated, service_role;
@@ -42,6 +43,7 @@ from public, anon, authenticated, service_role;
 grant execute on function
   ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
+  ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
   ledger.set_floor(uuid, text, bigint)
 to tallybook_procedures, tallybook_upkeep;

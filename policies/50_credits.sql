@@ -110,7 +110,7 @@ create policy "a user reads their own credits" on public.user_credits for select
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the credits of its subjects" on public.user_credits;
 create policy "a procedure touches the credits of its subjects" on public.user_credits to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all credits" on public.user_credits;
 create policy "the service and operators read all credits" on public.user_credits for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all credits" on public.user_credits;
@@ -120,7 +120,7 @@ create policy "a user reads their own credit transactions" on public.credit_tran
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the credit transactions of its subjects" on public.credit_transactions;
 create policy "a procedure touches the credit transactions of its subjects" on public.credit_transactions to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all credit transactions" on public.credit_transactions;
 create policy "the service and operators read all credit transactions" on public.credit_transactions for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all credit transactions" on public.credit_transactions;
@@ -130,7 +130,7 @@ create policy "a user reads their own lots" on public.credit_grants for select t
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the lots of its subjects" on public.credit_grants;
 create policy "a procedure touches the lots of its subjects" on public.credit_grants to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all lots" on public.credit_grants;
 create policy "the service and operators read all lots" on public.credit_grants for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all lots" on public.credit_grants;
@@ -140,7 +140,7 @@ create policy "a user reads their own lot entries" on public.credit_lot_entries 
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the lot entries of its subjects" on public.credit_lot_entries;
 create policy "a procedure touches the lot entries of its subjects" on public.credit_lot_entries to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all lot entries" on public.credit_lot_entries;
 create policy "the service and operators read all lot entries" on public.credit_lot_entries for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all lot entries" on public.credit_lot_entries;
@@ -150,7 +150,7 @@ create policy "a user reads their own reservations" on public.credit_reservation
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the reservations of its subjects" on public.credit_reservations;
 create policy "a procedure touches the reservations of its subjects" on public.credit_reservations to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all reservations" on public.credit_reservations;
 create policy "the service and operators read all reservations" on public.credit_reservations for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all reservations" on public.credit_reservations;
@@ -160,7 +160,7 @@ create policy "a user reads their own usage" on public.usage_events for select t
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the usage of its subjects" on public.usage_events;
 create policy "a procedure touches the usage of its subjects" on public.usage_events to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all usage" on public.usage_events;
 create policy "the service and operators read all usage" on public.usage_events for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all usage" on public.usage_events;
@@ -170,7 +170,7 @@ create policy "a user reads their own usage rollups" on public.usage_rollups for
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the usage rollups of its subjects" on public.usage_rollups;
 create policy "a procedure touches the usage rollups of its subjects" on public.usage_rollups to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all usage rollups" on public.usage_rollups;
 create policy "the service and operators read all usage rollups" on public.usage_rollups for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all usage rollups" on public.usage_rollups;
@@ -180,7 +180,7 @@ create policy "a user reads their own redeemed promotions" on public.coupon_rede
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions;
 create policy "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all redeemed promotions" on public.coupon_redemptions;
 create policy "the service and operators read all redeemed promotions" on public.coupon_redemptions for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all redeemed promotions" on public.coupon_redemptions;
@@ -196,25 +196,27 @@ create policy "upkeep and operators set the promotions" on public.coupon_codes t
 
 drop policy if exists "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts;
 create policy "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "an operator sees the provider accounts" on public.openrouter_accounts;
 create policy "an operator sees the provider accounts" on public.openrouter_accounts for select to tallybook_operator using (true);
 
 -- The cores.
 revoke all on function
-  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.is_system_key(text), internal.lock_credits(uuid[]),
   internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
-  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.move_credits(internal.credit_movement[]), internal.charge_use(internal.credit_movement),
+  internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
-  internal.record_usage(public.usage_events[]), internal.user_of_account(text), internal.users_of_accounts(text[])
+  internal.record_usage(public.usage_events[]), internal.record_one_use(public.usage_events), internal.user_of_account(text), internal.users_of_accounts(text[])
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.is_system_key(text), internal.lock_credits(uuid[]),
   internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
-  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.move_credits(internal.credit_movement[]), internal.charge_use(internal.credit_movement),
+  internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
-  internal.record_usage(public.usage_events[])
+  internal.record_usage(public.usage_events[]), internal.record_one_use(public.usage_events)
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.user_of_account(text), internal.users_of_accounts(text[]) to tallybook_upkeep, tallybook_operator;
 grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
@@ -242,20 +244,27 @@ to tallybook_functions, service_role, tallybook_operator;
 
 -- Reserving, settling and releasing, for the user; and the month's cap.
 revoke all on function
-  internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid),
+  internal.credit_reservation_status(public.credit_reservations, text, boolean), internal.monthly_cap(uuid),
   public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  internal.reserve_credits_batch(jsonb), internal.settle_credits_batch(jsonb), internal.release_credits_batch(jsonb),
   public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
   public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
 from public, anon, authenticated, service_role;
 
+alter function internal.reserve_credits_batch(jsonb) owner to tallybook_procedures;
+alter function internal.settle_credits_batch(jsonb) owner to tallybook_procedures;
+alter function internal.release_credits_batch(jsonb) owner to tallybook_procedures;
 alter function public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text) owner to tallybook_procedures;
 alter function public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text) owner to tallybook_procedures;
 alter function public.release_credits(uuid, uuid, boolean) owner to tallybook_procedures;
 alter function public.monthly_cap(uuid) owner to tallybook_procedures;
 alter function public.set_monthly_cap(uuid, numeric, text) owner to tallybook_procedures;
 
-grant execute on function internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid)
+grant execute on function internal.credit_reservation_status(public.credit_reservations, text, boolean), internal.monthly_cap(uuid)
 to tallybook_procedures;
+grant execute on function
+  internal.reserve_credits_batch(jsonb), internal.settle_credits_batch(jsonb), internal.release_credits_batch(jsonb)
+to tallybook_functions;
 grant execute on function
   public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
   public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),

@@ -26,7 +26,10 @@ async def body_of(
         check_path(scope)
     if scope["method"] == "POST":
         sent = await read_body(request, headers, route.body_bytes_max)
-        whole = with_parameters(sent, parameters) if parameters else sent
+        # Who has nothing to say sends nothing: supabase-js, when it is given no body.
+        whole = sent or b"{}"
+        if parameters:
+            whole = with_parameters(whole, parameters)
         return decode(route.decoder, whole, has_decimals=route.has_decimals), sent
     refuse_body(headers)
     texts = query_of(scope)

@@ -15,13 +15,15 @@ _REFUSED: Final = re.compile(
     re.ASCII,
 )
 
-_AGAIN: Final = re.compile(r"; again in (\d+) s\Z", re.ASCII)
+_CAPPED: Final = re.compile(
+    r"[a-z][a-z0-9_]*: \d+(?:\.\d+)? credits a month; again in (?P<again>\d+) s", re.ASCII
+)
 
 
 def retry_after(detail: str | None) -> int | None:
     """The seconds after which a 429's words say that it may be tried again."""
-    said = _AGAIN.search(detail or "")
-    return int(said[1]) if said else None
+    said = _REFUSED.fullmatch(detail or "") or _CAPPED.fullmatch(detail or "")
+    return int(said["again"]) if said else None
 
 
 class RateLimit(NamedTuple):

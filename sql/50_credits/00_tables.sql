@@ -163,7 +163,7 @@ create table public.credit_transactions (
 create index idx_credit_transactions_user_created  on public.credit_transactions (user_id, created_at desc, id desc);
 create index idx_credit_transactions_user_type     on public.credit_transactions (user_id, transaction_type, created_at desc, id desc);
 create unique index idx_credit_transactions_key    on public.credit_transactions (user_id, idempotency_key) where idempotency_key is not null;
-create index idx_credit_transactions_refund_of     on public.credit_transactions (user_id, refund_of) where refund_of is not null;
+create index idx_credit_transactions_refund_of     on public.credit_transactions (refund_of, user_id) where refund_of is not null;
 create index idx_credit_transactions_created       on public.credit_transactions using brin (created_at);
 
 create trigger credit_transactions_are_append_only

@@ -56,9 +56,10 @@ begin
                internal.refusal('invalid_body', 'priority: must be a whole number')
              when p.expires_at is null and p.entry ->> 'expires_at' is not null then
                internal.refusal('invalid_body', 'expires_at: must be a time')
-             when p.expires_at <= v_now then internal.refusal('invalid_body', 'expires_at: must lie in the future')
              when length(p.idempotency_key) not between 1 and 200 then
                internal.refusal('invalid_body', 'idempotency_key: must have 1 to 200 characters')
+             when internal.is_system_key(p.idempotency_key) then
+               internal.refusal('invalid_body', 'idempotency_key: must not begin with purchase: or allocation:')
              when p.user_id is null then
                internal.refusal('user_not_found', format('account: nobody is known as %s', coalesce(p.entry ->> 'user_id', 'null')))
              when p.user_id = p_user_id then
@@ -80,14 +81,17 @@ begin
   perform internal.expire_credit_lots(v_users);
 
   -- Of those under one key in this call, the first counts. No account ever gets more than its columns hold, and room is left
-  -- for what comes by other ways.
+  -- for what comes by other ways. What was done stays done, also when what it brought has ended since.
   select array_agg(n."position") filter (where n.is_first and not n.is_too_much),
-         jsonb_agg(to_jsonb(n) || jsonb_build_object('refusal', case when n.is_first and n.is_too_much
-           then internal.refusal('invalid_amount', 'amount: no account holds as much') else n.refusal end) order by n."position")
+         jsonb_agg(to_jsonb(n) || jsonb_build_object('refusal', case
+           when n.is_late then internal.refusal('invalid_body', 'expires_at: must lie in the future')
+           when n.is_first and n.is_too_much then internal.refusal('invalid_amount', 'amount: no account holds as much')
+           else n.refusal end) order by n."position")
     into v_new, v_entries
     from (
-      select e.*, e.refusal is null and t.id is null and row_number() over (
-               partition by e.refusal is null, e.user_id, e.idempotency_key is null, coalesce(e.idempotency_key, e."position"::text)
+      select e.*, l.is_late, e.refusal is null and t.id is null and not l.is_late and row_number() over (
+               partition by e.refusal is null, l.is_late, e.user_id, e.idempotency_key is null,
+                            coalesce(e.idempotency_key, e."position"::text)
                order by e."position") = 1 as is_first,
              (c.credits_allocated > 900000000000 - sum(e.amount) filter (where e.refusal is null and e.amount > 0) over (
                partition by e.user_id order by e."position")) is true as is_too_much
@@ -97,7 +101,9 @@ begin
         left join lateral (select x.credits_allocated from public.user_credits as x where x.user_id = e.user_id limit 1) as c on true
         left join lateral (
              select x.id from public.credit_transactions as x
-              where x.user_id = e.user_id and x.idempotency_key = e.idempotency_key limit 1) as t on true) as n;
+              where x.user_id = e.user_id and x.idempotency_key = e.idempotency_key limit 1) as t on true
+       cross join lateral (
+             select (e.refusal is null and t.id is null and e.expires_at <= v_now) is true as is_late) as l) as n;
 
   -- A set of movements has one direction: what comes is there for what goes.
   foreach v_sign in array array[1, -1] loop

@@ -29,8 +29,8 @@ begin
   perform internal.lock_credits(v_users);
   perform internal.expire_credit_lots(v_users);
 
-  -- Another one may have given them meanwhile: they are due no more. A key is the user's to choose: one that they took for
-  -- something else costs them nothing.
+  -- Another one may have given them meanwhile: they are due no more. A key that stands for something else costs
+  -- nobody their month.
   select jsonb_agg(to_jsonb(d)) into v_given
     from (
       select c.user_id, n.next_at, t.monthly_credits as credits, t.monthly_credits > coalesce(x.most, 0) as is_given,

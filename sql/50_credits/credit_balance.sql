@@ -12,6 +12,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_sort = off  -- or all of a user's transactions are read for the last ten
 set jit = off
 as $$
 declare

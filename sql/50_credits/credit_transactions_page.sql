@@ -20,6 +20,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_sort = off
 set jit = off
 as $$
 declare
@@ -58,6 +59,8 @@ begin
   end if;
 
   -- Two ways in, each by an index of its own: a rare type is not looked for among all that there is.
+  -- Both bring the order along, and nothing may be sorted: a planner that takes the user for one with few transactions
+  -- would read them all. The second names the type in its order, and not as the one value that it is, for the same reason.
   if p_type is null then
     v_page := array(
       select x
@@ -70,9 +73,9 @@ begin
     v_page := array(
       select x
         from public.credit_transactions as x
-       where x.user_id = p_user_id and x.transaction_type = p_type and (x.created_at, x.id) < (v_before, v_before_id)
+       where x.user_id = p_user_id and x.transaction_type = any (array[p_type]) and (x.created_at, x.id) < (v_before, v_before_id)
          and x.created_at >= v_start and x.created_at < v_end
-       order by x.created_at desc, x.id desc
+       order by x.transaction_type, x.created_at desc, x.id desc
        limit v_limit + 1 offset v_offset);
   end if;
 

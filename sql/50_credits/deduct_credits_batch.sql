@@ -17,6 +17,7 @@ set jit = off
 as $$
 declare
   v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
+  v_version int := internal.pricing_version();
 begin
   perform internal.act_for(v_users);
   perform internal.lock_credits(v_users);
@@ -29,9 +30,11 @@ begin
            coalesce(r.provider, left(r.metadata ->> 'provider', 100)) as provider,
            coalesce(r.power_level, left(r.metadata ->> 'power_level', 100)) as power_level,
            coalesce(r.service, left(r.metadata ->> 'service', 100)) as service,
-           coalesce(r.tokens_used, case when jsonb_path_exists(r.metadata, '$.tokens_used ? (@ >= 0 && @ <= 1000000000000)')
+           -- Strictly: a list of one number is no number.
+           coalesce(r.tokens_used, case when jsonb_path_exists(r.metadata, 'strict $.tokens_used ? (@ >= 0 && @ <= 1000000000000)', silent => true)
                                         then floor((r.metadata ->> 'tokens_used')::numeric)::bigint end) as tokens_used,
-           internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,ordinality,request_id,idempotency_key}'::text[])) as request_hash
+           internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,ordinality,request_id,idempotency_key}'::text[]
+             || jsonb_build_object('amount', trim_scale(r.amount)))) as request_hash
       from jsonb_populate_recordset(null::internal.credit_deduction, p_requests) with ordinality as r
   ), priced as materialized (
     select r.*, p.tier as priced_tier, p.pricing_version, coalesce(p.power_level, r.power_level) as counted_level,
@@ -48,14 +51,16 @@ begin
       left join lateral (
            select x.* from public.credit_transactions as x
             where x.user_id = r.user_id and x.idempotency_key = r.idempotency_key limit 1) as t on true
-      left join lateral internal.credit_cost(r.tokens_used, r.model, r.provider, r.power_level, coalesce(c.tier, 'free')) as p
-        on r.amount is null
+      -- The limit keeps the condition in front of the call: an amount that is named has no price, nor what is known already.
+      left join lateral (
+           select x.* from internal.credit_cost(r.tokens_used, r.model, r.provider, r.power_level, coalesce(c.tier, 'free'), v_version) as x
+            where r.amount is null and t.id is null limit 1) as p on true
   ), judged as materialized (
     select p.*, case
              when p.known_hash = p.request_hash then 'known'
              when p.known_id is not null then 'nonce_reused'
              when length(p.model) > 200 or length(p.provider) > 100 or length(p.power_level) > 100 or length(p.service) > 100
-                  then 'invalid_body'
+                  or internal.is_system_key(p.idempotency_key) then 'invalid_body'
              when p.amount is null and (p.tokens_used is null or coalesce(p.model, p.provider) is null) then 'invalid_body'
              when p.tokens_used not between 0 and 1000000000000 then 'invalid_amount'
              when p.amount is not null and not (p.amount > 0 and p.amount <= 1000000000 and scale(trim_scale(p.amount)) <= 6)
@@ -107,6 +112,7 @@ begin
                           when length(j.provider) > 100 then 'provider: must have at most 100 characters'
                           when length(j.power_level) > 100 then 'power_level: must have at most 100 characters'
                           when length(j.service) > 100 then 'service: must have at most 100 characters'
+                          when internal.is_system_key(j.idempotency_key) then 'idempotency_key: must not begin with purchase: or allocation:'
                           when j.tokens_used is null then 'tokens_used: must say how many, or amount what they cost'
                           else 'model: must say what was used, or amount what it cost' end end) end
     from judged as j

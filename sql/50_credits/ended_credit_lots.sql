@@ -1,6 +1,7 @@
 -- What becomes of these users' lots whose time is up: how much of each keeps for a month more, how much is lost. What is
 -- reserved outlives its lot, so never more is lost than can be spent; and of a user's monthly credits as many keep as the
--- tier allows, those that kept before and still do counted, the latest first.
+-- tier allows, those that kept before and still do counted, the latest first. What ended a month ago keeps no more, whether
+-- anybody saw it end or not.
 
 create or replace function internal.ended_credit_lots(p_user_ids uuid[])
 returns table (user_id uuid, grant_id uuid, keeps numeric, loses numeric)
@@ -32,7 +33,7 @@ begin
            select (x.balance - x.held)::numeric / 1000000 as available from ledger.accounts as x
             where x.book_id = u.user_id and x.account = 'credits' limit 1) as a
   ), kept as (
-    select l.*, case when l.source = 'allocation'
+    select l.*, case when l.source = 'allocation' and l.expires_at + interval '1 month' > v_now
                      then least(l.remaining, greatest(0, l.may_keep - (l.allocated_until - l.remaining))) else 0 end as keep
       from lot as l
   ), ended as (

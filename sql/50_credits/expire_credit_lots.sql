@@ -51,11 +51,10 @@ begin
 
   update public.user_credits as c
      set lots_due_at = coalesce((
-           -- What is held has not ended yet: it is looked at again soon.
-           select greatest(min(g.expires_at), v_now + interval '1 minute')
+           -- What is reserved has not ended yet. It stays due, so that nobody spends what is given back of it.
+           select min(g.expires_at)
              from public.credit_grants as g
-            where g.user_id = c.user_id and g.is_open and g.expires_at is not null
-           having count(*) > 0), 'infinity')
+            where g.user_id = c.user_id and g.is_open and g.expires_at is not null), 'infinity')
    where c.user_id = any (v_due);
   return v_expired;
 end

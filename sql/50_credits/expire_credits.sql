@@ -17,8 +17,11 @@ declare
   v_users uuid[];
 begin
   v_users := array(
-    select c.user_id from public.user_credits as c
+    select c.user_id
+      from public.user_credits as c
      where c.lots_due_at <= v_now and c.lots_due_at < 'infinity'  -- as the index says
+       -- Who has reserved all that is left loses nothing yet.
+       and (select a.balance > a.held from ledger.accounts as a where a.book_id = c.user_id and a.account = 'credits')
      order by c.lots_due_at
      limit p_limit);
   perform internal.lock_credits(v_users);

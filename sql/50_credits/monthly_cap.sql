@@ -6,6 +6,9 @@ returns jsonb
 language plpgsql stable
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $$
 begin
   return jsonb_build_object(

@@ -24,6 +24,11 @@ declare
   v_now timestamptz := internal.clock();
   v_posted ledger.posted[];
 begin
+  if cardinality(p_moves) = 1 and p_moves[1].transaction_type = 'usage' and p_moves[1].amount <= 0 and p_moves[1].lot_id is null then
+    return next internal.charge_use(p_moves[1]);
+    return;
+  end if;
+
   v_posted := array(
     select o
       from ledger.post(array(
@@ -66,22 +71,35 @@ begin
            select x.* from public.credit_grants as x where x.user_id = u.user_id and x.is_open) as g
   ), given_back as (
     -- What is left of what each lot gave for the usage that is refunded, last spent first.
-    select m.user_id, m.id, m.for_lots as amount, f.grant_id, f.taken, f.has_expired,
-           sum(f.taken) over (partition by m.id order by f.priority desc, f.expires_at desc nulls first, f.created_at desc, f.grant_id desc) as until
+    select m.user_id, m.id, m.for_lots as amount, f.grant_id, f.taken, f.has_expired, f.expires_at,
+           sum(f.taken) over (partition by m.id order by f.place) as until
       from move as m
      cross join lateral (
-           select g.grant_id, g.priority, g.expires_at, g.created_at, (g.expires_at <= v_now) is true as has_expired,
-                  -e.amount - coalesce((
-                    select sum(b.amount)
-                      from public.credit_transactions as t
-                      join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
-                     where t.user_id = m.user_id and t.refund_of = m.refund_of), 0) as taken
-             from public.credit_lot_entries as e
-             join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
-            where e.user_id = m.user_id and e.transaction_id = m.refund_of) as f
+           -- Refunds before this one that came as new lots took the place of lots that had expired.
+           -- They are looked for so that a user's transactions are no way in.
+           select l.*, case when l.has_expired
+                            then greatest(0, least(l.gave, sum(l.gave) filter (where l.has_expired) over (order by l.place) - n.amount))
+                            else l.gave end as taken
+             from (
+                   select g.grant_id, g.expires_at, (g.expires_at <= v_now) is true as has_expired,
+                          row_number() over (
+                            order by g.priority desc, g.expires_at desc nulls first, g.created_at desc, g.grant_id desc) as place,
+                          -e.amount - coalesce((
+                            select sum(b.amount)
+                              from public.credit_transactions as t
+                              join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
+                             where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true), 0) as gave
+                     from public.credit_lot_entries as e
+                     join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
+                    where e.user_id = m.user_id and e.transaction_id = m.refund_of) as l
+            cross join (
+                   select coalesce(sum(b.amount), 0) as amount
+                     from public.credit_transactions as t
+                     join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = t.id
+                    where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true) as n) as f
      where m.transaction_type = 'refund' and f.taken > 0
   ), returned as (
-    select b.user_id, b.id, b.grant_id, b.has_expired, least(b.until, b.amount) - (b.until - b.taken) as amount
+    select b.user_id, b.id, b.grant_id, b.has_expired, b.expires_at, least(b.until, b.amount) - (b.until - b.taken) as amount
       from given_back as b
      where b.until - b.taken < b.amount
   ), brought as (
@@ -125,7 +143,10 @@ begin
   ), kept as (
     insert into public.user_credits as c (user_id, balance, credits_allocated, lots_due_at, version, updated_at)
     select m.user_id, sum(m.amount), coalesce(sum(m.amount) filter (where m.amount > 0 and m.transaction_type <> 'refund'), 0),
-           coalesce((select min(b.expires_at) from brought as b where b.user_id = m.user_id), 'infinity'), 1, v_now
+           -- What was used up and is given back ends when it would have.
+           coalesce(least((select min(b.expires_at) from brought as b where b.user_id = m.user_id),
+                          (select min(r.expires_at) from returned as r where r.user_id = m.user_id and not r.has_expired)), 'infinity'),
+           1, v_now
       from move as m
      group by m.user_id
      order by m.user_id

@@ -29,7 +29,7 @@ declare
   v_buyer uuid := internal.user_of_account(p_account);
   v_key text := 'purchase:' || p_payment_id;
   v_hash text := internal.request_hash(jsonb_build_object('package', p_package));
-  v_id uuid := internal.uuidv7();
+  v_id uuid;
   v_package public.credit_packages;
   v_offer record;
   v_discount numeric;
@@ -67,6 +67,8 @@ begin
     end if;
 
     perform internal.expire_credit_lots(array[v_buyer]);
+    -- Ids tell the order, so it is made when everything before has happened.
+    v_id := internal.uuidv7();
     perform internal.move_credits(array[internal.credit_move(
       v_buyer, v_package.credits, 'purchase', p_id => v_id, p_reason => format('Package %s', p_package),
       p_metadata => jsonb_build_object(

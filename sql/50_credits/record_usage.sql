@@ -18,6 +18,11 @@ as $$
 declare
   v_now timestamptz := internal.clock();
 begin
+  if cardinality(p_events) = 1 then
+    perform internal.record_one_use(p_events[1]);
+    return;
+  end if;
+
   with event as materialized (
     select e.user_id, coalesce(e.id, internal.uuidv7()) as id, coalesce(e.event_type, 'usage') as event_type, e.service, e.provider,
            e.model, e.power_level, coalesce(e.tokens_used, 0) as tokens_used, coalesce(e.cost, 0) as cost,

@@ -4,7 +4,7 @@
 -- Replay:  the same code under the same key is answered as the first time, with "replayed". Without a key, a code that may be
 --          taken once is coupon_used the second time, and the statement tells what the first one brought.
 -- Locks:   nobody else shows a code from the same user, device or address meanwhile; then the user's credits; then the code.
--- Refuses: rate_limited, coupon_not_valid (unknown, switched off, too early, too late, used up: all alike), both returned as
+-- Refuses: invalid_body; rate_limited, coupon_not_valid (unknown, switched off, too early, too late, used up: all alike), both returned as
 --          {"refusal": …}, because they are remembered; coupon_used; nonce_reused.
 
 create or replace function public.redeem_promotion(
@@ -26,7 +26,7 @@ as $$
 declare
   v_code text := internal.promotion_code(p_code);
   v_hash text := internal.request_hash(jsonb_build_object('promotion', v_code));
-  v_id uuid := internal.uuidv7();
+  v_id uuid;
   v_refusal jsonb;
   v_terms record;
   v_is_taken boolean := false;
@@ -34,6 +34,9 @@ declare
   v_redemption public.coupon_redemptions;
 begin
   perform internal.act_for(array[p_user_id]);
+  if internal.is_system_key(p_idempotency_key) then
+    perform internal.refuse('invalid_body', 'idempotency_key: must not begin with purchase: or allocation:');
+  end if;
   v_refusal := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
   if v_refusal is not null then
     return jsonb_build_object('refusal', v_refusal);
@@ -63,6 +66,8 @@ begin
     end if;
 
     perform internal.expire_credit_lots(array[p_user_id]);
+    -- Ids tell the order, so it is made when everything before has happened.
+    v_id := internal.uuidv7();
     perform internal.move_credits(array[internal.credit_move(
       p_user_id, v_terms.credits, 'bonus', p_id => v_id, p_reason => coalesce(v_terms.description, format('Promotional code %s', v_code)),
       p_metadata => jsonb_build_object('code', v_code, 'discount_type', v_terms.discount_type,
@@ -70,12 +75,13 @@ begin
       p_idempotency_key => p_idempotency_key, p_request_hash => v_hash, p_request_id => p_request_id,
       p_source => v_terms.source, p_priority => v_terms.priority, p_expires_at => v_terms.lasts_until)]);
     insert into public.coupon_redemptions (user_id, code, redemption, discount_type, discount_value, transaction_id, expires_at, redeemed_at)
-    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock());
+    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock())
+    returning * into v_redemption;
+  else
+    select r.* into v_redemption
+      from public.coupon_redemptions as r
+     where r.user_id = p_user_id and r.transaction_id = v_transaction.id;
   end if;
-
-  select r.* into v_redemption
-    from public.coupon_redemptions as r
-   where r.user_id = p_user_id and r.code = v_code and r.transaction_id = coalesce(v_transaction.id, v_id);
   return (
     select jsonb_build_object(
              'code', v_code, 'discount_type', v_redemption.discount_type,

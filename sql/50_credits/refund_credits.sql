@@ -43,6 +43,8 @@ begin
     perform internal.refuse('invalid_amount', 'amount: must be greater than zero, with at most six decimal places');
   elsif length(p_idempotency_key) not between 1 and 200 then
     perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
+  elsif internal.is_system_key(p_idempotency_key) then
+    perform internal.refuse('invalid_body', 'idempotency_key: must not begin with purchase: or allocation:');
   end if;
 
   perform internal.lock_credits(array[v_account]);

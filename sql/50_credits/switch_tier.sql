@@ -64,11 +64,19 @@ begin
   end if;
 
   if v_new.monthly_credits > 0 then
-    v_due_at := case when exists (
-                       select from public.credit_transactions as t
-                        where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_old.last_reset
-                          and t.amount >= v_new.monthly_credits)
-                     then greatest(v_now, coalesce(v_old.allocation_due_at, v_old.last_reset + interval '1 month')) else v_now end;
+    -- The month that goes on ends with its lot, which may keep for another one. What is due already may be due to the old
+    -- tier only, and says nothing of the month.
+    select case when count(*) = 0 then v_now
+                when v_old.allocation_due_at > v_now then v_old.allocation_due_at
+                else greatest(v_now, coalesce(
+                  max(g.expires_at - case g.source when 'rollover' then interval '1 month' else interval '0' end)
+                    filter (where t.idempotency_key like 'allocation:%'),
+                  v_old.last_reset + interval '1 month')) end
+      into v_due_at
+      from public.credit_transactions as t
+      left join public.credit_grants as g on g.user_id = t.user_id and g.grant_id = t.id
+     where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_old.last_reset
+       and t.amount >= v_new.monthly_credits;
   end if;
   insert into public.user_credits as c (user_id, tier, allocation_due_at, version, updated_at)
   values (v_user_id, p_tier, v_due_at, 1, v_now)

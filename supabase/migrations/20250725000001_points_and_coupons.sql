@@ -728,6 +728,49 @@ begin
 end
 $$;
 
+-- sql/10_ledger/close_holds.sql
+
+-- Ends many holds the same way at once, at most one a book, for whoever has locked the accounts and seen that all of them are
+-- open: ledger.close_hold without the questions. Of each hold it takes the book, the id, and how much of it is settled.
+--
+-- Replay:  none by itself: a hold that is not open is an error.
+-- Locks:   the holds; the caller holds the accounts' (ledger.lock).
+-- Refuses: nothing.
+
+create or replace function ledger.close_holds(p_holds ledger.holds[], p_status text)
+returns int
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_freed int;
+begin
+  -- Not by the status, after which the planner would walk through everybody's open holds.
+  with closed as (
+    update ledger.holds as h
+       set status = p_status, settled = coalesce(c.settled, 0), closed_at = v_now
+      from unnest(p_holds) as c
+     where h.book_id = c.book_id and h.hold_id = c.hold_id and h.closed_at is null
+    returning h.book_id, h.account, h.amount
+  ), freed as (
+    update ledger.accounts as a
+       set held = a.held - c.amount, updated_at = v_now
+      from closed as c
+     where a.book_id = c.book_id and a.account = c.account
+    returning a.book_id
+  )
+  select count(*) into v_freed from freed;
+  if v_freed <> cardinality(p_holds) then
+    raise exception '% of % holds were open', v_freed, cardinality(p_holds);
+  end if;
+  return v_freed;
+end
+$$;
+
 -- sql/10_ledger/expire_holds.sql
 
 -- Gives back the holds whose time is up, oldest first, at most p_limit of them; returns how many.
@@ -840,6 +883,46 @@ begin
   values (p_book_id, p_hold_id, p_account, p_amount, p_source_type, p_source_id, p_expires_at)
   returning h.* into v_hold;
   return v_hold;
+end
+$$;
+
+-- sql/10_ledger/hold_many.sql
+
+-- Sets amounts aside in many books at once, one hold a book, for whoever has locked the accounts and seen that all of them
+-- fit: ledger.hold without the questions. Of each hold it takes the book, the id, the account, the amount, the source and
+-- when it expires.
+--
+-- Replay:  none by itself: a hold that exists already is an error.
+-- Locks:   none of its own: the caller holds the accounts' (ledger.lock).
+-- Refuses: nothing; that one does not fit is an error.
+
+create or replace function ledger.hold_many(p_holds ledger.holds[])
+returns int
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_held int;
+begin
+  with held as (
+    update ledger.accounts as a
+       set held = a.held + h.amount, updated_at = v_now
+      from unnest(p_holds) as h
+     where a.book_id = h.book_id and a.account = h.account and a.balance - a.held - h.amount >= a.floor
+    returning h.book_id, h.hold_id, h.account, h.amount, h.source_type, h.source_id, h.expires_at
+  ), stored as (
+    insert into ledger.holds (book_id, hold_id, account, amount, source_type, source_id, expires_at, created_at)
+    select h.book_id, h.hold_id, h.account, h.amount, h.source_type, h.source_id, h.expires_at, v_now from held as h
+  )
+  select count(*) into v_held from held;
+  if v_held <> cardinality(p_holds) then
+    raise exception '% of % holds fitted', v_held, cardinality(p_holds);
+  end if;
+  return v_held;
 end
 $$;
 
@@ -5820,7 +5903,7 @@ create table public.credit_transactions (
 create index idx_credit_transactions_user_created  on public.credit_transactions (user_id, created_at desc, id desc);
 create index idx_credit_transactions_user_type     on public.credit_transactions (user_id, transaction_type, created_at desc, id desc);
 create unique index idx_credit_transactions_key    on public.credit_transactions (user_id, idempotency_key) where idempotency_key is not null;
-create index idx_credit_transactions_refund_of     on public.credit_transactions (user_id, refund_of) where refund_of is not null;
+create index idx_credit_transactions_refund_of     on public.credit_transactions (refund_of, user_id) where refund_of is not null;
 create index idx_credit_transactions_created       on public.credit_transactions using brin (created_at);
 
 create trigger credit_transactions_are_append_only
@@ -6198,9 +6281,10 @@ begin
                internal.refusal('invalid_body', 'priority: must be a whole number')
              when p.expires_at is null and p.entry ->> 'expires_at' is not null then
                internal.refusal('invalid_body', 'expires_at: must be a time')
-             when p.expires_at <= v_now then internal.refusal('invalid_body', 'expires_at: must lie in the future')
              when length(p.idempotency_key) not between 1 and 200 then
                internal.refusal('invalid_body', 'idempotency_key: must have 1 to 200 characters')
+             when internal.is_system_key(p.idempotency_key) then
+               internal.refusal('invalid_body', 'idempotency_key: must not begin with purchase: or allocation:')
              when p.user_id is null then
                internal.refusal('user_not_found', format('account: nobody is known as %s', coalesce(p.entry ->> 'user_id', 'null')))
              when p.user_id = p_user_id then
@@ -6222,14 +6306,17 @@ begin
   perform internal.expire_credit_lots(v_users);
 
   -- Of those under one key in this call, the first counts. No account ever gets more than its columns hold, and room is left
-  -- for what comes by other ways.
+  -- for what comes by other ways. What was done stays done, also when what it brought has ended since.
   select array_agg(n."position") filter (where n.is_first and not n.is_too_much),
-         jsonb_agg(to_jsonb(n) || jsonb_build_object('refusal', case when n.is_first and n.is_too_much
-           then internal.refusal('invalid_amount', 'amount: no account holds as much') else n.refusal end) order by n."position")
+         jsonb_agg(to_jsonb(n) || jsonb_build_object('refusal', case
+           when n.is_late then internal.refusal('invalid_body', 'expires_at: must lie in the future')
+           when n.is_first and n.is_too_much then internal.refusal('invalid_amount', 'amount: no account holds as much')
+           else n.refusal end) order by n."position")
     into v_new, v_entries
     from (
-      select e.*, e.refusal is null and t.id is null and row_number() over (
-               partition by e.refusal is null, e.user_id, e.idempotency_key is null, coalesce(e.idempotency_key, e."position"::text)
+      select e.*, l.is_late, e.refusal is null and t.id is null and not l.is_late and row_number() over (
+               partition by e.refusal is null, l.is_late, e.user_id, e.idempotency_key is null,
+                            coalesce(e.idempotency_key, e."position"::text)
                order by e."position") = 1 as is_first,
              (c.credits_allocated > 900000000000 - sum(e.amount) filter (where e.refusal is null and e.amount > 0) over (
                partition by e.user_id order by e."position")) is true as is_too_much
@@ -6239,7 +6326,9 @@ begin
         left join lateral (select x.credits_allocated from public.user_credits as x where x.user_id = e.user_id limit 1) as c on true
         left join lateral (
              select x.id from public.credit_transactions as x
-              where x.user_id = e.user_id and x.idempotency_key = e.idempotency_key limit 1) as t on true) as n;
+              where x.user_id = e.user_id and x.idempotency_key = e.idempotency_key limit 1) as t on true
+       cross join lateral (
+             select (e.refusal is null and t.id is null and e.expires_at <= v_now) is true as is_late) as l) as n;
 
   -- A set of movements has one direction: what comes is there for what goes.
   foreach v_sign in array array[1, -1] loop
@@ -6329,8 +6418,8 @@ begin
   perform internal.lock_credits(v_users);
   perform internal.expire_credit_lots(v_users);
 
-  -- Another one may have given them meanwhile: they are due no more. A key is the user's to choose: one that they took for
-  -- something else costs them nothing.
+  -- Another one may have given them meanwhile: they are due no more. A key that stands for something else costs
+  -- nobody their month.
   select jsonb_agg(to_jsonb(d)) into v_given
     from (
       select c.user_id, n.next_at, t.monthly_credits as credits, t.monthly_credits > coalesce(x.most, 0) as is_given,
@@ -6588,6 +6677,78 @@ begin
     into v_list
     from part as p;
   return v_list;
+end
+$$;
+
+-- sql/50_credits/charge_use.sql
+
+-- Charges one use: what internal.move_credits does with a set of one use, which is nearly every set. A few short statements
+-- cost less than the one that handles sets and everything else that moves credits.
+--
+-- Replay:  a movement whose transfer is in the book moves nothing again.
+-- Locks:   none of its own.
+-- Refuses: insufficient_funds, as an outcome.
+
+create or replace function internal.charge_use(p_move internal.credit_movement)
+returns internal.credit_moved
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_moved internal.credit_moved;
+begin
+  v_moved.position := 1;
+  v_moved.id := p_move.id;
+  v_moved.outcome := 'posted';
+
+  if p_move.amount < 0 then
+    v_moved.outcome := (ledger.post_one(row(p_move.id, p_move.user_id, 'credits', 'credits.used', (-p_move.amount * 1000000)::bigint,
+      p_move.transaction_type, 'credit_transaction', p_move.id, p_move.created_at)::ledger.posting)).outcome;
+    if v_moved.outcome <> 'posted' then
+      return v_moved;
+    end if;
+
+    with stock as (
+      select g.grant_id, g.remaining, g.ctid as place,
+             sum(g.remaining) over (order by g.priority, g.expires_at, g.created_at, g.grant_id) as until
+        from public.credit_grants as g
+       where g.user_id = p_move.user_id and g.is_open
+    ), taken as materialized (
+      select s.grant_id, s.place, s.remaining - greatest(0, s.until + p_move.amount) as amount
+        from stock as s
+       where s.until - s.remaining < -p_move.amount
+    ), changed as (
+      -- By the place where it was found: looked for again, all lots that the user ever had could be read.
+      update public.credit_grants as g
+         set remaining = g.remaining - t.amount
+        from taken as t
+       where g.ctid = t.place
+    )
+    insert into public.credit_lot_entries (user_id, transaction_id, grant_id, amount)
+    select p_move.user_id, p_move.id, t.grant_id, -t.amount from taken as t;
+  end if;
+
+  update public.user_credits as c
+     set balance = c.balance + p_move.amount, version = c.version + 1, updated_at = v_now
+   where c.user_id = p_move.user_id
+  returning c.balance into v_moved.balance_after;
+  if not found then
+    insert into public.user_credits as c (user_id, balance, version, updated_at)
+    values (p_move.user_id, p_move.amount, 1, v_now)
+    returning c.balance into v_moved.balance_after;
+  end if;
+
+  insert into public.credit_transactions (
+         user_id, id, amount, balance_after, transaction_type, reason, provider, model, power_level, tokens_used, cost, metadata,
+         refund_of, idempotency_key, request_hash, actor, request_id, created_at)
+  values (p_move.user_id, p_move.id, p_move.amount, v_moved.balance_after, p_move.transaction_type, p_move.reason, p_move.provider,
+          p_move.model, p_move.power_level, p_move.tokens_used, p_move.cost, p_move.metadata, p_move.refund_of,
+          p_move.idempotency_key, p_move.request_hash, p_move.actor, p_move.request_id, p_move.created_at);
+  return v_moved;
 end
 $$;
 
@@ -6956,6 +7117,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_sort = off  -- or all of a user's transactions are read for the last ten
 set jit = off
 as $$
 declare
@@ -7084,7 +7246,54 @@ union all
 select 'I3', null, 'uses of promotion ' || coalesce(p.code, r.code), coalesce(r.uses, 0)::text, p.times_used::text
   from public.coupon_codes as p
   left join (select x.code, count(*) as uses from public.coupon_redemptions as x group by x.code) as r on r.code = p.code
- where p.times_used <> coalesce(r.uses, 0);
+ where p.times_used <> coalesce(r.uses, 0)
+union all
+select 'I1', r.user_id, 'redemption of ' || r.code, r.transaction_id::text, 'none'
+  from public.coupon_redemptions as r
+ where not exists (select from public.credit_transactions as t where t.user_id = r.user_id and t.id = r.transaction_id)
+union all
+-- What a movement is called says between which accounts it goes.
+select 'I1', t.book_id, 'accounts of ' || t.transfer_id, format('%s with %s', c.transaction_type, c.account),
+       format('%s with %s', t.kind, t.account)
+  from (select x.book_id, x.transfer_id, x.kind, case when x.to_account = 'credits' then x.from_account else x.to_account end as account
+          from ledger.transfers as x where x.asset = 'credits') as t
+  join (select x.user_id, x.id, x.transaction_type,
+               case x.transaction_type when 'usage' then 'credits.used' when 'refund' then 'credits.used'
+                                       when 'purchase' then 'credits.sold' when 'expiry' then 'credits.expired'
+                                       when 'adjustment' then 'credits.adjusted' else 'credits.granted' end as account
+          from public.credit_transactions as x) as c on c.user_id = t.book_id and c.id = t.transfer_id
+ where (t.kind, t.account) <> (c.transaction_type, c.account)
+union all
+select 'I1', r.user_id, 'refunds of ' || r.refund_of, 'at most ' || coalesce(-t.amount, 0), r.amount::text
+  from (select x.user_id, x.refund_of, sum(x.amount) as amount
+          from public.credit_transactions as x where x.refund_of is not null group by x.user_id, x.refund_of) as r
+  left join public.credit_transactions as t on t.user_id = r.user_id and t.id = r.refund_of and t.transaction_type = 'usage'
+ where r.amount > coalesce(-t.amount, 0)
+union all
+select 'I1', e.user_id, 'charge for usage ' || e.id, e.cost::text, coalesce((-t.amount)::text, 'none')
+  from public.usage_events as e
+  left join public.credit_transactions as t on t.user_id = e.user_id and t.id = e.transaction_id and t.transaction_type = 'usage'
+ where e.transaction_id is not null and e.cost is distinct from -t.amount
+union all
+-- A lot is as large as what brought it; of a refund it is the part for which there was no older one.
+select 'I3', g.user_id, 'size of lot ' || g.grant_id, coalesce(t.amount, 0)::text, g.amount::text
+  from public.credit_grants as g
+  left join public.credit_transactions as t on t.user_id = g.user_id and t.id = g.grant_id
+ where g.amount > coalesce(t.amount, 0) or g.amount < t.amount and t.transaction_type <> 'refund' or g.remaining > g.amount
+union all
+select 'I3', c.user_id, 'credits that ever came', coalesce(t.amount, 0)::text, c.credits_allocated::text
+  from public.user_credits as c
+  left join (select x.user_id, sum(x.amount) as amount
+               from public.credit_transactions as x where x.amount > 0 and x.transaction_type <> 'refund' group by x.user_id) as t
+    on t.user_id = c.user_id
+ where c.credits_allocated <> coalesce(t.amount, 0)
+union all
+-- Nobody looks at lots before they are due: one that ended earlier would be spent for ever.
+select 'I3', c.user_id, 'when lots are due', 'by ' || g.expires_at, c.lots_due_at::text
+  from public.user_credits as c
+  join (select x.user_id, min(x.expires_at) as expires_at from public.credit_grants as x where x.is_open group by x.user_id) as g
+    on g.user_id = c.user_id
+ where c.lots_due_at > g.expires_at;
 
 -- sql/50_credits/credit_failure_spikes.sql
 
@@ -7304,19 +7513,19 @@ select 'I1', h.book_id, 'settlement of ' || h.hold_id,
 -- hold, where something is held. A reservation of nothing has no hold: its transaction tells that it was settled, released_at
 -- that it was released, and the clock that its time is up. Whoever decides by it holds internal.lock_credits.
 -- A hold whose time is up is held until upkeep has taken it back: until then it can be settled.
+--
+-- p_hold: the status of the reservation's hold, if it has one. p_is_settled: whether its transaction is there.
 
-create or replace function internal.credit_reservation_status(p_reservation public.credit_reservations)
+create or replace function internal.credit_reservation_status(
+  p_reservation public.credit_reservations, p_hold text, p_is_settled boolean)
 returns text
 language plpgsql stable
 set search_path = ''
 as $$
 begin
-  if p_reservation.amount > 0 then
-    return (select h.status from ledger.holds as h where h.book_id = p_reservation.user_id and h.hold_id = p_reservation.id);
-  end if;
   return case
-    when exists (select from public.credit_transactions as t where t.user_id = p_reservation.user_id and t.id = p_reservation.id)
-      then 'settled'
+    when p_reservation.amount > 0 then p_hold
+    when p_is_settled then 'settled'
     when p_reservation.released_at is not null then 'released'
     when p_reservation.expires_at <= internal.clock() then 'expired'
     else 'held' end;
@@ -7409,6 +7618,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_sort = off
 set jit = off
 as $$
 declare
@@ -7447,6 +7657,8 @@ begin
   end if;
 
   -- Two ways in, each by an index of its own: a rare type is not looked for among all that there is.
+  -- Both bring the order along, and nothing may be sorted: a planner that takes the user for one with few transactions
+  -- would read them all. The second names the type in its order, and not as the one value that it is, for the same reason.
   if p_type is null then
     v_page := array(
       select x
@@ -7459,9 +7671,9 @@ begin
     v_page := array(
       select x
         from public.credit_transactions as x
-       where x.user_id = p_user_id and x.transaction_type = p_type and (x.created_at, x.id) < (v_before, v_before_id)
+       where x.user_id = p_user_id and x.transaction_type = any (array[p_type]) and (x.created_at, x.id) < (v_before, v_before_id)
          and x.created_at >= v_start and x.created_at < v_end
-       order by x.created_at desc, x.id desc
+       order by x.transaction_type, x.created_at desc, x.id desc
        limit v_limit + 1 offset v_offset);
   end if;
 
@@ -7579,6 +7791,7 @@ set jit = off
 as $$
 declare
   v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
+  v_version int := internal.pricing_version();
 begin
   perform internal.act_for(v_users);
   perform internal.lock_credits(v_users);
@@ -7591,9 +7804,11 @@ begin
            coalesce(r.provider, left(r.metadata ->> 'provider', 100)) as provider,
            coalesce(r.power_level, left(r.metadata ->> 'power_level', 100)) as power_level,
            coalesce(r.service, left(r.metadata ->> 'service', 100)) as service,
-           coalesce(r.tokens_used, case when jsonb_path_exists(r.metadata, '$.tokens_used ? (@ >= 0 && @ <= 1000000000000)')
+           -- Strictly: a list of one number is no number.
+           coalesce(r.tokens_used, case when jsonb_path_exists(r.metadata, 'strict $.tokens_used ? (@ >= 0 && @ <= 1000000000000)', silent => true)
                                         then floor((r.metadata ->> 'tokens_used')::numeric)::bigint end) as tokens_used,
-           internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,ordinality,request_id,idempotency_key}'::text[])) as request_hash
+           internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,ordinality,request_id,idempotency_key}'::text[]
+             || jsonb_build_object('amount', trim_scale(r.amount)))) as request_hash
       from jsonb_populate_recordset(null::internal.credit_deduction, p_requests) with ordinality as r
   ), priced as materialized (
     select r.*, p.tier as priced_tier, p.pricing_version, coalesce(p.power_level, r.power_level) as counted_level,
@@ -7610,14 +7825,16 @@ begin
       left join lateral (
            select x.* from public.credit_transactions as x
             where x.user_id = r.user_id and x.idempotency_key = r.idempotency_key limit 1) as t on true
-      left join lateral internal.credit_cost(r.tokens_used, r.model, r.provider, r.power_level, coalesce(c.tier, 'free')) as p
-        on r.amount is null
+      -- The limit keeps the condition in front of the call: an amount that is named has no price, nor what is known already.
+      left join lateral (
+           select x.* from internal.credit_cost(r.tokens_used, r.model, r.provider, r.power_level, coalesce(c.tier, 'free'), v_version) as x
+            where r.amount is null and t.id is null limit 1) as p on true
   ), judged as materialized (
     select p.*, case
              when p.known_hash = p.request_hash then 'known'
              when p.known_id is not null then 'nonce_reused'
              when length(p.model) > 200 or length(p.provider) > 100 or length(p.power_level) > 100 or length(p.service) > 100
-                  then 'invalid_body'
+                  or internal.is_system_key(p.idempotency_key) then 'invalid_body'
              when p.amount is null and (p.tokens_used is null or coalesce(p.model, p.provider) is null) then 'invalid_body'
              when p.tokens_used not between 0 and 1000000000000 then 'invalid_amount'
              when p.amount is not null and not (p.amount > 0 and p.amount <= 1000000000 and scale(trim_scale(p.amount)) <= 6)
@@ -7669,6 +7886,7 @@ begin
                           when length(j.provider) > 100 then 'provider: must have at most 100 characters'
                           when length(j.power_level) > 100 then 'power_level: must have at most 100 characters'
                           when length(j.service) > 100 then 'service: must have at most 100 characters'
+                          when internal.is_system_key(j.idempotency_key) then 'idempotency_key: must not begin with purchase: or allocation:'
                           when j.tokens_used is null then 'tokens_used: must say how many, or amount what they cost'
                           else 'model: must say what was used, or amount what it cost' end end) end
     from judged as j
@@ -7747,7 +7965,8 @@ $$;
 
 -- What becomes of these users' lots whose time is up: how much of each keeps for a month more, how much is lost. What is
 -- reserved outlives its lot, so never more is lost than can be spent; and of a user's monthly credits as many keep as the
--- tier allows, those that kept before and still do counted, the latest first.
+-- tier allows, those that kept before and still do counted, the latest first. What ended a month ago keeps no more, whether
+-- anybody saw it end or not.
 
 create or replace function internal.ended_credit_lots(p_user_ids uuid[])
 returns table (user_id uuid, grant_id uuid, keeps numeric, loses numeric)
@@ -7779,7 +7998,7 @@ begin
            select (x.balance - x.held)::numeric / 1000000 as available from ledger.accounts as x
             where x.book_id = u.user_id and x.account = 'credits' limit 1) as a
   ), kept as (
-    select l.*, case when l.source = 'allocation'
+    select l.*, case when l.source = 'allocation' and l.expires_at + interval '1 month' > v_now
                      then least(l.remaining, greatest(0, l.may_keep - (l.allocated_until - l.remaining))) else 0 end as keep
       from lot as l
   ), ended as (
@@ -7866,11 +8085,10 @@ begin
 
   update public.user_credits as c
      set lots_due_at = coalesce((
-           -- What is held has not ended yet: it is looked at again soon.
-           select greatest(min(g.expires_at), v_now + interval '1 minute')
+           -- What is reserved has not ended yet. It stays due, so that nobody spends what is given back of it.
+           select min(g.expires_at)
              from public.credit_grants as g
-            where g.user_id = c.user_id and g.is_open and g.expires_at is not null
-           having count(*) > 0), 'infinity')
+            where g.user_id = c.user_id and g.is_open and g.expires_at is not null), 'infinity')
    where c.user_id = any (v_due);
   return v_expired;
 end
@@ -7897,8 +8115,11 @@ declare
   v_users uuid[];
 begin
   v_users := array(
-    select c.user_id from public.user_credits as c
+    select c.user_id
+      from public.user_credits as c
      where c.lots_due_at <= v_now and c.lots_due_at < 'infinity'  -- as the index says
+       -- Who has reserved all that is left loses nothing yet.
+       and (select a.balance > a.held from ledger.accounts as a where a.book_id = c.user_id and a.account = 'credits')
      order by c.lots_due_at
      limit p_limit);
   perform internal.lock_credits(v_users);
@@ -8113,6 +8334,21 @@ begin
 end
 $$;
 
+-- sql/50_credits/is_system_key.sql
+
+-- Whether an idempotency key is one of those under which the system itself moves credits: a user who took one before would
+-- keep their own payment from being granted. Null where there is no key.
+
+create or replace function internal.is_system_key(p_idempotency_key text)
+returns boolean
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return starts_with(p_idempotency_key, 'purchase:') or starts_with(p_idempotency_key, 'allocation:');
+end
+$$;
+
 -- sql/50_credits/list_promotions.sql
 
 -- The promotional codes with how each stands, the latest first. Administrators only. p_active: those that can be redeemed
@@ -8203,6 +8439,9 @@ returns jsonb
 language plpgsql stable
 set search_path = ''
 set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $$
 begin
   return jsonb_build_object(
@@ -8303,6 +8542,11 @@ declare
   v_now timestamptz := internal.clock();
   v_posted ledger.posted[];
 begin
+  if cardinality(p_moves) = 1 and p_moves[1].transaction_type = 'usage' and p_moves[1].amount <= 0 and p_moves[1].lot_id is null then
+    return next internal.charge_use(p_moves[1]);
+    return;
+  end if;
+
   v_posted := array(
     select o
       from ledger.post(array(
@@ -8345,22 +8589,35 @@ begin
            select x.* from public.credit_grants as x where x.user_id = u.user_id and x.is_open) as g
   ), given_back as (
     -- What is left of what each lot gave for the usage that is refunded, last spent first.
-    select m.user_id, m.id, m.for_lots as amount, f.grant_id, f.taken, f.has_expired,
-           sum(f.taken) over (partition by m.id order by f.priority desc, f.expires_at desc nulls first, f.created_at desc, f.grant_id desc) as until
+    select m.user_id, m.id, m.for_lots as amount, f.grant_id, f.taken, f.has_expired, f.expires_at,
+           sum(f.taken) over (partition by m.id order by f.place) as until
       from move as m
      cross join lateral (
-           select g.grant_id, g.priority, g.expires_at, g.created_at, (g.expires_at <= v_now) is true as has_expired,
-                  -e.amount - coalesce((
-                    select sum(b.amount)
-                      from public.credit_transactions as t
-                      join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
-                     where t.user_id = m.user_id and t.refund_of = m.refund_of), 0) as taken
-             from public.credit_lot_entries as e
-             join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
-            where e.user_id = m.user_id and e.transaction_id = m.refund_of) as f
+           -- Refunds before this one that came as new lots took the place of lots that had expired.
+           -- They are looked for so that a user's transactions are no way in.
+           select l.*, case when l.has_expired
+                            then greatest(0, least(l.gave, sum(l.gave) filter (where l.has_expired) over (order by l.place) - n.amount))
+                            else l.gave end as taken
+             from (
+                   select g.grant_id, g.expires_at, (g.expires_at <= v_now) is true as has_expired,
+                          row_number() over (
+                            order by g.priority desc, g.expires_at desc nulls first, g.created_at desc, g.grant_id desc) as place,
+                          -e.amount - coalesce((
+                            select sum(b.amount)
+                              from public.credit_transactions as t
+                              join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = g.grant_id
+                             where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true), 0) as gave
+                     from public.credit_lot_entries as e
+                     join public.credit_grants as g on g.user_id = e.user_id and g.grant_id = e.grant_id
+                    where e.user_id = m.user_id and e.transaction_id = m.refund_of) as l
+            cross join (
+                   select coalesce(sum(b.amount), 0) as amount
+                     from public.credit_transactions as t
+                     join public.credit_lot_entries as b on b.user_id = t.user_id and b.transaction_id = t.id and b.grant_id = t.id
+                    where t.refund_of = m.refund_of and (t.user_id = m.user_id) is true) as n) as f
      where m.transaction_type = 'refund' and f.taken > 0
   ), returned as (
-    select b.user_id, b.id, b.grant_id, b.has_expired, least(b.until, b.amount) - (b.until - b.taken) as amount
+    select b.user_id, b.id, b.grant_id, b.has_expired, b.expires_at, least(b.until, b.amount) - (b.until - b.taken) as amount
       from given_back as b
      where b.until - b.taken < b.amount
   ), brought as (
@@ -8404,7 +8661,10 @@ begin
   ), kept as (
     insert into public.user_credits as c (user_id, balance, credits_allocated, lots_due_at, version, updated_at)
     select m.user_id, sum(m.amount), coalesce(sum(m.amount) filter (where m.amount > 0 and m.transaction_type <> 'refund'), 0),
-           coalesce((select min(b.expires_at) from brought as b where b.user_id = m.user_id), 'infinity'), 1, v_now
+           -- What was used up and is given back ends when it would have.
+           coalesce(least((select min(b.expires_at) from brought as b where b.user_id = m.user_id),
+                          (select min(r.expires_at) from returned as r where r.user_id = m.user_id and not r.has_expired)), 'infinity'),
+           1, v_now
       from move as m
      group by m.user_id
      order by m.user_id
@@ -8805,7 +9065,7 @@ declare
   v_buyer uuid := internal.user_of_account(p_account);
   v_key text := 'purchase:' || p_payment_id;
   v_hash text := internal.request_hash(jsonb_build_object('package', p_package));
-  v_id uuid := internal.uuidv7();
+  v_id uuid;
   v_package public.credit_packages;
   v_offer record;
   v_discount numeric;
@@ -8843,6 +9103,8 @@ begin
     end if;
 
     perform internal.expire_credit_lots(array[v_buyer]);
+    -- Ids tell the order, so it is made when everything before has happened.
+    v_id := internal.uuidv7();
     perform internal.move_credits(array[internal.credit_move(
       v_buyer, v_package.credits, 'purchase', p_id => v_id, p_reason => format('Package %s', p_package),
       p_metadata => jsonb_build_object(
@@ -8861,6 +9123,58 @@ begin
            'discount', v_transaction.metadata -> 'discount', 'amount_due', v_transaction.metadata -> 'amount_due',
            'new_balance', internal.credits_json(v_transaction.balance_after),
            'account', internal.credit_account(v_buyer), 'replayed', not v_is_new);
+end
+$$;
+
+-- sql/50_credits/record_one_use.sql
+
+-- Writes down one use of a model: what internal.record_usage does with a set of one. Three short statements cost less than the
+-- one that handles sets.
+--
+-- Replay:  none by itself: an event that is there already is an error.
+-- Locks:   the user's row of the rollup.
+-- Refuses: nothing.
+
+create or replace function internal.record_one_use(p_event public.usage_events)
+returns void
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_month date;
+begin
+  p_event.created_at := coalesce(p_event.created_at, v_now);
+  p_event.tokens_used := coalesce(p_event.tokens_used, 0);
+  p_event.cost := coalesce(p_event.cost, 0);
+  p_event.success := coalesce(p_event.success, true);
+  v_month := date_trunc('month', p_event.created_at)::date;
+
+  insert into public.usage_events (
+         user_id, id, event_type, service, provider, model, power_level, tokens_used, cost, success, metadata, tier,
+         pricing_version, transaction_id, source, payload_hash, created_at, recorded_at)
+  values (p_event.user_id, coalesce(p_event.id, internal.uuidv7()), coalesce(p_event.event_type, 'usage'), p_event.service,
+          p_event.provider, p_event.model, p_event.power_level, p_event.tokens_used, p_event.cost, p_event.success, p_event.metadata,
+          p_event.tier, p_event.pricing_version, p_event.transaction_id, p_event.source, p_event.payload_hash, p_event.created_at, v_now);
+
+  p_event.provider := coalesce(p_event.provider, '');
+  p_event.model := coalesce(p_event.model, '');
+  p_event.power_level := coalesce(p_event.power_level, '');
+  insert into public.usage_rollups as r (user_id, month, provider, model, power_level, events, failures, tokens, cost)
+  values (p_event.user_id, v_month, p_event.provider, p_event.model, p_event.power_level, 1, (not p_event.success)::int,
+          p_event.tokens_used, p_event.cost)
+  on conflict (user_id, month, provider, model, power_level) do update
+     set events   = r.events + excluded.events,
+         failures = r.failures + excluded.failures,
+         tokens   = r.tokens + excluded.tokens,
+         cost     = r.cost + excluded.cost;
+
+  insert into internal.usage_deltas (month, provider, model, power_level, events, failures, tokens, cost)
+  values (v_month, p_event.provider, p_event.model, p_event.power_level, 1, (not p_event.success)::int, p_event.tokens_used, p_event.cost);
 end
 $$;
 
@@ -8886,6 +9200,11 @@ as $$
 declare
   v_now timestamptz := internal.clock();
 begin
+  if cardinality(p_events) = 1 then
+    perform internal.record_one_use(p_events[1]);
+    return;
+  end if;
+
   with event as materialized (
     select e.user_id, coalesce(e.id, internal.uuidv7()) as id, coalesce(e.event_type, 'usage') as event_type, e.service, e.provider,
            e.model, e.power_level, coalesce(e.tokens_used, 0) as tokens_used, coalesce(e.cost, 0) as cost,
@@ -8969,7 +9288,7 @@ $$;
 -- Replay:  the same code under the same key is answered as the first time, with "replayed". Without a key, a code that may be
 --          taken once is coupon_used the second time, and the statement tells what the first one brought.
 -- Locks:   nobody else shows a code from the same user, device or address meanwhile; then the user's credits; then the code.
--- Refuses: rate_limited, coupon_not_valid (unknown, switched off, too early, too late, used up: all alike), both returned as
+-- Refuses: invalid_body; rate_limited, coupon_not_valid (unknown, switched off, too early, too late, used up: all alike), both returned as
 --          {"refusal": …}, because they are remembered; coupon_used; nonce_reused.
 
 create or replace function public.redeem_promotion(
@@ -8991,7 +9310,7 @@ as $$
 declare
   v_code text := internal.promotion_code(p_code);
   v_hash text := internal.request_hash(jsonb_build_object('promotion', v_code));
-  v_id uuid := internal.uuidv7();
+  v_id uuid;
   v_refusal jsonb;
   v_terms record;
   v_is_taken boolean := false;
@@ -8999,6 +9318,9 @@ declare
   v_redemption public.coupon_redemptions;
 begin
   perform internal.act_for(array[p_user_id]);
+  if internal.is_system_key(p_idempotency_key) then
+    perform internal.refuse('invalid_body', 'idempotency_key: must not begin with purchase: or allocation:');
+  end if;
   v_refusal := internal.throttle_coupon_codes(p_user_id, p_ip_address, p_device_id);
   if v_refusal is not null then
     return jsonb_build_object('refusal', v_refusal);
@@ -9028,6 +9350,8 @@ begin
     end if;
 
     perform internal.expire_credit_lots(array[p_user_id]);
+    -- Ids tell the order, so it is made when everything before has happened.
+    v_id := internal.uuidv7();
     perform internal.move_credits(array[internal.credit_move(
       p_user_id, v_terms.credits, 'bonus', p_id => v_id, p_reason => coalesce(v_terms.description, format('Promotional code %s', v_code)),
       p_metadata => jsonb_build_object('code', v_code, 'discount_type', v_terms.discount_type,
@@ -9035,12 +9359,13 @@ begin
       p_idempotency_key => p_idempotency_key, p_request_hash => v_hash, p_request_id => p_request_id,
       p_source => v_terms.source, p_priority => v_terms.priority, p_expires_at => v_terms.lasts_until)]);
     insert into public.coupon_redemptions (user_id, code, redemption, discount_type, discount_value, transaction_id, expires_at, redeemed_at)
-    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock());
+    values (p_user_id, v_code, v_terms.redemption, v_terms.discount_type, v_terms.discount_value, v_id, v_terms.lasts_until, internal.clock())
+    returning * into v_redemption;
+  else
+    select r.* into v_redemption
+      from public.coupon_redemptions as r
+     where r.user_id = p_user_id and r.transaction_id = v_transaction.id;
   end if;
-
-  select r.* into v_redemption
-    from public.coupon_redemptions as r
-   where r.user_id = p_user_id and r.code = v_code and r.transaction_id = coalesce(v_transaction.id, v_id);
   return (
     select jsonb_build_object(
              'code', v_code, 'discount_type', v_redemption.discount_type,
@@ -9124,6 +9449,8 @@ begin
     perform internal.refuse('invalid_amount', 'amount: must be greater than zero, with at most six decimal places');
   elsif length(p_idempotency_key) not between 1 and 200 then
     perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
+  elsif internal.is_system_key(p_idempotency_key) then
+    perform internal.refuse('invalid_body', 'idempotency_key: must not begin with purchase: or allocation:');
   end if;
 
   perform internal.lock_credits(array[v_account]);
@@ -9175,15 +9502,38 @@ $$;
 
 -- sql/50_credits/release_credits.sql
 
--- Gives back what was reserved for a call of a model that is not made.
--- p_by_user: it is asked with the user's own token.
+-- Gives back what was reserved for a call of a model that is not made: internal.release_credits_batch for one request.
+-- Returns {reservation_id, released, available, account, replayed}.
+--
+-- Replay, Locks, Refuses: as internal.release_credits_batch.
+
+create or replace function public.release_credits(p_user_id uuid, p_reservation_id uuid, p_by_user boolean default false)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_outcome internal.outcome;
+begin
+  select o.* into v_outcome
+    from internal.release_credits_batch(jsonb_build_array(jsonb_build_object(
+           'user_id', p_user_id, 'reservation_id', p_reservation_id, 'by_user', p_by_user))) as o;
+  return internal.single(v_outcome);
+end
+$$;
+
+-- sql/50_credits/release_credits_batch.sql
+
+-- Gives back what was reserved for a call of a model that is not made. Each request bears the arguments of
+-- public.release_credits.
+-- by_user: it is asked with the user's own token.
 --
 -- Replay:  what was released already is answered as the first time, with "replayed".
 -- Locks:   internal.lock_credits.
 -- Refuses: reservation_not_found, forbidden, reservation_closed.
 
-create or replace function public.release_credits(p_user_id uuid, p_reservation_id uuid, p_by_user boolean default false)
-returns jsonb
+create or replace function internal.release_credits_batch(p_requests jsonb)
+returns setof internal.outcome
 language plpgsql volatile security definer
 set search_path = ''
 set plan_cache_mode = force_generic_plan
@@ -9191,41 +9541,72 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-  v_reservation public.credit_reservations;
-  v_status text;
+  v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
+  v_judged jsonb;
 begin
-  perform internal.act_for(array[p_user_id]);
-  perform internal.lock_credits(array[p_user_id]);
+  perform internal.act_for(v_users);
+  perform internal.lock_credits(v_users);
 
-  select r.* into v_reservation from public.credit_reservations as r where r.user_id = p_user_id and r.id = p_reservation_id;
-  if not found then
-    perform internal.refuse('reservation_not_found', format('reservation_id: there is no reservation %s', p_reservation_id));
-  end if;
-  if p_by_user is not false and not v_reservation.by_user then
-    perform internal.refuse('forbidden', 'Who reserved it releases it.');
-  end if;
+  with judged as materialized (
+    select e.position, r.user_id, r.reservation_id, v.amount, v.available_again, s.status,
+           case when v.id is null then 'reservation_not_found'
+                when r.by_user is not false and not v.by_user then 'forbidden'
+                when s.status = 'released' then 'known'
+                when s.status <> 'held' then 'reservation_closed' end as verdict
+      from jsonb_array_elements(p_requests) with ordinality as e(request, position)
+     cross join lateral jsonb_to_record('{"by_user": false}'::jsonb || e.request) as r(user_id uuid, reservation_id uuid, by_user boolean)
+      left join lateral (
+           select x.*, x as row from public.credit_reservations as x
+            where x.user_id = r.user_id and x.id = r.reservation_id limit 1) as v on true
+      left join lateral (
+           select x.id from public.credit_transactions as x
+            where x.user_id = r.user_id and x.id = r.reservation_id limit 1) as t on true
+      left join lateral (
+           select x.status from ledger.holds as x
+            where x.book_id = r.user_id and x.hold_id = r.reservation_id limit 1) as h on true
+     cross join lateral (values (internal.credit_reservation_status(v.row, h.status, t.id is not null))) as s(status)
+  ), closed as materialized (
+    select ledger.close_holds(array(
+             select row(j.user_id, j.reservation_id, null, null, null, null, null, null, null, null, null)::ledger.holds
+               from judged as j
+              where j.verdict is null and j.amount > 0), 'released') as holds
+  )
+  select jsonb_agg(to_jsonb(j)) into v_judged from judged as j where (select c.holds from closed as c) >= 0;
 
-  v_status := internal.credit_reservation_status(v_reservation);
-  if v_status not in ('held', 'released') then
-    perform internal.refuse('reservation_closed', format('reservation_id: it was %s already', v_status));
-  end if;
-  if v_status = 'held' then
-    if v_reservation.amount > 0 then
-      perform ledger.close_hold(p_user_id, p_reservation_id, 'released');
-    end if;
+  -- What a reservation held of a lot that has ended meanwhile is not available again.
+  perform internal.expire_credit_lots(v_users);
+
+  return query
+  with judged as materialized (
+    select j.*, a.available, c.balance, c.tier, c.monthly_cap, c.version
+      from jsonb_to_recordset(v_judged) as j(
+             position int, user_id uuid, reservation_id uuid, amount numeric, available_again numeric, status text, verdict text)
+      left join lateral (
+           select (x.balance - x.held) / 1000000.0 as available from ledger.accounts as x
+            where x.book_id = j.user_id and x.account = 'credits' limit 1) as a on true
+      left join lateral (
+           select x.balance, x.tier, x.monthly_cap, x.version from public.user_credits as x
+            where x.user_id = j.user_id limit 1) as c on true
+  ), released as (
     update public.credit_reservations as r
-       set released_at = case when r.amount = 0 then internal.clock() end,
-           available_again = coalesce((
-             select (a.balance - a.held) / 1000000.0 from ledger.accounts as a
-              where a.book_id = p_user_id and a.account = 'credits'), 0)
-     where r.user_id = p_user_id and r.id = p_reservation_id
-    returning r.* into v_reservation;
-  end if;
-
-  return jsonb_build_object(
-    'reservation_id', p_reservation_id, 'released', internal.credits_json(v_reservation.amount),
-    'available', internal.credits_json(v_reservation.available_again),
-    'account', internal.credit_account(p_user_id), 'replayed', v_status = 'released');
+       set released_at = case when j.amount = 0 then internal.clock() end, available_again = coalesce(j.available, 0)
+      from judged as j
+     where r.user_id = j.user_id and r.id = j.reservation_id and j.verdict is null
+    returning r.user_id, r.available_again
+  )
+  select j.position,
+         case when j.verdict is null or j.verdict = 'known' then jsonb_build_object(
+           'reservation_id', j.reservation_id, 'released', internal.credits_json(j.amount),
+           'available', internal.credits_json(coalesce(r.available_again, j.available_again)),
+           'account', jsonb_build_object(
+             'user_id', j.user_id, 'balance', internal.credits_json(coalesce(j.balance, 0)), 'tier', coalesce(j.tier, 'free'),
+             'monthly_cap', internal.credits_json(j.monthly_cap), 'version', coalesce(j.version, 0)), 'replayed', j.verdict is not null) end,
+         case when j.verdict <> 'known' then internal.refusal(j.verdict, case j.verdict
+           when 'reservation_not_found' then format('reservation_id: there is no reservation %s', j.reservation_id)
+           when 'forbidden' then 'Who reserved it releases it.'
+           else format('reservation_id: it was %s already', j.status) end) end
+    from judged as j
+    left join released as r on r.user_id = j.user_id;
 end
 $$;
 
@@ -9245,16 +9626,10 @@ $$;
 
 -- sql/50_credits/reserve_credits.sql
 
--- Sets credits aside before a call of a model, as many as it can cost at most, so that calls made at the same time never cost
--- more together than there is, nor than the month's cap.
--- p_max_tokens: how many tokens the call can use; else as many as the power level allows. p_max_cost lowers what is set aside.
--- Where no price is known, what the power level allows a request to cost is set aside, and where it says nothing, nothing is.
--- What is free is reserved too, without a hold: the user may have nothing at all.
--- p_by_user: it was asked with the user's own token, who then may settle and release it. What a program reserved, a program ends.
+-- Sets credits aside before a call of a model: internal.reserve_credits_batch for one request.
+-- Returns {reservation_id, reserved, is_price_known, expires_at, balance, available, account, replayed}.
 --
--- Replay:  the same request under the same key gets the first answer again, with "replayed"; another one under it is refused.
--- Locks:   internal.lock_credits.
--- Refuses: invalid_body, invalid_amount, nonce_reused, price_unknown, monthly_cap_reached, insufficient_credits.
+-- Replay, Locks, Refuses: as internal.reserve_credits_batch.
 
 create or replace function public.reserve_credits(
   p_user_id            uuid,
@@ -9272,6 +9647,36 @@ create or replace function public.reserve_credits(
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+as $$
+declare
+  v_outcome internal.outcome;
+begin
+  select o.* into v_outcome
+    from internal.reserve_credits_batch(jsonb_build_array(jsonb_build_object(
+           'user_id', p_user_id, 'model', p_model, 'provider', p_provider, 'power_level', p_power_level, 'max_tokens', p_max_tokens,
+           'max_cost', p_max_cost, 'expires_in_seconds', p_expires_in_seconds, 'metadata', p_metadata, 'by_user', p_by_user,
+           'idempotency_key', p_idempotency_key, 'request_id', p_request_id))) as o;
+  return internal.single(v_outcome);
+end
+$$;
+
+-- sql/50_credits/reserve_credits_batch.sql
+
+-- Sets credits aside before a call of a model, as many as it can cost at most, so that calls made at the same time never cost
+-- more together than there is, nor than the month's cap. Each request bears the arguments of public.reserve_credits.
+-- max_tokens: how many tokens the call can use; else as many as the power level allows. max_cost lowers what is set aside.
+-- Where no price is known, what the power level allows a request to cost is set aside, and where it says nothing, nothing is.
+-- What is free is reserved too, without a hold: the user may have nothing at all.
+-- by_user: it was asked with the user's own token, who then may settle and release it. What a program reserved, a program ends.
+--
+-- Replay:  the same request under the same key gets the first answer again, with "replayed"; another one under it is refused.
+-- Locks:   internal.lock_credits.
+-- Refuses: invalid_body, invalid_amount, nonce_reused, price_unknown, monthly_cap_reached, insufficient_credits.
+
+create or replace function internal.reserve_credits_batch(p_requests jsonb)
+returns setof internal.outcome
+language plpgsql volatile security definer
+set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -9279,109 +9684,110 @@ set jit = off
 as $$
 declare
   v_now timestamptz := internal.clock();
-  v_hash text;
-  v_reservation public.credit_reservations;
-  v_replayed boolean;
   v_version int := internal.pricing_version();
-  v_tier text;
-  v_cap numeric;
-  v_tokens_max int;
-  v_cost_max numeric;
-  v_price internal.credit_price;
-  v_balance numeric;
-  v_held numeric;
-  v_floor numeric;
+  v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
 begin
-  perform internal.act_for(array[p_user_id]);
-  if length(p_model) > 200 then
-    perform internal.refuse('invalid_body', 'model: must have at most 200 characters');
-  elsif length(p_provider) > 100 then
-    perform internal.refuse('invalid_body', 'provider: must have at most 100 characters');
-  end if;
-  if p_max_tokens not between 1 and 1000000000000 then
-    perform internal.refuse('invalid_amount', 'max_tokens: must lie between 1 and 1000000000000');
-  end if;
-  -- What cannot be compared is no amount either.
-  if (p_max_cost >= 0.000001 and p_max_cost < 1000000000) is false then
-    perform internal.refuse('invalid_amount', 'max_cost: must lie between 0.000001 and 1000000000');
-  end if;
-  if p_expires_in_seconds is null or p_expires_in_seconds not between 1 and 86400 then
-    perform internal.refuse('invalid_body', 'expires_in_seconds: must lie between 1 and 86400');
-  end if;
-  v_hash := internal.request_hash(jsonb_build_object(
-    'model', p_model, 'provider', p_provider, 'power_level', p_power_level, 'max_tokens', p_max_tokens,
-    'max_cost', trim_scale(p_max_cost), 'expires_in_seconds', p_expires_in_seconds, 'metadata', p_metadata, 'by_user', p_by_user));
+  perform internal.act_for(v_users);
+  perform internal.lock_credits(v_users);
+  perform internal.expire_credit_lots(v_users);
 
-  perform internal.lock_credits(array[p_user_id]);
-
-  select r.* into v_reservation
-    from public.credit_reservations as r
-   where r.user_id = p_user_id and r.idempotency_key = p_idempotency_key;
-  v_replayed := found;
-  if v_replayed and v_reservation.request_hash <> v_hash then
-    perform internal.refuse('nonce_reused', 'idempotency_key: it was used for another reservation');
-  end if;
-
-  if not v_replayed then
-    perform internal.expire_credit_lots(array[p_user_id]);
-    select coalesce(a.balance, 0) / 1000000.0, coalesce(a.held, 0) / 1000000.0, coalesce(a.floor, 0) / 1000000.0,
-           coalesce(c.tier, 'free'), c.monthly_cap
-      into v_balance, v_held, v_floor, v_tier, v_cap
-      from (values (p_user_id)) as u(user_id)
-      left join ledger.accounts as a on a.book_id = u.user_id and a.account = 'credits'
-      left join public.user_credits as c on c.user_id = u.user_id;
-
-    select l.max_tokens, l.max_cost_per_request into v_tokens_max, v_cost_max
-      from public.pricing_power_levels as l
-     where l.version = v_version and l.power_level in (p_power_level, 'balanced')
-     order by l.power_level = p_power_level desc
-     limit 1;
-    v_price := internal.credit_cost(coalesce(p_max_tokens, v_tokens_max), p_model, p_provider, p_power_level, v_tier, v_version);
-    if v_price.is_known then
-      v_cost_max := v_price.cost;
-    elsif v_cost_max is null then
-      perform internal.refuse('price_unknown', 'model: it has no price, and the power level no highest cost of a request');
-    end if;
-
-    v_reservation.user_id := p_user_id;
-    v_reservation.id := internal.uuidv7();
-    v_reservation.amount := least(v_cost_max, trunc(p_max_cost, 6));
-    v_reservation.model := p_model;
-    v_reservation.provider := p_provider;
-    v_reservation.power_level := v_price.power_level;
-    v_reservation.tokens := coalesce(p_max_tokens, v_tokens_max);
-    v_reservation.tier := v_tier;
-    v_reservation.pricing_version := v_version;
-    v_reservation.is_price_known := v_price.is_known;
-    v_reservation.by_user := p_by_user;
-    v_reservation.balance := v_balance;
-    v_reservation.available := v_balance - v_held - v_reservation.amount;
-    v_reservation.metadata := p_metadata;
-    v_reservation.idempotency_key := p_idempotency_key;
-    v_reservation.request_hash := v_hash;
-    v_reservation.request_id := p_request_id;
-    v_reservation.expires_at := v_now + make_interval(secs => p_expires_in_seconds);
-    v_reservation.created_at := v_now;
-
+  return query
+  with request as materialized (
+    select e.position, r.*,
+           internal.request_hash(jsonb_build_object(
+             'model', r.model, 'provider', r.provider, 'power_level', r.power_level, 'max_tokens', r.max_tokens,
+             'max_cost', trim_scale(r.max_cost), 'expires_in_seconds', r.expires_in_seconds, 'metadata', r.metadata,
+             'by_user', r.by_user)) as request_hash,
+           -- What cannot be compared is no amount either.
+           case when length(r.model) > 200 then 'model: must have at most 200 characters'
+                when length(r.provider) > 100 then 'provider: must have at most 100 characters'
+                when r.max_tokens not between 1 and 1000000000000 then 'max_tokens: must lie between 1 and 1000000000000'
+                when (r.max_cost >= 0.000001 and r.max_cost < 1000000000) is false
+                     then 'max_cost: must lie between 0.000001 and 1000000000'
+                when (r.expires_in_seconds between 1 and 86400) is not true
+                     then 'expires_in_seconds: must lie between 1 and 86400' end as fault
+      from jsonb_array_elements(p_requests) with ordinality as e(request, position)
+     cross join lateral jsonb_to_record(
+             '{"power_level": "balanced", "expires_in_seconds": 600, "by_user": false}'::jsonb || e.request) as r(
+             user_id uuid, model text, provider text, power_level text, max_tokens bigint, max_cost numeric,
+             expires_in_seconds int, metadata jsonb, by_user boolean, idempotency_key text, request_id text)
+  ), priced as materialized (
+    select r.*, coalesce(c.tier, 'free') as tier, c.monthly_cap, coalesce(c.balance, 0) as cached, coalesce(c.version, 0) as version,
+           coalesce(a.balance, 0) as balance, coalesce(a.held, 0) as held, coalesce(a.floor, 0) as floor, k as known,
+           coalesce(r.max_tokens, l.max_tokens) as tokens, p.is_known, p.power_level as priced_level,
+           least(case when p.is_known then p.cost else l.max_cost_per_request end, trunc(r.max_cost, 6)) as amount,
+           p.is_known is false and l.max_cost_per_request is null as is_unknown
+      from request as r
+      left join lateral (
+           select x.tier, x.monthly_cap, x.balance, x.version from public.user_credits as x
+            where x.user_id = r.user_id limit 1) as c on true
+      left join lateral (
+           select x.balance / 1000000.0 as balance, x.held / 1000000.0 as held, x.floor / 1000000.0 as floor
+             from ledger.accounts as x where x.book_id = r.user_id and x.account = 'credits' limit 1) as a on true
+      left join lateral (
+           select x.* from public.credit_reservations as x
+            where x.user_id = r.user_id and x.idempotency_key = r.idempotency_key limit 1) as k on true
+      left join lateral (
+           select x.max_tokens, x.max_cost_per_request from public.pricing_power_levels as x
+            where x.version = v_version and x.power_level in (r.power_level, 'balanced')
+            order by x.power_level = r.power_level desc limit 1) as l on true
+      -- The limit keeps the condition in front of the call: what is refused or known already is not priced.
+      left join lateral (
+           select x.* from internal.credit_cost(
+                    coalesce(r.max_tokens, l.max_tokens), r.model, r.provider, r.power_level, coalesce(c.tier, 'free'), v_version) as x
+            where r.fault is null and k.id is null limit 1) as p on true
+  ), judged as materialized (
     -- What costs nothing is refused to nobody.
-    if v_reservation.amount > 0 then
-      if v_reservation.amount > internal.monthly_cap_room(p_user_id) then
-        perform internal.refuse('monthly_cap_reached', internal.monthly_cap_detail(v_cap));
-      elsif v_reservation.available < v_floor then
-        perform internal.refuse('insufficient_credits', format('Insufficient credits. Balance: %s, Required: %s',
-          internal.credits_text(v_balance - v_held - v_floor), internal.credits_text(v_reservation.amount)));
-      end if;
-      perform ledger.hold(p_user_id, v_reservation.id, 'credits', (v_reservation.amount * 1000000)::bigint,
-        'credit_reservation', v_reservation.id, v_reservation.expires_at);
-    end if;
-    insert into public.credit_reservations select v_reservation.*;
-  end if;
-
-  return jsonb_build_object(
-    'reservation_id', v_reservation.id, 'reserved', internal.credits_json(v_reservation.amount),
-    'is_price_known', v_reservation.is_price_known, 'expires_at', v_reservation.expires_at,
-    'balance', internal.credits_json(v_reservation.balance), 'available', internal.credits_json(v_reservation.available),
-    'account', internal.credit_account(p_user_id), 'replayed', v_replayed);
+    select p.*, p.balance - p.held - p.amount as available,
+           case when p.fault is not null then case when p.fault ~ '^max_' then 'invalid_amount' else 'invalid_body' end
+                when (p.known).request_hash <> p.request_hash then 'nonce_reused'
+                when (p.known).id is not null then 'known'
+                when p.is_unknown then 'price_unknown'
+                when p.amount > 0 and p.monthly_cap is not null and p.amount > internal.monthly_cap_room(p.user_id)
+                     then 'monthly_cap_reached'
+                when p.amount > 0 and p.balance - p.held - p.amount < p.floor then 'insufficient_credits' end as verdict
+      from priced as p
+  ), accepted as materialized (
+    select j.*, internal.uuidv7() as id, v_now + make_interval(secs => j.expires_in_seconds) as expires_at
+      from judged as j
+     where j.verdict is null
+  ), held as materialized (
+    select ledger.hold_many(array(
+             select row(a.user_id, a.id, 'credits', (a.amount * 1000000)::bigint, 0, 'held', 'credit_reservation', a.id, a.expires_at,
+                        v_now, null)::ledger.holds
+               from accepted as a
+              where a.amount > 0)) as holds
+  ), stored as (
+    insert into public.credit_reservations as r (
+           user_id, id, amount, model, provider, power_level, tokens, tier, pricing_version, is_price_known, by_user, balance, available,
+           metadata, idempotency_key, request_hash, request_id, expires_at, created_at)
+    select a.user_id, a.id, a.amount, a.model, a.provider, a.priced_level, a.tokens, a.tier, v_version, a.is_known, a.by_user, a.balance,
+           a.available, a.metadata, a.idempotency_key, a.request_hash, a.request_id, a.expires_at, v_now
+      from accepted as a
+     where (select h.holds from held as h) >= 0
+    returning r.*
+  ), answered as (
+    select j.*, coalesce(s.id, (j.known).id) as reservation_id, coalesce(s.amount, (j.known).amount) as told_amount,
+           coalesce(s.is_price_known, (j.known).is_price_known) as told_known, coalesce(s.expires_at, (j.known).expires_at) as told_until,
+           coalesce(s.balance, (j.known).balance) as told_balance, coalesce(s.available, (j.known).available) as told_available
+      from judged as j
+      left join stored as s on s.user_id = j.user_id
+  )
+  select j.position::int,
+         case when j.verdict is null or j.verdict = 'known' then jsonb_build_object(
+           'reservation_id', j.reservation_id, 'reserved', internal.credits_json(j.told_amount), 'is_price_known', j.told_known,
+           'expires_at', j.told_until, 'balance', internal.credits_json(j.told_balance),
+           'available', internal.credits_json(j.told_available), 'account', jsonb_build_object(
+             'user_id', j.user_id, 'balance', internal.credits_json(j.cached), 'tier', j.tier,
+             'monthly_cap', internal.credits_json(j.monthly_cap), 'version', j.version), 'replayed', j.verdict is not null) end,
+         case when j.verdict <> 'known' then internal.refusal(j.verdict, case j.verdict
+           when 'nonce_reused' then 'idempotency_key: it was used for another reservation'
+           when 'price_unknown' then 'model: it has no price, and the power level no highest cost of a request'
+           when 'monthly_cap_reached' then internal.monthly_cap_detail(j.monthly_cap)
+           when 'insufficient_credits' then format('Insufficient credits. Balance: %s, Required: %s',
+             internal.credits_text(j.balance - j.held - j.floor), internal.credits_text(j.amount))
+           else j.fault end) end
+    from answered as j;
 end
 $$;
 
@@ -9421,17 +9827,10 @@ $$;
 
 -- sql/50_credits/settle_credits.sql
 
--- Charges what a call of a model came to, out of what was reserved for it, and gives back the rest.
--- Tokens are priced as they were when it was reserved: the same model, provider, power level, tier and price list; without a
--- known price at the default one. A program that knows the cost says the cost instead. A call that failed may have used neither.
--- What costs more than was reserved is taken from what is available besides, within the month's cap. What cannot be had is
--- told as the shortfall, and kept as the difference between the transaction's cost and its amount. A call that cost nothing is
--- written down with a transaction of nothing.
--- p_by_user: it is asked with the user's own token.
+-- Charges what a call of a model came to, out of what was reserved for it: internal.settle_credits_batch for one request.
+-- Returns {transaction_id, cost, charged, released, shortfall, new_balance, account, replayed}.
 --
--- Replay:  the transaction bears the reservation's id. The same settlement gets the first answer again, with "replayed".
--- Locks:   internal.lock_credits.
--- Refuses: invalid_body, invalid_amount, reservation_not_found, forbidden, reservation_closed.
+-- Replay, Locks, Refuses: as internal.settle_credits_batch.
 
 create or replace function public.settle_credits(
   p_user_id        uuid,
@@ -9446,101 +9845,167 @@ create or replace function public.settle_credits(
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+as $$
+declare
+  v_outcome internal.outcome;
+begin
+  select o.* into v_outcome
+    from internal.settle_credits_batch(jsonb_build_array(jsonb_build_object(
+           'user_id', p_user_id, 'reservation_id', p_reservation_id, 'tokens_used', p_tokens_used, 'cost', p_cost, 'success', p_success,
+           'metadata', p_metadata, 'by_user', p_by_user, 'request_id', p_request_id))) as o;
+  return internal.single(v_outcome);
+end
+$$;
+
+-- sql/50_credits/settle_credits_batch.sql
+
+-- Charges what a call of a model came to, out of what was reserved for it, and gives back the rest. Each request bears the
+-- arguments of public.settle_credits.
+-- Tokens are priced as they were when it was reserved: the same model, provider, power level, tier and price list; without a
+-- known price at the default one. A program that knows the cost says the cost instead. A call that failed may have used neither.
+-- What costs more than was reserved is taken from what is available besides, within the month's cap. What cannot be had is
+-- told as the shortfall, and kept as the difference between the transaction's cost and its amount. A call that cost nothing is
+-- written down with a transaction of nothing.
+-- by_user: it is asked with the user's own token.
+--
+-- Replay:  the transaction bears the reservation's id. The same settlement gets the first answer again, with "replayed".
+-- Locks:   internal.lock_credits.
+-- Refuses: invalid_body, invalid_amount, reservation_not_found, forbidden, reservation_closed.
+
+create or replace function internal.settle_credits_batch(p_requests jsonb)
+returns setof internal.outcome
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
 declare
-  v_hash text;
-  v_reservation public.credit_reservations;
-  v_transaction public.credit_transactions;
-  v_replayed boolean;
-  v_status text;
-  v_cost numeric(18, 6);
-  v_charged numeric(18, 6);
-  v_room numeric;
-  v_metadata jsonb;
-  v_moved internal.credit_moved;
+  v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r);
+  v_outcomes internal.outcome[];
+  v_uncharged int;
 begin
-  perform internal.act_for(array[p_user_id]);
-  p_success := p_success is not false;
-  if p_tokens_used is not null and p_cost is not null then
-    perform internal.refuse('invalid_body', 'cost: either the tokens or the cost, not both');
-  elsif p_tokens_used is null and p_cost is null and p_success then
-    perform internal.refuse('invalid_body', 'tokens_used: a call that succeeded used tokens, or had a cost');
-  end if;
-  if p_tokens_used not between 0 and 1000000000000 then
-    perform internal.refuse('invalid_amount', 'tokens_used: must lie between 0 and 1000000000000');
-  end if;
-  if (p_cost >= 0 and p_cost < 1000000000) is false then
-    perform internal.refuse('invalid_amount', 'cost: must lie between 0 and 1000000000');
-  end if;
-  v_hash := internal.request_hash(jsonb_build_object(
-    'tokens_used', p_tokens_used, 'cost', trim_scale(p_cost), 'success', p_success, 'metadata', p_metadata));
+  perform internal.act_for(v_users);
+  perform internal.lock_credits(v_users);
+  -- While they are still held, so that what was reserved outlives its lot.
+  perform internal.expire_credit_lots(v_users);
 
-  perform internal.lock_credits(array[p_user_id]);
-
-  select r.* into v_reservation from public.credit_reservations as r where r.user_id = p_user_id and r.id = p_reservation_id;
-  if not found then
-    perform internal.refuse('reservation_not_found', format('reservation_id: there is no reservation %s', p_reservation_id));
-  end if;
-  if p_by_user is not false and not v_reservation.by_user then
-    perform internal.refuse('forbidden', 'Who reserved it settles it.');
-  end if;
-
-  select t.* into v_transaction from public.credit_transactions as t where t.user_id = p_user_id and t.id = p_reservation_id;
-  v_replayed := found and v_transaction.request_hash = v_hash;
-  v_status := internal.credit_reservation_status(v_reservation);
-  if not v_replayed and v_status <> 'held' then
-    perform internal.refuse('reservation_closed', format('reservation_id: it was %s already', v_status));
-  end if;
-
-  if v_replayed then
-    v_cost := v_transaction.cost;
-    v_charged := -v_transaction.amount;
-    v_moved.balance_after := v_transaction.balance_after;
-  else
-    -- While they are still held, so that what was reserved outlives its lot.
-    perform internal.expire_credit_lots(array[p_user_id]);
-
-    v_cost := coalesce(p_cost, (internal.credit_cost(p_tokens_used, v_reservation.model, v_reservation.provider,
-      v_reservation.power_level, v_reservation.tier, v_reservation.pricing_version)).cost, 0);
-    v_charged := least(v_cost, v_reservation.amount);
-    if v_cost > v_reservation.amount then
+  v_outcomes := array(
+    with request as materialized (
+      select e.position, r.user_id, r.reservation_id, r.tokens_used, r.cost, s.success, r.metadata, r.by_user, r.request_id,
+             internal.request_hash(jsonb_build_object(
+               'tokens_used', r.tokens_used, 'cost', trim_scale(r.cost), 'success', s.success, 'metadata', r.metadata)) as request_hash,
+             case when r.tokens_used is not null and r.cost is not null then 'cost: either the tokens or the cost, not both'
+                  when r.tokens_used is null and r.cost is null and s.success
+                       then 'tokens_used: a call that succeeded used tokens, or had a cost' end as fault,
+             case when r.tokens_used not between 0 and 1000000000000 then 'tokens_used: must lie between 0 and 1000000000000'
+                  when (r.cost >= 0 and r.cost < 1000000000) is false then 'cost: must lie between 0 and 1000000000' end as excess
+        from jsonb_array_elements(p_requests) with ordinality as e(request, position)
+       cross join lateral jsonb_to_record('{"by_user": false}'::jsonb || e.request) as r(
+               user_id uuid, reservation_id uuid, tokens_used bigint, cost numeric, success boolean, metadata jsonb, by_user boolean,
+               request_id text)
+       cross join lateral (values (r.success is not false)) as s(success)
+    ), found as materialized (
+      select r.*, v.id is not null as is_known, v.amount as reserved, v.by_user as was_by_user, v.provider, v.model, v.power_level, v.tier,
+             v.pricing_version, nullif(coalesce(v.metadata, '{}') || coalesce(r.metadata, '{}'), '{}') as all_metadata,
+             t.cost as told_cost, -t.amount as told_charge, t.balance_after as told_balance, (t.request_hash = r.request_hash) is true as replayed,
+             internal.credit_reservation_status(v.row, h.status, t.id is not null) as status
+        from request as r
+        left join lateral (
+             select x.*, x as row from public.credit_reservations as x
+              where x.user_id = r.user_id and x.id = r.reservation_id limit 1) as v on true
+        left join lateral (
+             select x.* from public.credit_transactions as x
+              where x.user_id = r.user_id and x.id = r.reservation_id limit 1) as t on true
+        left join lateral (
+             select x.status from ledger.holds as x
+              where x.book_id = r.user_id and x.hold_id = r.reservation_id limit 1) as h on true
+    ), judged as materialized (
+      select f.*,
+             case when f.fault is not null then 'invalid_body'
+                  when f.excess is not null then 'invalid_amount'
+                  when not f.is_known then 'reservation_not_found'
+                  when f.by_user is not false and not f.was_by_user then 'forbidden'
+                  when f.replayed then 'known'
+                  when f.status <> 'held' then 'reservation_closed' end as verdict
+        from found as f
+    ), priced as materialized (
+      select j.*, c.tier as account_tier, c.monthly_cap, c.balance, coalesce(c.version, 0) as version, p.cost as price, a.available
+        from judged as j
+        left join lateral (
+             select x.tier, x.monthly_cap, x.balance, x.version from public.user_credits as x
+              where x.user_id = j.user_id limit 1) as c on true
+        left join lateral (
+             select (x.balance::numeric - x.held - x.floor) / 1000000 as available
+               from ledger.accounts as x where x.book_id = j.user_id and x.account = 'credits' limit 1) as a on true
+        -- The limit keeps the condition in front of the call: what is refused or known already is not priced.
+        left join lateral (
+             select (case when j.cost is null
+                     then coalesce((internal.credit_cost(j.tokens_used, j.model, j.provider, j.power_level, j.tier, j.pricing_version)).cost, 0)
+                     else j.cost end)::numeric(18, 6) as cost
+              where j.verdict is null limit 1) as p on true
+    ), charged as materialized (
       -- What is reserved is counted in the cap already.
-      select least((a.balance::numeric - a.held - a.floor) / 1000000, internal.monthly_cap_room(p_user_id))
-        into v_room
-        from ledger.accounts as a
-       where a.book_id = p_user_id and a.account = 'credits';
-      v_charged := v_charged + greatest(0, least(v_cost - v_reservation.amount, coalesce(v_room, 0)));
-    end if;
+      select p.*, case when p.price <= p.reserved then p.price
+                       else p.reserved + greatest(0, least(p.price - p.reserved, coalesce(least(
+                              p.available, case when p.monthly_cap is not null then internal.monthly_cap_room(p.user_id) end), 0)))
+                  end::numeric(18, 6) as charge
+        from priced as p
+    ), closed as materialized (
+      select ledger.close_holds(array(
+               select row(c.user_id, c.reservation_id, null, null, (least(c.charge, c.reserved) * 1000000)::bigint, null, null, null, null,
+                          null, null)::ledger.holds
+                 from charged as c
+                where c.verdict is null and c.reserved > 0), 'settled') as holds
+    ), move as materialized (
+      select internal.credit_move(
+               c.user_id, -c.charge, 'usage', p_id => c.reservation_id, p_provider => c.provider, p_model => c.model,
+               p_power_level => c.power_level, p_tokens_used => c.tokens_used, p_cost => c.price, p_metadata => c.all_metadata,
+               p_request_hash => c.request_hash, p_request_id => c.request_id) as m,
+             c.position
+        from charged as c
+       where c.verdict is null and (select x.holds from closed as x) >= 0
+    ), moved as materialized (
+      select o.id, o.outcome, o.balance_after
+        from internal.move_credits(array(select x.m from move as x order by x.position)) as o
+    ), used as materialized (
+      select internal.record_usage(array(
+               select internal.usage_event(
+                        c.user_id, c.charge, c.tokens_used, p_provider => c.provider, p_model => c.model, p_power_level => c.power_level,
+                        p_service => left(c.all_metadata ->> 'service', 100), p_success => c.success, p_metadata => c.all_metadata,
+                        p_tier => c.tier, p_pricing_version => c.pricing_version, p_transaction_id => c.reservation_id)
+                 from charged as c
+                where c.verdict is null and (select count(*) from moved) >= 0)) as nothing
+    ), answered as (
+      select c.*, d.outcome, coalesce(d.balance_after, c.told_balance) as new_balance, coalesce(d.balance_after, c.balance, 0) as balance_now,
+             coalesce(c.told_cost, c.price) as final_cost, coalesce(c.told_charge, c.charge) as final_charge
+        from charged as c
+        left join moved as d on d.id = c.reservation_id and c.verdict is null
+    )
+    select row(c.position::int,
+           case when c.verdict = 'known' or c.outcome = 'posted' then jsonb_build_object(
+             'transaction_id', c.reservation_id, 'cost', internal.credits_json(c.final_cost), 'charged', internal.credits_json(c.final_charge),
+             'released', internal.credits_json(greatest(c.reserved - c.final_charge, 0)),
+             'shortfall', internal.credits_json(c.final_cost - c.final_charge), 'new_balance', internal.credits_json(c.new_balance),
+             'account', jsonb_build_object(
+               'user_id', c.user_id, 'balance', internal.credits_json(c.balance_now), 'tier', coalesce(c.account_tier, 'free'),
+               'monthly_cap', internal.credits_json(c.monthly_cap), 'version', c.version + (c.verdict is null)::int),
+             'replayed', c.verdict is not null) end,
+           case when c.verdict <> 'known' then internal.refusal(c.verdict, case c.verdict
+             when 'invalid_body' then c.fault
+             when 'invalid_amount' then c.excess
+             when 'reservation_not_found' then format('reservation_id: there is no reservation %s', c.reservation_id)
+             when 'forbidden' then 'Who reserved it settles it.'
+             else format('reservation_id: it was %s already', c.status) end) end)::internal.outcome
+      from answered as c
+     cross join (select count(*) from used) as u);
 
-    if v_reservation.amount > 0 then
-      perform ledger.close_hold(p_user_id, p_reservation_id, 'settled',
-        (least(v_charged, v_reservation.amount) * 1000000)::bigint);
-    end if;
-    v_metadata := nullif(coalesce(v_reservation.metadata, '{}') || coalesce(p_metadata, '{}'), '{}');
-    select m.* into v_moved
-      from internal.move_credits(array[internal.credit_move(
-             p_user_id, -v_charged, 'usage', p_id => p_reservation_id, p_provider => v_reservation.provider,
-             p_model => v_reservation.model, p_power_level => v_reservation.power_level, p_tokens_used => p_tokens_used,
-             p_cost => v_cost, p_metadata => v_metadata, p_request_hash => v_hash, p_request_id => p_request_id)]) as m;
-    if v_moved.outcome <> 'posted' then
-      raise exception 'what was reserved could not be charged: %', v_moved;
-    end if;
-
-    perform internal.record_usage(array[internal.usage_event(
-      p_user_id, v_charged, p_tokens_used, p_provider => v_reservation.provider, p_model => v_reservation.model,
-      p_power_level => v_reservation.power_level, p_service => left(v_metadata ->> 'service', 100), p_success => p_success,
-      p_metadata => v_metadata, p_tier => v_reservation.tier, p_pricing_version => v_reservation.pricing_version,
-      p_transaction_id => p_reservation_id)]);
+  select o.position into v_uncharged from unnest(v_outcomes) as o where o.answer is null and o.refusal is null limit 1;
+  if found then
+    raise exception 'what was reserved could not be charged: request %', v_uncharged;
   end if;
-
-  return jsonb_build_object(
-    'transaction_id', p_reservation_id, 'cost', internal.credits_json(v_cost), 'charged', internal.credits_json(v_charged),
-    'released', internal.credits_json(greatest(v_reservation.amount - v_charged, 0)),
-    'shortfall', internal.credits_json(v_cost - v_charged), 'new_balance', internal.credits_json(v_moved.balance_after),
-    'account', internal.credit_account(p_user_id), 'replayed', v_replayed);
+  return query select o.* from unnest(v_outcomes) as o;
 end
 $$;
 
@@ -9651,11 +10116,19 @@ begin
   end if;
 
   if v_new.monthly_credits > 0 then
-    v_due_at := case when exists (
-                       select from public.credit_transactions as t
-                        where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_old.last_reset
-                          and t.amount >= v_new.monthly_credits)
-                     then greatest(v_now, coalesce(v_old.allocation_due_at, v_old.last_reset + interval '1 month')) else v_now end;
+    -- The month that goes on ends with its lot, which may keep for another one. What is due already may be due to the old
+    -- tier only, and says nothing of the month.
+    select case when count(*) = 0 then v_now
+                when v_old.allocation_due_at > v_now then v_old.allocation_due_at
+                else greatest(v_now, coalesce(
+                  max(g.expires_at - case g.source when 'rollover' then interval '1 month' else interval '0' end)
+                    filter (where t.idempotency_key like 'allocation:%'),
+                  v_old.last_reset + interval '1 month')) end
+      into v_due_at
+      from public.credit_transactions as t
+      left join public.credit_grants as g on g.user_id = t.user_id and g.grant_id = t.id
+     where t.user_id = v_user_id and t.transaction_type = 'allocation' and t.created_at >= v_old.last_reset
+       and t.amount >= v_new.monthly_credits;
   end if;
   insert into public.user_credits as c (user_id, tier, allocation_due_at, version, updated_at)
   values (v_user_id, p_tier, v_due_at, 1, v_now)
@@ -10661,13 +11134,13 @@ alter table ledger.holds     force row level security;
 
 drop policy if exists "a procedure touches the accounts of its subjects" on ledger.accounts;
 create policy "a procedure touches the accounts of its subjects" on ledger.accounts to tallybook_procedures
-  using (book_id = any ((select internal.subjects())::uuid[]));
+  using ((book_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "a procedure touches the transfers of its subjects" on ledger.transfers;
 create policy "a procedure touches the transfers of its subjects" on ledger.transfers to tallybook_procedures
-  using (book_id = any ((select internal.subjects())::uuid[]));
+  using ((book_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "a procedure touches the holds of its subjects" on ledger.holds;
 create policy "a procedure touches the holds of its subjects" on ledger.holds to tallybook_procedures
-  using (book_id = any ((select internal.subjects())::uuid[]));
+  using ((book_id = any ((select internal.subjects())::uuid[])) is true);
 
 drop policy if exists "upkeep and operators see every account" on ledger.accounts;
 create policy "upkeep and operators see every account" on ledger.accounts to tallybook_upkeep, tallybook_operator using (true);
@@ -10679,6 +11152,7 @@ create policy "upkeep and operators see every hold" on ledger.holds to tallybook
 revoke all on function
   ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
+  ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
   ledger.balance_as_of(uuid, text, timestamptz, timestamptz), ledger.set_floor(uuid, text, bigint)
 from public, anon, authenticated, service_role;
@@ -10686,6 +11160,7 @@ from public, anon, authenticated, service_role;
 grant execute on function
   ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
+  ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
   ledger.set_floor(uuid, text, bigint)
 to tallybook_procedures, tallybook_upkeep;
@@ -11353,7 +11828,7 @@ create policy "a user reads their own credits" on public.user_credits for select
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the credits of its subjects" on public.user_credits;
 create policy "a procedure touches the credits of its subjects" on public.user_credits to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all credits" on public.user_credits;
 create policy "the service and operators read all credits" on public.user_credits for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all credits" on public.user_credits;
@@ -11363,7 +11838,7 @@ create policy "a user reads their own credit transactions" on public.credit_tran
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the credit transactions of its subjects" on public.credit_transactions;
 create policy "a procedure touches the credit transactions of its subjects" on public.credit_transactions to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all credit transactions" on public.credit_transactions;
 create policy "the service and operators read all credit transactions" on public.credit_transactions for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all credit transactions" on public.credit_transactions;
@@ -11373,7 +11848,7 @@ create policy "a user reads their own lots" on public.credit_grants for select t
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the lots of its subjects" on public.credit_grants;
 create policy "a procedure touches the lots of its subjects" on public.credit_grants to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all lots" on public.credit_grants;
 create policy "the service and operators read all lots" on public.credit_grants for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all lots" on public.credit_grants;
@@ -11383,7 +11858,7 @@ create policy "a user reads their own lot entries" on public.credit_lot_entries 
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the lot entries of its subjects" on public.credit_lot_entries;
 create policy "a procedure touches the lot entries of its subjects" on public.credit_lot_entries to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all lot entries" on public.credit_lot_entries;
 create policy "the service and operators read all lot entries" on public.credit_lot_entries for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all lot entries" on public.credit_lot_entries;
@@ -11393,7 +11868,7 @@ create policy "a user reads their own reservations" on public.credit_reservation
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the reservations of its subjects" on public.credit_reservations;
 create policy "a procedure touches the reservations of its subjects" on public.credit_reservations to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all reservations" on public.credit_reservations;
 create policy "the service and operators read all reservations" on public.credit_reservations for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all reservations" on public.credit_reservations;
@@ -11403,7 +11878,7 @@ create policy "a user reads their own usage" on public.usage_events for select t
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the usage of its subjects" on public.usage_events;
 create policy "a procedure touches the usage of its subjects" on public.usage_events to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all usage" on public.usage_events;
 create policy "the service and operators read all usage" on public.usage_events for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all usage" on public.usage_events;
@@ -11413,7 +11888,7 @@ create policy "a user reads their own usage rollups" on public.usage_rollups for
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the usage rollups of its subjects" on public.usage_rollups;
 create policy "a procedure touches the usage rollups of its subjects" on public.usage_rollups to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all usage rollups" on public.usage_rollups;
 create policy "the service and operators read all usage rollups" on public.usage_rollups for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all usage rollups" on public.usage_rollups;
@@ -11423,7 +11898,7 @@ create policy "a user reads their own redeemed promotions" on public.coupon_rede
   using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions;
 create policy "a procedure touches the redeemed promotions of its subjects" on public.coupon_redemptions to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "the service and operators read all redeemed promotions" on public.coupon_redemptions;
 create policy "the service and operators read all redeemed promotions" on public.coupon_redemptions for select to service_role, tallybook_operator using (true);
 drop policy if exists "upkeep sees all redeemed promotions" on public.coupon_redemptions;
@@ -11439,25 +11914,27 @@ create policy "upkeep and operators set the promotions" on public.coupon_codes t
 
 drop policy if exists "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts;
 create policy "a procedure touches the provider accounts of its subjects" on public.openrouter_accounts to tallybook_procedures
-  using (user_id = any ((select internal.subjects())::uuid[]));
+  using ((user_id = any ((select internal.subjects())::uuid[])) is true);
 drop policy if exists "an operator sees the provider accounts" on public.openrouter_accounts;
 create policy "an operator sees the provider accounts" on public.openrouter_accounts for select to tallybook_operator using (true);
 
 -- The cores.
 revoke all on function
-  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.is_system_key(text), internal.lock_credits(uuid[]),
   internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
-  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.move_credits(internal.credit_movement[]), internal.charge_use(internal.credit_movement),
+  internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
-  internal.record_usage(public.usage_events[]), internal.user_of_account(text), internal.users_of_accounts(text[])
+  internal.record_usage(public.usage_events[]), internal.record_one_use(public.usage_events), internal.user_of_account(text), internal.users_of_accounts(text[])
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  internal.credits_json(numeric), internal.request_hash(jsonb), internal.lock_credits(uuid[]),
+  internal.credits_json(numeric), internal.request_hash(jsonb), internal.is_system_key(text), internal.lock_credits(uuid[]),
   internal.credit_move(uuid, numeric, text, uuid, text, text, text, text, bigint, numeric, jsonb, uuid, text, text, text, text, timestamptz, uuid, text, int, timestamptz),
-  internal.move_credits(internal.credit_movement[]), internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
+  internal.move_credits(internal.credit_movement[]), internal.charge_use(internal.credit_movement),
+  internal.credit_cost(bigint, text, text, text, text, int), internal.pricing_version(),
   internal.expire_credit_lots(uuid[]), internal.credit_account(uuid), internal.month_spent(uuid),
-  internal.record_usage(public.usage_events[])
+  internal.record_usage(public.usage_events[]), internal.record_one_use(public.usage_events)
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.user_of_account(text), internal.users_of_accounts(text[]) to tallybook_upkeep, tallybook_operator;
 grant execute on function internal.credits_json(numeric), internal.pricing_version(), internal.month_spent(uuid) to tallybook_operator;
@@ -11485,20 +11962,27 @@ to tallybook_functions, service_role, tallybook_operator;
 
 -- Reserving, settling and releasing, for the user; and the month's cap.
 revoke all on function
-  internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid),
+  internal.credit_reservation_status(public.credit_reservations, text, boolean), internal.monthly_cap(uuid),
   public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
+  internal.reserve_credits_batch(jsonb), internal.settle_credits_batch(jsonb), internal.release_credits_batch(jsonb),
   public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),
   public.monthly_cap(uuid), public.set_monthly_cap(uuid, numeric, text)
 from public, anon, authenticated, service_role;
 
+alter function internal.reserve_credits_batch(jsonb) owner to tallybook_procedures;
+alter function internal.settle_credits_batch(jsonb) owner to tallybook_procedures;
+alter function internal.release_credits_batch(jsonb) owner to tallybook_procedures;
 alter function public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text) owner to tallybook_procedures;
 alter function public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text) owner to tallybook_procedures;
 alter function public.release_credits(uuid, uuid, boolean) owner to tallybook_procedures;
 alter function public.monthly_cap(uuid) owner to tallybook_procedures;
 alter function public.set_monthly_cap(uuid, numeric, text) owner to tallybook_procedures;
 
-grant execute on function internal.credit_reservation_status(public.credit_reservations), internal.monthly_cap(uuid)
+grant execute on function internal.credit_reservation_status(public.credit_reservations, text, boolean), internal.monthly_cap(uuid)
 to tallybook_procedures;
+grant execute on function
+  internal.reserve_credits_batch(jsonb), internal.settle_credits_batch(jsonb), internal.release_credits_batch(jsonb)
+to tallybook_functions;
 grant execute on function
   public.reserve_credits(uuid, text, text, text, bigint, numeric, int, jsonb, boolean, text, text),
   public.settle_credits(uuid, uuid, bigint, numeric, boolean, jsonb, boolean, text), public.release_credits(uuid, uuid, boolean),

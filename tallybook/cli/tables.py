@@ -79,7 +79,8 @@ def written(value: object) -> str:
         case datetime():
             return value.strftime("%Y-%m-%dT%H:%M:%SZ")
         case Decimal() | float():
-            return f"{value:.2f}".rstrip("0").rstrip(".")
+            # A credit has six places, and a millionth of it is not nothing.
+            return f"{value:.6f}".rstrip("0").rstrip(".")
         case int():
             return str(value)
         case dict() | list():

@@ -7,8 +7,10 @@ import os
 import secrets
 import tempfile
 import time
+from base64 import urlsafe_b64encode
 from contextlib import suppress
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Self, cast
 from uuid import UUID
@@ -60,6 +62,13 @@ class LocalKeys:
             f"sb_publishable_{secrets.token_urlsafe(24)}",
             f"sb_secret_{secrets.token_urlsafe(24)}",
         )
+
+    @property
+    def encryption_key(self) -> str:
+        """A Fernet key for users' keys at providers; it comes with the secret, and goes with it."""
+        return urlsafe_b64encode(
+            sha256(b"encryption " + self.coupon_secret.encode()).digest()
+        ).decode()
 
     @cached_property
     def jwks(self) -> dict[str, list[dict[str, str]]]:

@@ -35,6 +35,12 @@ HOST: Final = "127.0.0.1"
 DATA: Final = "postgres"
 KEPT: Final = (f"{DATA}.*", "keys.json", "postgrest.log", *fake_platforms.FILES)
 
+PASSED: Final = (
+    *("TALLYBOOK_LOG_LEVEL", "ENCRYPTION_KEY", "ENCRYPTION_KEYS_PREVIOUS"),
+    *("CREDIT_SYSTEM_ENABLED", "CREDIT_CACHE_TTL", "CREDIT_CACHE_URL", "OPENROUTER_API_BASE_URL"),
+)
+"""What a developer may set for the local stack; everything else is the stack's own."""
+
 
 class PortBusy(Exception):
     """Somebody listens on a port that the stack was to listen on."""
@@ -129,9 +135,11 @@ class Stack:
         return held.enter_context(server).url
 
     def _settings(self) -> Settings:
-        """What `serve` would be told by its environment; of the real one only the log level."""
+        """What `serve` would be told by its environment; of the real one only what PASSED names."""
         return Settings.from_environment(
             {
+                "ENCRYPTION_KEY": self.keys.encryption_key,
+                **{name: os.environ[name] for name in PASSED if name in os.environ},
                 "ENVIRONMENT": "development",
                 "DATABASE_URL": self.postgres.dsn(user="tallybook_functions"),
                 "SUPABASE_URL": self.url,
@@ -141,7 +149,6 @@ class Stack:
                 "SUPABASE_SECRET_KEY": self.keys.secret_key,
                 "COUPON_SECRET": self.keys.coupon_secret,
                 "TALLYBOOK_CORS_ORIGINS": "*",
-                "TALLYBOOK_LOG_LEVEL": os.environ.get("TALLYBOOK_LOG_LEVEL", ""),
             }
         )
 

@@ -54,6 +54,14 @@ def test_a_lot_is_what_the_options_say(operate: Run, bank: Bank, user: UUID) -> 
     assert bank.statement(user) == [("purchase", D(5), D(5))]
 
 
+def test_a_millionth_is_shown(operate: Run, bank: Bank, user: UUID) -> None:
+    bank.give(user, 144)
+    bank.give(user, D("-0.000001"), "usage")
+    said = operate("credits", "show", EMAIL).output.split()
+    assert said.count("143.999999") == 4  # the balance, what is available, the lot, the statement
+    assert "-0.000001" in said
+
+
 def test_what_there_is_is_shown(operate: Run, bank: Bank, user: UUID) -> None:
     bank.give(user, 10, reason="A gift")
     bank.give(user, -4, "usage", reason="A chat")

@@ -9,9 +9,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.credits.bank import Bank
-from tests.world import Connection, World, code_of, refused
+from tests.world import NOW, Connection, World, code_of, refused
 
 
 def allocate(
@@ -37,6 +38,21 @@ def test_credits_are_given_as_the_seed_says_it(bank: Bank) -> None:
     }  # fmt: skip
     assert bank.statement(user) == [("bonus", D(100), D(100))]
     assert bank.lots(user) == [("bonus", D(100))]
+
+
+def test_what_was_given_stays_given_when_it_has_ended_since(bank: Bank) -> None:
+    bank.world.freeze(NOW)
+    user, ends = bank.customer(), NOW + timedelta(hours=1)
+    first = allocate(bank, user, 5, expires_at=ends, idempotency_key="k")
+    bank.world.freeze(ends)
+    again = allocate(bank, user, 5, expires_at=ends, idempotency_key="k")
+    assert again.pop("replayed")
+    assert (again["transaction_id"], again["new_balance"]) == (first["transaction_id"], 5.0)
+    with refused("invalid_body", 400, "expires_at: must lie in the future"):
+        allocate(bank, user, 5, expires_at=ends, idempotency_key="another")
+    with refused("nonce_reused", 409):
+        allocate(bank, user, 6, expires_at=ends, idempotency_key="k")
+    assert bank.balance(user) == 0
 
 
 def test_everything_that_is_told_arrives(bank: Bank, admin: UUID) -> None:
@@ -106,6 +122,29 @@ def test_an_adjustment_takes_what_is_there(bank: Bank) -> None:
     with refused("insufficient_credits", 402, "Insufficient credits. Balance: 7.5, Required: 8"):
         allocate(bank, user, -8, transaction_type="adjustment")
     assert bank.balance(user) == D("7.5")
+    with refused("invalid_amount", 400, "amount:"):
+        allocate(bank, user, "-1000000000.000001", transaction_type="adjustment")
+
+
+def test_an_adjustment_says_what_can_be_taken_of_who_has_reserved_and_of_who_may_owe(
+    bank: Bank,
+) -> None:
+    user = bank.customer(10)
+    bank.call("reserve_credits", user_id=user, model="gpt-4o", max_tokens=1000)
+    with refused("insufficient_credits", 402, "Insufficient credits. Balance: 9.99625, Required: "):
+        allocate(bank, user, -10, transaction_type="adjustment")
+    bank.world.admin.execute("update ledger.accounts set floor = -5000000")
+    with refused("insufficient_credits", 402, "Insufficient credits. Balance: 14.99625, Required:"):
+        allocate(bank, user, -15, transaction_type="adjustment")
+    assert allocate(bank, user, -14, transaction_type="adjustment")["new_balance"] == -4
+
+
+def test_what_ends_now_is_no_gift(bank: Bank) -> None:
+    bank.world.freeze()
+    user, now = bank.customer(), bank.world.now()
+    with refused("invalid_body", 400, "expires_at:"):
+        allocate(bank, user, 1, expires_at=now)
+    allocate(bank, user, 1, expires_at=now + timedelta(microseconds=1))
 
 
 def test_what_has_ended_is_not_there_to_be_taken(bank: Bank) -> None:
@@ -179,6 +218,7 @@ def test_adjustments_at_the_same_time_take_no_more_than_there_is(bank: Bank) -> 
         ({"expires_at": "infinity"}, "invalid_body", 400, "expires_at:"),
         ({"idempotency_key": ""}, "invalid_body", 400, "idempotency_key:"),
         ({"idempotency_key": "k" * 201}, "invalid_body", 400, "idempotency_key:"),
+        ({"idempotency_key": "purchase:1"}, "invalid_body", 400, "idempotency_key:"),
         ({"account": "nobody@example.org"}, "user_not_found", 404, "account:"),
         ({"account": None}, "user_not_found", 404, "account:"),
         ({"user_id": uuid4()}, "forbidden", 403, ""),
@@ -217,9 +257,37 @@ def test_a_user_may_not_call_it(bank: Bank) -> None:
 
 
 def test_no_account_gets_more_than_it_can_hold(bank: Bank) -> None:
-    user = bank.customer(1)
-    bank.world.admin.execute("update user_credits set credits_allocated = 899999999999")
+    user = bank.customer(899_999_999_999)
     allocate(bank, user, 1)
     with refused("invalid_amount", 400, "amount:"):
         allocate(bank, user, 1)
-    assert bank.balance(user) == D(2)
+    assert bank.balance(user) == D(900_000_000_000)
+
+
+def test_what_is_refused_takes_no_room_in_an_account(bank: Bank) -> None:
+    user = bank.customer(899_999_999_998)
+    answer = bank.call(
+        "bulk_allocate_credits",
+        user_id=None,
+        reason="a gift",
+        allocations=Jsonb(
+            [
+                {"user_id": str(user), "amount": 100, "source": "No Source"},
+                {"user_id": str(user), "amount": 2},
+                {"user_id": str(user), "amount": 1},
+            ]
+        ),
+    )
+    assert [entry.get("code") for entry in answer["results"]] == [
+        "invalid_body", None, "invalid_amount",
+    ]  # fmt: skip
+
+
+def test_an_address_is_found_however_it_is_written_and_of_two_the_older(bank: Bank) -> None:
+    older = someone(bank.world, "Ada@Example.com")
+    younger = someone(bank.world, "ada@example.com")
+    bank.world.admin.execute(
+        "update auth.users set created_at = now() - interval '1 day' where id = %s", (older,)
+    )
+    allocate(bank, "ADA@example.com", 1)
+    assert (bank.balance(older), bank.balance(younger)) == (D(1), D(0))

@@ -231,3 +231,20 @@ def test_another_users_is_not_there(bank: Bank) -> None:
         with refused("transaction_not_found", 404, "transaction_id:"):
             bank.call("credit_transaction", user_id=who, transaction_id=which)
     assert page(bank, other)["transactions"] == []
+
+
+def test_a_type_is_paged_through_though_all_came_at_once(bank: Bank) -> None:
+    user = bank.customer()
+    ids = []
+    for n in range(1, 4):
+        ids.append(str(bank.give(user, n, "purchase")))
+        bank.give(user, n)
+    assert all_of(bank, user, 1, type="purchase") == ids[::-1]
+
+
+@pytest.mark.parametrize("type", [None, "bonus"])
+def test_a_page_that_is_full_and_the_last_says_so(bank: Bank, type: str | None) -> None:
+    user = bank.customer(1)
+    bank.give(user, 2)
+    assert page(bank, user, limit=2, type=type)["next_cursor"] is None
+    assert page(bank, user, limit=1, type=type)["next_cursor"] is not None

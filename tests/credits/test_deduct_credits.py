@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal as D
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -72,6 +72,14 @@ def test_a_repeated_key_is_answered_as_the_first_time(bank: Bank) -> None:
         bank.call("deduct_credits", **{**request, "tokens_used": 1001})
 
 
+def test_an_amount_is_the_same_however_it_is_written(bank: Bank) -> None:
+    user = bank.customer(10)
+    request = {"user_id": user, "idempotency_key": "k"}
+    bank.call("deduct_credits", **request, amount=D("5"))
+    assert bank.call("deduct_credits", **request, amount=D("5.00"))["replayed"] is True
+    assert bank.balance(user) == 5
+
+
 def test_without_a_key_each_request_is_new(bank: Bank) -> None:
     user = bank.customer(10)
     for _ in range(2):
@@ -93,6 +101,8 @@ def test_without_a_key_each_request_is_new(bank: Bank) -> None:
         ({"tokens_used": 1}, "invalid_body", "model: "),
         ({"tokens_used": 1, "model": "m" * 201}, "invalid_body", "model: "),
         ({}, "invalid_body", "tokens_used: "),
+        ({"amount": 1, "idempotency_key": "purchase:1"}, "invalid_body", "idempotency_key: "),
+        ({"amount": 1, "idempotency_key": "allocation:1"}, "invalid_body", "idempotency_key: "),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -102,6 +112,26 @@ def test_what_makes_no_sense_is_refused(
     with refused(code, 400, detail):
         bank.call("deduct_credits", user_id=user, **arguments)
     assert (bank.balance(user), usage(bank, user)) == (D(10), [])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tokens"),
+    [
+        ({"tokens_used": 7.9}, 7),
+        ({"tokens_used": [7]}, 0),
+        ({"tokens_used": "7"}, 0),
+        ({"tokens_used": {"input": 7}}, 0),
+        ({"tokens_used": -7}, 0),
+        ({"tokens_used": 1e300}, 0),
+        ({"tokens_used": None}, 0),
+    ],
+)
+def test_only_a_number_in_the_metadata_counts_as_tokens(
+    bank: Bank, metadata: dict[str, Any], tokens: int
+) -> None:
+    user = bank.customer(10)
+    bank.call("deduct_credits", user_id=user, amount=1, metadata=metadata)
+    assert usage(bank, user)[0]["tokens_used"] == tokens
 
 
 def test_the_free_tier_never_falls_below_zero_while_the_ledger_says_otherwise(bank: Bank) -> None:
@@ -202,4 +232,80 @@ def test_of_many_requests_under_one_key_one_is_charged(bank: Bank) -> None:
         [lambda through: bank.call("deduct_credits", through, **request) for _ in range(16)]
     )
     assert sorted("replayed" in answer for answer in results) == [False] + [True] * 15  # type: ignore[operator]
+    assert bank.balance(user) == D(9)
+
+
+def test_what_is_said_counts_before_the_metadata_and_the_metadata_before_nothing(
+    bank: Bank,
+) -> None:
+    user = bank.customer(10)
+    told = {"provider": "p" * 101, "model": "m" * 201, "power_level": "eco", "service": "chat"}
+    metadata = {**told, "tokens_used": 7.9}
+    bank.call("deduct_credits", user_id=user, amount=1, metadata=metadata)
+    said = {"provider": "openai", "model": "gpt-4o", "power_level": "precision", "service": "mail"}
+    bank.call("deduct_credits", user_id=user, amount=1, metadata=metadata, tokens_used=3, **said)
+    first, second = usage(bank, user)
+    assert (first["provider"], first["model"], first["service"], first["tokens_used"]) == (
+        "p" * 100, "m" * 200, "chat", 7,
+    )  # fmt: skip
+    assert {name: second[name] for name in said} == said
+    assert second["tokens_used"] == 3
+    assert first["power_level"] == "eco"
+
+
+@pytest.mark.parametrize("tokens", [-1, 10**13, "many", None, [1]])
+def test_tokens_that_the_metadata_has_wrong_are_no_tokens(bank: Bank, tokens: Any) -> None:
+    user = bank.customer(10)
+    bank.call("deduct_credits", user_id=user, amount=1, metadata={"tokens_used": tokens})
+    assert [row["tokens_used"] for row in usage(bank, user)] == [0]
+
+
+def test_lots_that_are_used_up_are_not_read_again(bank: Bank) -> None:
+    user = uuid4()
+    lots = 300
+    bonus = {"amount": 1, "transaction_type": "bonus"}
+    # Who has one lot each makes the planner think that everybody has few.
+    bank.move(*({"user_id": uuid4(), **bonus} for _ in range(lots)))
+    bank.move(*({"user_id": user, **bonus} for _ in range(lots)))
+    bank.call("deduct_credits", user_id=user, amount=lots)
+    bank.give(user, 5)
+    bank.world.admin.execute("analyze")
+
+    def read() -> int:
+        for session in (bank.world.functions, bank.world.admin):
+            session.execute("select pg_stat_force_next_flush()")
+        bank.world.admin.execute("select pg_stat_clear_snapshot()")
+        return int(
+            bank.world.value(
+                "select idx_tup_fetch from pg_stat_user_tables where relname = 'credit_grants'"
+            )
+        )
+
+    before = read()
+    bank.call("deduct_credits", user_id=user, amount=1)
+    assert 1 <= read() - before <= 10
+
+
+def test_the_answer_brings_the_account_as_the_charge_left_it(bank: Bank) -> None:
+    user = bank.customer(10)
+    account = bank.call("deduct_credits", user_id=user, amount=1)["account"]
+    (row,) = bank.world.rows("select balance, version from user_credits")
+    assert (account["balance"], account["version"]) == (row["balance"], row["version"]) == (9, 2)
+
+
+def test_what_is_reserved_is_not_there_to_be_spent(bank: Bank) -> None:
+    user = bank.customer(1)
+    bank.call("reserve_credits", user_id=user, model="gpt-4o", max_tokens=1000)
+    said = "Insufficient credits. Balance: 0.99625, Required: 1"
+    with refused("insufficient_credits", 402, said):
+        bank.call("deduct_credits", user_id=user, amount=1)
+
+
+def test_under_one_key_all_that_was_told_must_be_the_same(bank: Bank) -> None:
+    user = bank.customer(10)
+    request = {"user_id": user, "amount": 1, "idempotency_key": "k", "reason": "A chat"}
+    bank.call("deduct_credits", **request, metadata={"a": 1})
+    for other in ({"metadata": {"a": 2}}, {"metadata": {"a": 1}, "reason": "Another"}):
+        with refused("nonce_reused", 409, "idempotency_key:"):
+            bank.call("deduct_credits", **{**request, **other})
     assert bank.balance(user) == D(9)

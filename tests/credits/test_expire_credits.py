@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.credits.bank import Bank
-from tests.world import NOW, Connection
+from tests.world import NOW, Connection, refused
 
 DAY = timedelta(days=1)
 ENDS = NOW + DAY
@@ -91,11 +91,10 @@ def test_what_is_reserved_outlives_its_lot(bank: Bank) -> None:
     bank.world.freeze(ENDS)
     assert expire(bank) == (1, 2)
     assert (bank.balance(user), bank.available(user)) == (D(8), D(0))
-    # It is looked at again soon, and not again and again at once.
-    assert due(bank, user) == ENDS + timedelta(minutes=1)
+    # It stays due, and is not looked at again and again in vain.
+    assert due(bank, user) == ENDS
     assert expire(bank) == (0, 0)
     let_go(bank)
-    bank.world.pass_time(timedelta(minutes=1))
     assert expire(bank) == (1, 8)
     assert due(bank, user) is None
 
@@ -123,7 +122,8 @@ def test_an_account_that_owes_loses_nothing(bank: Bank) -> None:
     bank.world.admin.execute("update ledger.accounts set floor = -100000000")
     bank.set_aside(user, 60)
     bank.world.freeze(ENDS)
-    assert expire(bank) == (1, 0)
+    assert expire(bank) == (0, 0)
+    assert bank.call("credit_balance", user_id=user)["balance"] == 10
     assert bank.lots(user) == [("bonus", D(10))]
 
 
@@ -159,7 +159,7 @@ def test_less_than_may_keep_keeps_and_nothing_moves(bank: Bank) -> None:
 
 
 def test_only_monthly_credits_keep(bank: Bank) -> None:
-    bank.keep(50)
+    bank.keep(5)
     user = member(bank, (1, ENDS))
     for type in ("bonus", "purchase", "adjustment"):
         bank.give(user, 10, type, expires_at=ENDS)
@@ -187,6 +187,17 @@ def test_what_keeps_already_counts(bank: Bank) -> None:
     assert bank.lots(user) == [("rollover", D(4)), ("rollover", D(1))]
 
 
+def test_what_kept_and_ends_now_makes_room(bank: Bank) -> None:
+    bank.keep(5)
+    later = ENDS.replace(month=ENDS.month + 1)
+    user = member(bank, (5, ENDS), (7, later))
+    bank.world.freeze(ENDS)
+    assert expire(bank) == (1, 0)
+    bank.world.freeze(later)
+    assert expire(bank) == (1, 7)
+    assert bank.lots(user) == [("rollover", D(5))]
+
+
 def test_what_is_reserved_and_what_keeps_are_told_apart(bank: Bank) -> None:
     bank.keep(4)
     user = member(bank, (10, ENDS))
@@ -195,8 +206,9 @@ def test_what_is_reserved_and_what_keeps_are_told_apart(bank: Bank) -> None:
     assert expire(bank) == (1, 2)
     # Nothing keeps yet: it is not known what of it will be used.
     assert bank.lots(user) == [("allocation", D(8))]
+    # Nor is it looked at in vain while all that is left is reserved.
+    assert expire(bank) == (0, 0)
     let_go(bank)
-    bank.world.pass_time(timedelta(minutes=1))
     assert expire(bank) == (1, 4)
     assert bank.lots(user) == [("rollover", D(4))]
 
@@ -209,7 +221,6 @@ def test_no_more_keeps_in_two_looks_than_in_one(bank: Bank) -> None:
     assert expire(bank) == (1, 2)
     assert bank.lots(user) == [("allocation", D(3)), ("rollover", D(3))]
     let_go(bank)
-    bank.world.pass_time(timedelta(minutes=1))
     assert expire(bank) == (1, 2)
     assert bank.lots(user) == [("rollover", D(1)), ("rollover", D(3))]
 
@@ -218,9 +229,11 @@ def test_who_is_seen_after_a_year_keeps_nothing(bank: Bank) -> None:
     bank.keep(5)
     user = member(bank, (20, ENDS))
     bank.world.freeze(ENDS + 365 * DAY)
-    assert expire(bank) == (1, 15)
-    bank.world.pass_time(timedelta(minutes=1))
-    assert expire(bank) == (1, 5)
+    told = bank.call("credit_balance", user_id=user)["balance"]
+    with refused("insufficient_credits", 402):
+        bank.call("deduct_credits", user_id=user, amount=1)
+    assert told == 0
+    assert expire(bank) == (1, 20)
     assert bank.balance(user) == 0
 
 
@@ -235,6 +248,65 @@ def test_who_spends_meets_their_own_ends_before(bank: Bank, keeps: int) -> None:
     answer = bank.call("deduct_credits", user_id=user, amount=3)
     assert (told, answer["new_balance"]) == (5 + keeps, 2 + keeps)
     assert expire(bank) == (0, 0)
+
+
+def test_what_was_reserved_of_a_lot_is_nobodys_to_spend_when_it_is_given_back(bank: Bank) -> None:
+    user = bank.customer(10, expires_at=ENDS)
+    given_back, settled = (
+        bank.call("reserve_credits", user_id=user, model="gpt-4o", max_tokens=10**9, max_cost=5)
+        for _ in range(2)
+    )
+    bank.world.freeze(ENDS)
+    assert expire(bank) == (0, 0)
+    answer = bank.call("release_credits", user_id=user, reservation_id=given_back["reservation_id"])
+    assert (answer["available"], answer["account"]["balance"]) == (0, 5)
+    # And what a settlement leaves over is as little there to be spent.
+    bank.call("settle_credits", user_id=user, reservation_id=settled["reservation_id"], cost=1)
+    for _ in range(2):
+        assert bank.call("credit_balance", user_id=user)["balance"] == 0
+        with refused("insufficient_credits", 402):
+            bank.call("deduct_credits", user_id=user, amount=1)
+        with refused("insufficient_credits", 402):
+            bank.call("reserve_credits", user_id=user, model="gpt-4o", max_tokens=1000)
+        bank.world.pass_time(timedelta(seconds=30))
+    assert expire(bank) == (1, 4)
+
+
+def test_a_reservation_that_ends_by_itself_frees_nothing_of_a_lot_that_ended(bank: Bank) -> None:
+    user = bank.customer(10, expires_at=ENDS)
+    bank.world.freeze(ENDS - timedelta(seconds=1))
+    bank.call("reserve_credits", user_id=user, model="gpt-4o", max_tokens=10**9, max_cost=10)
+    bank.world.freeze(ENDS + timedelta(seconds=590))
+    assert expire(bank) == (0, 0)
+    bank.world.freeze(ENDS + timedelta(seconds=599))
+    assert bank.call("expire_holds", bank.world.worker) == {"expired": 1}
+    with refused("insufficient_credits", 402):
+        bank.call("deduct_credits", user_id=user, amount=1)
+    assert expire(bank) == (1, 10)
+
+
+def test_who_has_reserved_all_of_what_ended_keeps_nobody_else_waiting(bank: Bank) -> None:
+    held, other = (bank.customer(1, expires_at=ENDS + n * DAY) for n in range(2))
+    bank.set_aside(held, 1)
+    bank.world.freeze(ENDS + DAY)
+    assert expire(bank, limit=1) == (1, 1)
+    assert (bank.balance(held), bank.balance(other)) == (1, 0)
+
+
+def test_a_lot_that_a_refund_opens_again_ends_when_its_time_is_up(bank: Bank) -> None:
+    user = bank.customer(5, expires_at=ENDS + DAY)
+    usage = bank.call("deduct_credits", user_id=user, amount=5)["transaction_id"]
+    bank.give(user, 1, expires_at=ENDS)
+    bank.world.freeze(ENDS)
+    assert expire(bank) == (1, 1)
+    assert due(bank, user) is None
+    bank.call(
+        "refund_credits", user_id=None, account=str(user), transaction_id=usage, reason="It failed"
+    )
+    assert (bank.lots(user), due(bank, user)) == ([("bonus", D(5))], ENDS + DAY)
+    bank.world.freeze(ENDS + DAY)
+    with refused("insufficient_credits", 402):
+        bank.call("deduct_credits", user_id=user, amount=1)
 
 
 def test_it_takes_so_many_at_a_time_the_first_due_first(bank: Bank) -> None:

@@ -206,6 +206,14 @@ def test_another_users_payment_of_the_same_name_is_another_one(bank: Bank) -> No
     assert [buy(bank, user)["replayed"] for user in users] == [False, False]
 
 
+def test_what_ended_before_stands_before_it_in_the_statement(bank: Bank) -> None:
+    bank.world.freeze()
+    user = bank.customer(3, expires_at=NOW + timedelta(days=1))
+    bank.world.pass_time(timedelta(days=1))
+    buy(bank, user)
+    assert [row[0] for row in bank.statement(user)] == ["bonus", "expiry", "purchase"]
+
+
 # It refuses
 
 

@@ -217,6 +217,23 @@ def test_a_key_that_came_with_another_request_is_refused(bank: Bank) -> None:
     assert times_used(bank, "AUTUMN") == 0
 
 
+@pytest.mark.parametrize("key", ["purchase:pay_1", "allocation:2026-03-15"])
+def test_a_key_of_the_systems_own_is_nobodys_to_take(bank: Bank, key: str) -> None:
+    promotion(bank)
+    with refused("invalid_body", 400, "idempotency_key: "):
+        redeem(bank, bank.customer(), idempotency_key=key)
+    assert times_used(bank) == 0
+
+
+def test_what_ended_before_stands_before_it_in_the_statement(bank: Bank) -> None:
+    bank.world.freeze()
+    promotion(bank)
+    user = bank.customer(3, expires_at=NOW + timedelta(days=1))
+    bank.world.pass_time(timedelta(days=1))
+    redeem(bank, user)
+    assert [row[0] for row in bank.statement(user)] == ["bonus", "expiry", "bonus"]
+
+
 def test_a_second_redemption_is_told_from_a_wrong_code(bank: Bank) -> None:
     promotion(bank, max_uses=1)
     user = bank.customer()

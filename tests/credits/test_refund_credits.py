@@ -55,6 +55,32 @@ def month(bank: Bank, user: UUID) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in rows]
 
 
+def test_what_goes_back_to_a_lot_that_was_spent_ends_with_it(bank: Bank) -> None:
+    """Although nobody looked for its end any more, for there was nothing in it."""
+    bank.world.freeze(JULY)
+    user = bank.customer(10, expires_at=JULY + timedelta(days=10), priority=50)
+    bank.give(user, 5, expires_at=JULY + timedelta(days=5))
+    usage = use(bank, user, 10)
+    bank.world.freeze(JULY + timedelta(days=6))
+    bank.call("expire_credits", bank.world.worker)
+    assert refund(bank, user, usage)["new_balance"] == 10
+    bank.world.freeze(JULY + timedelta(days=10))
+    assert bank.call("credit_balance", user_id=user)["balance"] == 0
+    assert bank.call("expire_credits", bank.world.worker) == {"expired": 1, "credits": 10}
+
+
+def test_bit_by_bit_everything_goes_where_it_came_from(bank: Bank) -> None:
+    """Only what came from a lot that has expired comes as a new one, in however many refunds."""
+    bank.world.freeze(JULY)
+    user = bank.customer(6, priority=50)
+    bank.give(user, 4, expires_at=JULY + timedelta(days=5))
+    usage = use(bank, user, 10)
+    bank.world.freeze(JULY + timedelta(days=6))
+    for amount in (3, 3, 4):
+        refund(bank, user, usage, amount)
+    assert bank.lots(user) == [("bonus", D(6)), ("refund", D(3)), ("refund", D(1))]
+
+
 def test_all_that_is_left_goes_back(bank: Bank, admin: UUID) -> None:
     bank.world.freeze(JULY)
     user = bank.customer(10)
@@ -137,6 +163,27 @@ def test_what_came_from_a_lot_whose_time_is_up_comes_as_a_new_one(bank: Bank) ->
     assert refund(bank, user, usage)["new_balance"] == 3
     assert bank.lots(user) == [("refund", D(3))]
     assert [row[0] for row in bank.statement(user)] == ["bonus", "usage", "expiry", "refund"]
+
+
+def test_several_refunds_bring_each_lot_back_what_one_would(bank: Bank) -> None:
+    bank.world.freeze(JULY)
+    user = bank.customer(5, priority=1)
+    bank.give(user, 5, expires_at=JULY + timedelta(days=1))
+    bank.give(user, 5, priority=2, expires_at=JULY + timedelta(days=40))
+    usage = use(bank, user, 15)
+    bank.world.pass_time(timedelta(days=2))
+    # The last spent goes back first, and of it what has ended comes as new lots.
+    for amount in (1, 5, 3, 2, 4):
+        refund(bank, user, usage, amount)
+    assert bank.lots(user) == [
+        ("bonus", D(5)), ("bonus", D(5)), ("refund", D(1)), ("refund", D(4)),
+    ]  # fmt: skip
+
+
+def test_a_key_of_the_systems_own_is_nobodys_to_take(bank: Bank) -> None:
+    user = bank.customer(10)
+    with refused("invalid_body", 400, "idempotency_key: "):
+        refund(bank, user, use(bank, user, 4), idempotency_key="purchase:pay_1")
 
 
 def test_never_more_than_was_charged(bank: Bank) -> None:
@@ -255,3 +302,29 @@ def test_an_account_that_owes_pays_with_its_refund(bank: Bank) -> None:
     assert bank.lots(user) == []
     assert refund(bank, user, usage)["new_balance"] == 5
     assert bank.lots(user) == [("bonus", D(5))]
+
+
+def test_each_use_gets_its_own_back_though_all_are_of_one_model(bank: Bank) -> None:
+    bank.world.freeze(JULY)
+    user = bank.customer(10)
+    usage = use(bank, user, 4, power_level="precision")
+    use(bank, user, 3, power_level="balanced")
+    refund(bank, user, usage, 1)
+    rows = bank.world.rows(
+        "select power_level, cost, refunded from usage_rollups where user_id = %s order by 1",
+        (user,),
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("balanced", D(3), D(0)), ("precision", D(4), D(1)),
+    ]  # fmt: skip
+
+
+def test_the_month_is_that_of_utc_wherever_the_session_is(bank: Bank) -> None:
+    bank.world.freeze(datetime(2026, 6, 30, 20, tzinfo=UTC))
+    user = bank.customer(10)
+    usage = use(bank, user, 4)
+    with bank.world.admin.transaction():
+        bank.world.admin.execute("set local timezone = 'Asia/Tokyo'")
+        bank.give(user, 1, "refund", refund_of=usage)
+        bank.world.admin.execute("select internal.record_usage_refund(%s, %s, 1)", (user, usage))
+    assert [row[:4] for row in month(bank, user)] == [("2026-06-01", "gpt-4o", D(4), D(1))]

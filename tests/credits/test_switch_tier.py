@@ -185,6 +185,35 @@ def test_as_many_do_not_come_twice_a_month(bank: Bank) -> None:
     assert kept(bank, user)["allocation_due_at"] == bank.world.now()  # type: ignore[index]
 
 
+def test_what_was_due_of_a_tier_that_was_left_again_is_due_no_more(bank: Bank) -> None:
+    bank.world.freeze(datetime(2026, 3, 20, tzinfo=UTC))
+    user = uuid4()
+    switch(bank, user, "trial")
+    bank.call("allocate_monthly_credits", bank.world.worker)
+    for there in ("starter", "enterprise", "free"):
+        bank.world.pass_time(timedelta(days=1))
+        switch(bank, user, there)
+        switch(bank, user, "trial")
+        assert kept(bank, user)["allocation_due_at"] == datetime(2026, 4, 20, tzinfo=UTC)  # type: ignore[index]
+    assert bank.call("allocate_monthly_credits", bank.world.worker)["allocated"] == 0
+    assert bank.balance(user) == 5
+
+
+def test_a_month_that_came_late_ends_when_it_would_have(bank: Bank) -> None:
+    bank.world.freeze(datetime(2026, 3, 20, tzinfo=UTC))
+    user = uuid4()
+    switch(bank, user, "starter")
+    bank.world.pass_time(timedelta(days=3))
+    bank.call("allocate_monthly_credits", bank.world.worker)
+    switch(bank, user, "free")
+    switch(bank, user, "trial")
+    assert kept(bank, user)["allocation_due_at"] == datetime(2026, 4, 20, tzinfo=UTC)  # type: ignore[index]
+    # What is due at the month's end is due, whoever has not given it yet.
+    bank.world.freeze(datetime(2026, 4, 21, tzinfo=UTC))
+    switch(bank, user, "starter")
+    assert kept(bank, user)["allocation_due_at"] == bank.world.now()  # type: ignore[index]
+
+
 # Debts
 
 

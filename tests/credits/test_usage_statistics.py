@@ -172,3 +172,12 @@ def test_nobody_else_asks(meter: Meter) -> None:
     for role in ("tallybook_worker",):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             meter.bank.call("usage_statistics", meter.world.session(role), user_id=uuid4())
+
+
+def test_what_failed_counts_also_where_a_month_is_cut(meter: Meter) -> None:
+    user = meter.bank.customer()
+    at = datetime(2025, 6, 10, tzinfo=UTC)
+    meter.use(user, 0, success=False, created_at=at)
+    meter.use(user, 1, created_at=at)
+    for when in ({}, {"start_date": at, "end_date": at + timedelta(days=1)}):
+        assert meter.statistics(user, **when)["total"]["failures"] == 1

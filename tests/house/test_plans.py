@@ -7,10 +7,16 @@ them; row-level security offers the planner all rows of the subjects, and that i
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
+
+import pytest
+from psycopg.types.json import Jsonb
 
 from tests.attestation.devices import Devices, a_hash
 from tests.coupons.till import Till, code_of_any_key
+from tests.credits.bank import Bank
+from tests.credits.meter import Meter, line
 from tests.trust.court import review
 from tests.world import Connection, World
 
@@ -34,6 +40,16 @@ GROWING = [
     "attestation_cache",
     "attestation_rechecks",
     "attestation_failures",
+    "user_credits",
+    "credit_transactions",
+    "credit_grants",
+    "credit_lot_entries",
+    "credit_reservations",
+    "usage_events",
+    "usage_rollups",
+    "usage_deltas",
+    "coupon_redemptions",
+    "holds",
 ]
 EVENTS = 3000
 AT = datetime.now(UTC) - timedelta(days=1)
@@ -235,6 +251,146 @@ def test_no_device_walks_through_what_grows(world: World) -> None:
     )
     read = {table: after[table][1] - before[table][1] for table in GROWING}
     assert {table: rows for table, rows in read.items() if rows > EVENTS / 10} == {}
+
+
+def a_day_of_credits(bank: Bank, user: UUID, day: int) -> None:
+    admin, call, name = bank.world.admin, bank.call, f"day {day}"
+    whose: dict[str, Any] = {"user_id": None, "account": str(user), "reason": "goodwill"}
+    soon = datetime.now(UTC) + timedelta(days=1)
+    given = call("allocate_credits", amount=20, expires_at=soon, idempotency_key=name, **whose)
+    many = [{"user_id": str(each), "amount": 1} for each in (user, uuid4(), uuid4(), uuid4())]
+    bulk: dict[str, Any] = {"user_id": None, "reason": "goodwill"}
+    call("bulk_allocate_credits", allocations=Jsonb(many), **bulk)
+    call("set_monthly_cap", user_id=user, monthly_cap=10_000 + day)
+    used: dict[str, Any] = {
+        "model": f"gpt-{day}",
+        "tokens_used": 1000,
+        "idempotency_key": f"use {day}",
+    }
+    for _ in range(2):
+        charged = call("deduct_credits", user_id=user, **used)["transaction_id"]
+    users = [bank.customer(1) for _ in range(5)]
+    requests = [{"user_id": each, "amount": 0.5, "idempotency_key": name} for each in users]
+    bank.world.batch("internal.deduct_credits_batch", requests, None)
+    for end in ("settle_credits", "release_credits"):
+        more: dict[str, Any] = {"tokens_used": 500} if end == "settle_credits" else {}
+        reservation = call("reserve_credits", user_id=user, model="gpt-4o", max_tokens=1000)
+        for _ in range(2):
+            call(end, user_id=user, reservation_id=reservation["reservation_id"], **more)
+    for _ in range(2):
+        refund: dict[str, Any] = {
+            "transaction_id": charged,
+            "idempotency_key": f"back {day}",
+            **whose,
+        }
+        call("refund_credits", amount="0.001", **refund)
+    call("redeem_promotion", user_id=user, code="SPRING")
+    call("validate_promotion", user_id=user, code="SPRING")
+    for _ in range(2):
+        bought: dict[str, Any] = {"user_id": None, "account": str(user), "package": "credits_10000"}
+        call("record_credit_purchase", payment_id=f"pay_{day}", **bought)
+    call("credit_packages_on_offer", user_id=user)
+    call("credit_balance", user_id=user)
+    call("credit_balance", user_id=user, include_history=True)
+    page = call("credit_transactions_page", user_id=user, limit=20)
+    call("credit_transactions_page", user_id=user, limit=20, cursor=page["next_cursor"])
+    call("credit_transactions_page", user_id=user, type="purchase", limit=20)
+    call("credit_transactions_page", user_id=user, start_date=soon - timedelta(days=2), limit=20)
+    call("credit_transaction", user_id=user, transaction_id=charged)
+    call("credit_lots", user_id=user)
+    call("monthly_cap", user_id=user)
+    call("usage_statistics", user_id=user, group_by="model", start_date=soon - timedelta(days=2))
+    call("compare_tiers", user_id=user, tokens_used=1000, model="gpt-4o")
+    call("calculate_credit_cost", user_id=user, tokens_used=1000, model="gpt-4o")
+    # The lot's time is up, and the user's month begins.
+    admin.execute(
+        "update credit_grants set expires_at = now() where user_id = %s and grant_id = %s",
+        (user, given["transaction_id"]),
+    )
+    admin.execute(
+        "update user_credits set tier = 'starter', lots_due_at = now(),"
+        " allocation_due_at = now() - %s * interval '1 day' where user_id = %s",
+        (day, user),
+    )
+    call("credit_balance", user_id=user)
+    assert call("expire_credits", bank.world.worker, limit=10)["expired"] == 1
+    assert call("allocate_monthly_credits", bank.world.worker, limit=10)["allocated"] == 1
+    Meter(bank).fold(limit=100)
+
+
+@pytest.mark.parametrize("whose", ["one user's", "everybody's"])
+def test_no_credits_walk_through_what_grows(world: World, whose: str) -> None:
+    bank, user = Bank(world), uuid4()
+    world.operator.execute(
+        "insert into coupon_codes (code, discount_type, discount_value, max_uses_per_user)"
+        " values ('SPRING', 'fixed', 1, 100000)"
+    )
+    for day in range(1, 9):
+        a_day_of_credits(bank, user, day)
+    anybody = "%(user)s::uuid" if whose == "one user's" else "gen_random_uuid()"
+    of_many = (
+        f"(select {anybody} as user_id, gen_random_uuid() as id, g.n,"
+        " now() - g.n * interval '1 hour' as at from generate_series(1, %(n)s) as g(n))"
+    )
+    for statement in (
+        "insert into user_credits (user_id)"
+        " select gen_random_uuid() from generate_series(1, %(n)s)",
+        "insert into credit_transactions (user_id, id, amount, balance_after, transaction_type,"
+        " idempotency_key, refund_of, created_at) select m.user_id, m.id, 0, 0,"
+        " case m.n %% 2 when 0 then 'usage' else 'refund' end, 'k' || m.n,"
+        f" case m.n %% 2 when 1 then m.id end, m.at from {of_many} as m",
+        "with many as materialized (select * from " + of_many + " as m), entered as ("
+        " insert into credit_lot_entries select m.user_id, t.id, m.id, t.amount from many as m,"
+        " lateral (values (m.id, 1), (gen_random_uuid(), -1)) as t(id, amount))"
+        " insert into credit_grants (user_id, grant_id, source, amount, remaining, expires_at,"
+        " created_at) select m.user_id, m.id, 'of_many', 1, 0, m.at, m.at from many as m",
+        "insert into credit_reservations (user_id, id, amount, power_level, tier, pricing_version,"
+        " is_price_known, by_user, balance, available, idempotency_key, request_hash,"
+        " expires_at, released_at, created_at) select m.user_id, m.id, 0, 'balanced', 'free', 1,"
+        f" true, false, 0, 0, 'k' || m.n, 'h', m.at, m.at, m.at from {of_many} as m",
+        "insert into coupon_redemptions (user_id, code, redemption, discount_type, discount_value,"
+        " redeemed_at) select m.user_id, 'SPRING', 100 + m.n, 'fixed', 1, m.at"
+        f" from {of_many} as m",
+        "update coupon_codes set times_used = times_used + %(n)s",
+    ):
+        world.admin.execute(statement, {"n": EVENTS, "user": user})
+    for first in range(0, EVENTS, 1000):
+        Meter(bank).bring(
+            *(
+                line(
+                    n,
+                    user if whose == "one user's" else uuid4(),
+                    n % 7,
+                    datetime(2025, 1, 1, tzinfo=UTC) + timedelta(minutes=n),
+                    model=f"m{n}",
+                )
+                for n in range(first, first + 1000)
+            )
+        )
+    while Meter(bank).fold():
+        pass
+    world.operator.execute("select pg_stat_force_next_flush()")
+    world.admin.execute("analyze")
+    before = walked(world)
+    a_day_of_credits(bank, user, 20)
+    after = walked(world)
+    assert {table: after[table][0] - before[table][0] for table in GROWING} == dict.fromkeys(
+        GROWING, 0
+    )
+    read = {table: after[table][1] - before[table][1] for table in GROWING}
+    assert {table: rows for table, rows in read.items() if rows > EVENTS / 10} == {}
+    # No transaction brought these.
+    with world.admin.transaction():
+        world.admin.execute("set local session_replication_role = replica")
+        world.admin.execute(
+            "delete from credit_lot_entries as e using credit_grants as g"
+            " where g.user_id = e.user_id and g.grant_id = e.grant_id and g.source = 'of_many'"
+        )
+        world.admin.execute("delete from credit_grants where source = 'of_many'")
+        world.admin.execute("delete from coupon_redemptions where redemption > 100")
+        world.admin.execute(
+            "update coupon_codes set times_used = (select count(*) from coupon_redemptions)"
+        )
 
 
 def test_whoever_forbids_sequential_scans_forbids_compiling_plans(world: World) -> None:

@@ -24,10 +24,10 @@ class Till:
 
     def verify(self, by: Actor, coupon: Coupon | None) -> Said:
         """Somebody asks whether a code is good. No coupon is a code that nobody has."""
-        self._listen(by)
+        self.listen(by)
         now = self.shared.now
         if coupon is None or (coupon.owner != by.user and not self._usable(by, coupon)):
-            raise self._wrong(by)
+            raise self.wrong(by)
         standing = coupon.standing(now)
         mine = standing == "held" and coupon.held_by == by
         template = coupon.template
@@ -45,7 +45,7 @@ class Till:
         replayed = coupon.status == "redeemed" and (coupon.used_by, coupon.used_key) == (by, key)
         if not replayed:
             if not self._usable(by, coupon):
-                raise self._wrong(by)
+                raise self.wrong(by)
             if coupon.standing(self.shared.now) == "held" and coupon.hold_key != key:
                 raise Refused("coupon_held")
             coupon.move("redeemed")
@@ -60,7 +60,7 @@ class Till:
         """It is kept for a purchase that is under way."""
         coupon = self._presented(by, coupon)
         if not self._usable(by, coupon):
-            raise self._wrong(by)
+            raise self.wrong(by)
         now = self.shared.now
         replayed = coupon.standing(now) == "held"
         if replayed and coupon.hold_key != key:
@@ -76,7 +76,7 @@ class Till:
         """The purchase did not happen."""
         coupon = self._presented(by, coupon)
         if not self._usable(by, coupon):
-            raise self._wrong(by)
+            raise self.wrong(by)
         now = self.shared.now
         if coupon.held_under(now) != (by, key):
             raise Refused("coupon_not_held")
@@ -84,7 +84,7 @@ class Till:
         coupon.move("issued")
         return Said({"coupon_id": coupon.id, "status": "issued"}, replayed)
 
-    def _listen(self, by: Actor) -> None:
+    def listen(self, by: Actor) -> None:
         """Whoever has shown too many wrong codes is not heard."""
         if by.user in self.failures:
             since, failures = self.failures[by.user]
@@ -94,9 +94,9 @@ class Till:
                 raise Refused("rate_limited", "coupon_failures_per_user", seconds)
 
     def _presented(self, by: Actor, coupon: Coupon | None) -> Coupon:
-        self._listen(by)
+        self.listen(by)
         if coupon is None or (coupon.owner != by.user and not self._at_till(by, coupon)):
-            raise self._wrong(by)
+            raise self.wrong(by)
         if coupon.owner == by.user:
             raise Refused("forbidden")
         return coupon
@@ -110,7 +110,7 @@ class Till:
             standing == "issued" or (standing == "held" and coupon.held_by == by)
         )
 
-    def _wrong(self, by: Actor) -> Refused:
+    def wrong(self, by: Actor) -> Refused:
         """Count it on whoever showed it; the answer is the same for every reason."""
         if by.user is not None:
             now = self.shared.now

@@ -5,14 +5,18 @@ The terms are set as an operator sets them, so that a few steps come up against 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import httpx
+import msgspec
 import psycopg
 
 from tallybook.local.postgres import EmbeddedPostgres
@@ -21,6 +25,8 @@ from tests.machine.model import Actor
 from tests.machine.model_coupons import Template
 from tests.machine.model_limits import Terms
 from tests.machine.model_points import STREAKS
+from tests.machine.model_prices import TIERS
+from tests.machine.model_tiers import Promotion
 from tests.machine.model_till import FAILURES_MAX
 from tests.stack import Stack, running
 from tests.world import NOW, World
@@ -29,6 +35,8 @@ USERS: Final = ("ann", "ben", "cleo", "ada")  # one of the administrators earns 
 ADMINISTRATORS: Final = ("ada", "bea")
 TILLS: Final = {"tom": "coffee", "tina": "coffee", "gus": "gym", "gwen": "gym"}
 SERVICE: Final = "service"
+
+_JSON: Final = msgspec.json.Encoder(decimal_format="number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +85,14 @@ class Stage:
     def post(self, by: Actor, slug: str, body: Mapping[str, Any]) -> Answer:
         """Ask a function, as this actor."""
         answer = self.http.post(
-            f"/functions/v1/{slug}", json=body, headers=self.credentials[by.name]
+            f"/functions/v1/{slug}",
+            content=_JSON.encode(body),
+            headers={"content-type": "application/json", **self.credentials[by.name]},
         )
         replayed = answer.headers.get("idempotent-replayed") == "true"
-        return Answer(answer.status_code, answer.json(), replayed, answer.headers)
+        # Credits are exact, to the sixth decimal place.
+        told = json.loads(answer.text, parse_float=Decimal if slug.startswith("credit") else float)
+        return Answer(answer.status_code, told, replayed, answer.headers)
 
     def call(self, procedure: str, **arguments: Any) -> Answer:
         """Call a procedure as a function does."""
@@ -91,6 +103,33 @@ class Stage:
             code = error.diag.message_primary
             return Answer(int((error.sqlstate or "")[2:]), {"code": code}, False, {})
         return Answer(200, body, body.pop("replayed", False), {})
+
+    def promotions(self) -> dict[str, Promotion]:
+        """Prices of which some keep for a month more, and words that bring something."""
+        starter = {"rollover_max": int(TIERS["starter"].rollover_max)}
+        self.world.call(
+            "public.publish_prices",
+            {"user_id": None, "changes": {"tiers": {"starter": starter}}, "note": "Some keep."},
+            self.world.operator,
+        )
+        found = [
+            Promotion("WELCOME", "fixed", Decimal(5)),
+            Promotion("HAPPY", "bonus", Decimal("3.25"), 3, 2, lasts=timedelta(days=2)),
+            Promotion("PART", "percentage", Decimal(20), until=NOW + timedelta(days=40)),
+            Promotion("MONTH", "free_month", Decimal(1), tier="starter"),
+            Promotion("MORE", "free_month", Decimal(2)),
+            Promotion("SPRING", "bonus", Decimal(2), per_user=5, lasts=timedelta(days=2),
+                      until=NOW + timedelta(days=3)),
+        ]  # fmt: skip
+        for it in found:
+            days = it.lasts.days if it.lasts else None
+            body = {
+                "code": it.code, "discount_type": it.kind, "discount_value": it.value,
+                "max_uses": it.uses_max, "max_uses_per_user": it.per_user, "tier": it.tier,
+                "credits_expire_after_days": days, "expires_at": it.until,
+            }  # fmt: skip
+            assert self.post(self.actors[SERVICE], "credit-coupons/create", body).status == 200
+        return {it.code: it for it in found}
 
     def _set_terms(self) -> None:
         terms, operate = self.terms, self.world.operator.execute
@@ -162,7 +201,8 @@ def opened(postgres: EmbeddedPostgres, template: str, folder: Path) -> Iterator[
         world = World(database)
         world.freeze(NOW)
         with (
-            running(database, folder, with_postgrest=False) as stack,
+            # What a cache keeps for some seconds knows nothing of days that pass at once.
+            running(database, folder, with_postgrest=False, CREDIT_CACHE_TTL="0") as stack,
             httpx.Client(base_url=stack.url, timeout=20) as http,
         ):
             yield Stage(world, stack, http)

@@ -15,8 +15,11 @@ from hypothesis.strategies._internal.featureflags import FeatureFlags
 
 from tests.machine.model import Actor, Refused, Said, Shared
 from tests.machine.model_coupons import Coupons
+from tests.machine.model_credits import Credits
 from tests.machine.model_decisions import Decisions
 from tests.machine.model_points import Points
+from tests.machine.model_reservations import Reservations
+from tests.machine.model_tiers import Terms
 from tests.machine.model_till import Till
 from tests.machine.stage import ADMINISTRATORS, SERVICE, USERS, Answer, Stage
 from tests.world import NOW
@@ -48,6 +51,9 @@ class Steps(RuleBasedStateMachine):
         self.shared = Shared(NOW)
         self.points, self.coupons = Points(self.shared), Coupons(self.shared)
         self.decisions, self.till = Decisions(self.shared, self.points), Till(self.shared)
+        self.credits = Credits(self.shared)
+        self.reservations = Reservations(self.shared, self.credits)
+        self.terms = Terms(self.shared, self.credits, self.till)
         self.uniform: dict[str, Any] | None = None
         self.numbers = 0
         with ExitStack() as things:
@@ -138,7 +144,7 @@ def compare(told: Any, expected: Any) -> None:
         case datetime():
             assert datetime.fromisoformat(told) == expected, (told, expected)
         case _:
-            assert told == expected
+            assert told == expected, (told, expected)
 
 
 def _members(thing: dict[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from tallybook.coupon_code import CouponKeys
+from tests.reliability.credits import credit_faults
 from tests.reliability.model import OK, UNKNOWN, Book, Life, Rows
 
 HISTORIES_MAX = 2
@@ -21,6 +23,12 @@ _QUERIES = {
     "coupons": "select *, issued_to as user_id from coupons where issued_to = any(%s)",
     "transfers": "select *, book_id as user_id from ledger.transfers where book_id = any(%s)",
     "accounts": "select *, book_id as user_id from ledger.accounts where book_id = any(%s)",
+    "credits": "select * from credit_transactions where user_id = any(%s)",
+    "reservations": "select * from credit_reservations where user_id = any(%s)",
+    "holds": "select *, book_id as user_id from ledger.holds where book_id = any(%s)",
+    "cached": "select user_id, balance from user_credits where user_id = any(%s)",
+    "lots": "select user_id, remaining from credit_grants where user_id = any(%s)",
+    "used": "select user_id, cost - refunded as used from usage_rollups where user_id = any(%s)",
     "caches": "select * from user_points_cache where user_id = any(%s)",
 }
 
@@ -30,7 +38,7 @@ class Checker:
 
     def __init__(self, dsn: str, coupon_secret: str) -> None:
         self.faults: list[str] = []
-        self.totals: Counter[str] = Counter()
+        self.totals: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._histories = 0
         self._dsn = dsn
         self._codes = CouponKeys(coupon_secret)
@@ -67,21 +75,31 @@ class Checker:
         for rows in self.read(lives).values():
             self.totals["points_events"] += len(rows.events)
             self.totals["coupons"] += len(rows.coupons)
-            self.totals["ledger.transfers"] += len(rows.transfers)
-            self.totals["ledger.accounts"] += rows.balance
+            self.totals["credit_transactions"] += len(rows.credits)
+            self.totals["credit_reservations"] += len(rows.reservations)
+            self.totals["ledger.transfers"] += len(rows.transfers) + len(rows.credit_transfers)
+            self.totals["points"] += rows.balance
+            self.totals["credits"] += rows.credit_balance
 
     def nothing_else(self) -> None:
         """What was settled is still there, and nothing beside it."""
         counts = {
             name: f"count(*) from {name}"
-            for name in ("points_events", "coupons", "ledger.transfers")
-        }
-        counts["ledger.accounts"] = "coalesce(sum(balance), 0) from ledger.accounts"
+            for name in (
+                "points_events", "coupons", "credit_transactions", "credit_reservations",
+                "ledger.transfers",
+            )
+        }  # fmt: skip
+        for account, scale in (("points", 1), ("credits", 1_000_000)):
+            counts[account] = (
+                f"coalesce(sum(balance), 0) / {scale}.0 from ledger.accounts"
+                f" where account = '{account}'"
+            )
         with psycopg.connect(self._dsn) as connection:
             for name, counted in counts.items():
                 row = connection.execute(f"select {counted}".encode()).fetchone()
                 assert row is not None
-                if int(row[0]) != self.totals[name]:
+                if row[0] != self.totals[name]:
                     self.faults.append(f"{name}: {self.totals[name]} were settled, {row[0]} are")
 
     def report(self) -> str:
@@ -98,12 +116,25 @@ class Checker:
                 name: connection.execute(query.encode(), (users,)).fetchall()
                 for name, query in _QUERIES.items()
             }
-        for name in ("events", "coupons", "transfers"):
+        for name in ("events", "coupons", "credits", "reservations", "holds"):
             for row in read[name]:
                 getattr(found[row["user_id"]], name).append(row)
+        for row in read["transfers"]:
+            rows = found[row["user_id"]]
+            (rows.credit_transfers if row["asset"] == "credits" else rows.transfers).append(row)
         for row in read["accounts"]:
+            rows = found[row["user_id"]]
             if row["account"] == "points":
-                found[row["user_id"]].balance = row["balance"] - row["held"]
+                rows.balance = row["balance"] - row["held"]
+            elif row["account"] == "credits":
+                rows.credit_balance = Decimal(row["balance"]) / 1_000_000
+                rows.credit_held = Decimal(row["held"]) / 1_000_000
+        for row in read["cached"]:
+            found[row["user_id"]].credit_cache = row["balance"]
+        for row in read["lots"]:
+            found[row["user_id"]].lots += row["remaining"]
+        for row in read["used"]:
+            found[row["user_id"]].used += row["used"]
         for row in read["caches"]:
             found[row["user_id"]].cache = row
         return found
@@ -127,6 +158,7 @@ class Checker:
             if event["id"] not in asked:
                 yield f"nobody asked for event {event['id']}"
         yield from _ledger_faults(book, rows, life)
+        yield from credit_faults(book, rows, life)
 
 
 def _ledger_faults(book: Book, rows: Rows, life: Life) -> Iterator[str]:

@@ -12,8 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -31,6 +33,7 @@ TALLYBOOK = Path(sys.executable).with_name("tallybook")
 START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 30
 DEATH_SECONDS_MAX = 10
+TEND_SECONDS = 0.1
 
 
 @contextmanager
@@ -118,6 +121,29 @@ def working(database: Database, log: Path) -> Iterator[None]:
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text()
                 time.sleep(0.02)
         yield
+
+
+@contextmanager
+def tending(database: Database) -> Iterator[None]:
+    """What the worker does once a minute is done all the time: what is held for a second ends."""
+    ended = Event()
+
+    def tend() -> None:
+        while not ended.wait(TEND_SECONDS):
+            # The database may be away, or go.
+            with suppress(psycopg.OperationalError):
+                address = database.dsn("tallybook_worker")
+                with psycopg.connect(address, autocommit=True) as connection:
+                    while not ended.wait(TEND_SECONDS):
+                        connection.execute("select public.expire_holds(1000)")
+
+    with ThreadPoolExecutor(1) as pool:
+        tended = pool.submit(tend)
+        try:
+            yield
+        finally:
+            ended.set()
+            tended.result(STOP_SECONDS_MAX)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from uuid import UUID
 from tallybook.coupon_code import CouponKeys
 
 OK, FAIL, UNKNOWN = "ok", "fail", "unknown"
+ZERO = Decimal(0)
 
 
 @dataclass(slots=True)
@@ -61,14 +63,48 @@ class Rows:
     transfers: list[dict[str, Any]] = field(default_factory=list)
     balance: int = 0
     cache: dict[str, Any] = field(default_factory=dict)
+    credits: list[dict[str, Any]] = field(default_factory=list)  # the statement
+    credit_transfers: list[dict[str, Any]] = field(default_factory=list)
+    reservations: list[dict[str, Any]] = field(default_factory=list)
+    holds: list[dict[str, Any]] = field(default_factory=list)
+    credit_balance: Decimal = ZERO
+    credit_held: Decimal = ZERO
+    credit_cache: Decimal = ZERO
+    lots: Decimal = ZERO
+    used: Decimal = ZERO
 
     def caused_by(self, key: str) -> list[dict[str, Any]]:
         """The events that a key left behind."""
         return [event for event in self.events if event["nonce"] == key]
 
 
+def credits(number: Any) -> Decimal:
+    """An amount as a client was told it, to the millionth."""
+    return round(Decimal(repr(number)), 6)
+
+
+@dataclass(slots=True)
+class Purse:
+    """The model of one user's credits."""
+
+    balance: Decimal = ZERO
+    reserved: dict[str, Decimal] = field(default_factory=dict)  # what may still be held
+    short: set[str] = field(default_factory=set)  # of these, what may have ended by itself
+
+    def look(self, what: str, told: Any) -> Iterator[str]:
+        """Somebody was told the balance."""
+        if credits(told) != self.balance:
+            yield f"a balance of {told} was told {what}, and it is {self.balance}"
+
+    def may_have(self, available: Decimal) -> bool:
+        """Whether so much could be spent: what is held for good is not, the rest may be."""
+        held = sum(self.reserved.values(), ZERO)
+        may_be_free = sum((self.reserved[id] for id in self.short), ZERO)
+        return self.balance - held <= available <= self.balance - held + may_be_free
+
+
 class Book:
-    """The single-threaded model of one user's points.
+    """The single-threaded model of what one user has: points, and credits in a purse.
 
     Validation happens at any time after a submission, so what was earned is known by its limits:
     all that was submitted, and what somebody has seen. Every look narrows it.
@@ -80,6 +116,7 @@ class Book:
         self.spent = 0
         self.returned = 0
         self.costs: dict[str, int] = {}  # of each coupon that was bought
+        self.purse = Purse()
 
     def look(self, available: int) -> Iterator[str]:
         """Somebody was told that this much can be spent."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from tallybook.coupon_code import CouponKeys
+from tests.reliability.credits import CREDIT_KINDS
 from tests.reliability.model import FAIL, OK, UNKNOWN, Book, Kind, Life, Operation, Rows
 
 # Far below what one user may submit in an hour: a 429 is a fault here.
@@ -220,7 +221,9 @@ def _whole(life: Life) -> Operation | None:
     return life.random.choice(bought) if bought else None
 
 
-KINDS: Final[tuple[Kind, ...]] = (Submit(), Redeem(), Balance(), Validate(), Consume(), Refund())
+KINDS: Final[tuple[Kind, ...]] = (
+    Submit(), Redeem(), Balance(), Validate(), Consume(), Refund(), *CREDIT_KINDS,
+)  # fmt: skip
 
 
 def _times(operation: Operation, times: int) -> Iterator[str]:

@@ -16,7 +16,7 @@ from tests.conftest import Database
 from tests.reliability.checker import Checker
 from tests.reliability.conftest import size, templates
 from tests.reliability.load import Load, summary
-from tests.reliability.machine import errors, serving, working
+from tests.reliability.machine import errors, serving, tending, working
 from tests.reliability.model import Life
 from tests.reliability.proxy import DroppingProxy
 from tests.world import World
@@ -32,7 +32,11 @@ async def test_who_asks_again_is_answered_as_the_first_time(
     keys, offered, lives = LocalKeys.new(), templates(world), list[Life]()
     logs = [tmp_path / "serve.log", tmp_path / "worker.log"]
     began = time.monotonic()
-    with serving(database, keys, logs[0]) as port, working(database, logs[1]):
+    with (
+        serving(database, keys, logs[0]) as port,
+        working(database, logs[1]),
+        tending(database),
+    ):
         async with DroppingProxy(port, seed, DROPPED).listening() as proxy:
             load = Load(seed, proxy.port, keys, offered)
             while load.counts["in doubt"] < DOUBTS:

@@ -18,6 +18,13 @@ OWNED = {
     "user_points_cache": "user_id",
     "coupons": "issued_to",
 }
+# tests/security/test_credit_security.py has who sees which rows of these.
+CREDITS = {
+    *("user_credits", "credit_transactions", "credit_grants", "credit_lot_entries"),
+    *("credit_reservations", "usage_events", "usage_rollups", "coupon_redemptions"),
+    *("pricing_versions", "pricing_models", "pricing_providers", "pricing_power_levels"),
+    *("pricing_tiers", "credit_packages"),
+}
 CLAIMS = {
     "the seed's": "set local request.jwt.claims.sub = '{0}'",
     "PostgREST's": """set local request.jwt.claims = '{{"sub": "{0}", "role": "authenticated"}}'""",
@@ -194,7 +201,7 @@ def test_everybody_signed_in_sees_what_is_on_offer_and_what_earns_points(
 def test_nothing_else_is_for_a_users_eyes(world: World, people: People) -> None:
     readable = {
         ("public", name)
-        for name in (*OWNED, "coupon_templates", "points_rules", "streak_multipliers")
+        for name in (*OWNED, *CREDITS, "coupon_templates", "points_rules", "streak_multipliers")
     }
     others = relations(world).keys() - readable
     assert len(others) > 10

@@ -1,4 +1,4 @@
-// The peer: the same three functions, over the same procedures, as a Supabase developer would write them today.
+// The peer: the same functions, over the same procedures, as a Supabase developer would write them today.
 // Deno.serve, jose for tokens, postgres.js with prepared statements and a pool of 10. No logs and no metrics.
 // TOKEN_CACHE=1 remembers verified tokens until they expire, as Tallybook does; 0 verifies every one.
 
@@ -73,8 +73,17 @@ async function validate(_: Claims, body: Record<string, unknown>) {
   return row.answer;
 }
 
+async function deduct(claims: Claims, body: Record<string, unknown>) {
+  if (typeof body.amount !== "number") throw new Refused(400, "invalid_body: amount");
+  const [row] = await sql`select public.deduct_credits(
+      p_user_id => ${claims.sub!}, p_amount => ${body.amount}, p_idempotency_key => ${text(body, "idempotency_key")}) as answer`;
+  const { account: _, ...answer } = row.answer;
+  return answer;
+}
+
 const functions = new Map([
   ["/functions/v1/submit-points-event", { role: "authenticated", status: 202, call: submit }],
+  ["/functions/v1/credits/deduct", { role: "authenticated", status: 200, call: deduct }],
   ["/functions/v1/redeem-coupon", { role: "authenticated", status: 200, call: redeem }],
   ["/functions/v1/validate-points-event", { role: "service_role", status: 200, call: validate }],
 ]);
