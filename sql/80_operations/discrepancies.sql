@@ -14,4 +14,6 @@ select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.cre
 union all
 select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.usage_discrepancies as d
 union all
-select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_reservation_discrepancies as d;
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_reservation_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.tenant_discrepancies as d;

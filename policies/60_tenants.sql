@@ -1,0 +1,204 @@
+-- Tenants: a member reads what is theirs and what their company shares, a manager what is the company's; procedures write,
+-- an operator sets tenants and members up.
+
+revoke all on
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts,
+  internal.tenant_discrepancies
+from public, anon, authenticated, service_role;
+
+grant select on
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts
+to authenticated, service_role, tallybook_operator;
+grant select, insert, update on
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts
+to tallybook_procedures, tallybook_upkeep;
+grant insert, update on public.tenants, public.departments, public.tenant_members, public.rewards to tallybook_operator;
+grant select on internal.tenant_discrepancies to tallybook_operator;
+
+alter table public.tenants enable row level security;
+alter table public.tenants force row level security;
+alter table public.departments enable row level security;
+alter table public.departments force row level security;
+alter table public.tenant_members enable row level security;
+alter table public.tenant_members force row level security;
+alter table public.allocation_logs enable row level security;
+alter table public.allocation_logs force row level security;
+alter table public.platform_billing_logs enable row level security;
+alter table public.platform_billing_logs force row level security;
+alter table public.wallets enable row level security;
+alter table public.wallets force row level security;
+alter table public.wallet_ledger enable row level security;
+alter table public.wallet_ledger force row level security;
+alter table public.recognitions enable row level security;
+alter table public.recognitions force row level security;
+alter table public.recognition_recipients enable row level security;
+alter table public.recognition_recipients force row level security;
+alter table public.rewards enable row level security;
+alter table public.rewards force row level security;
+alter table public.reward_redemptions enable row level security;
+alter table public.reward_redemptions force row level security;
+alter table public.tenant_alerts enable row level security;
+alter table public.tenant_alerts force row level security;
+
+drop policy if exists "a member reads their own company's row" on public.tenants;
+create policy "a member reads their own company's row" on public.tenants for select to authenticated
+  using (id = any ((select internal.member_tenants())::uuid[]));
+drop policy if exists "a procedure touches the tenants of its subjects" on public.tenants;
+create policy "a procedure touches the tenants of its subjects" on public.tenants to tallybook_procedures
+  using ((id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all tenants" on public.tenants;
+create policy "upkeep sees all tenants" on public.tenants to tallybook_upkeep using (true);
+drop policy if exists "the service reads all tenants" on public.tenants;
+create policy "the service reads all tenants" on public.tenants for select to service_role using (true);
+drop policy if exists "an operator sets all tenants" on public.tenants;
+create policy "an operator sets all tenants" on public.tenants to tallybook_operator using (true);
+drop policy if exists "a member reads their own company's departments" on public.departments;
+create policy "a member reads their own company's departments" on public.departments for select to authenticated
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]));
+drop policy if exists "a procedure touches the departments of its subjects" on public.departments;
+create policy "a procedure touches the departments of its subjects" on public.departments to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all departments" on public.departments;
+create policy "upkeep sees all departments" on public.departments to tallybook_upkeep using (true);
+drop policy if exists "the service reads all departments" on public.departments;
+create policy "the service reads all departments" on public.departments for select to service_role using (true);
+drop policy if exists "an operator sets all departments" on public.departments;
+create policy "an operator sets all departments" on public.departments to tallybook_operator using (true);
+drop policy if exists "a member reads who belongs to their company" on public.tenant_members;
+create policy "a member reads who belongs to their company" on public.tenant_members for select to authenticated
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]));
+drop policy if exists "a procedure touches the members of its subjects" on public.tenant_members;
+create policy "a procedure touches the members of its subjects" on public.tenant_members to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[]) or user_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all members" on public.tenant_members;
+create policy "upkeep sees all members" on public.tenant_members to tallybook_upkeep using (true);
+drop policy if exists "the service reads all members" on public.tenant_members;
+create policy "the service reads all members" on public.tenant_members for select to service_role using (true);
+drop policy if exists "an operator sets all members" on public.tenant_members;
+create policy "an operator sets all members" on public.tenant_members to tallybook_operator using (true);
+drop policy if exists "a manager reads what was allocated to their company" on public.allocation_logs;
+create policy "a manager reads what was allocated to their company" on public.allocation_logs for select to authenticated
+  using (tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the allocations of its subjects" on public.allocation_logs;
+create policy "a procedure touches the allocations of its subjects" on public.allocation_logs to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all allocations" on public.allocation_logs;
+create policy "upkeep sees all allocations" on public.allocation_logs to tallybook_upkeep using (true);
+drop policy if exists "the service reads all allocations" on public.allocation_logs;
+create policy "the service reads all allocations" on public.allocation_logs for select to service_role using (true);
+drop policy if exists "an operator sets all allocations" on public.allocation_logs;
+create policy "an operator sets all allocations" on public.allocation_logs to tallybook_operator using (true);
+drop policy if exists "a manager reads the billing of their company" on public.platform_billing_logs;
+create policy "a manager reads the billing of their company" on public.platform_billing_logs for select to authenticated
+  using (tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the billing of its subjects" on public.platform_billing_logs;
+create policy "a procedure touches the billing of its subjects" on public.platform_billing_logs to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all billing" on public.platform_billing_logs;
+create policy "upkeep sees all billing" on public.platform_billing_logs to tallybook_upkeep using (true);
+drop policy if exists "the service reads all billing" on public.platform_billing_logs;
+create policy "the service reads all billing" on public.platform_billing_logs for select to service_role using (true);
+drop policy if exists "an operator sets all billing" on public.platform_billing_logs;
+create policy "an operator sets all billing" on public.platform_billing_logs to tallybook_operator using (true);
+drop policy if exists "a member reads their own wallet and a manager all" on public.wallets;
+create policy "a member reads their own wallet and a manager all" on public.wallets for select to authenticated
+  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the wallets of its subjects" on public.wallets;
+create policy "a procedure touches the wallets of its subjects" on public.wallets to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all wallets" on public.wallets;
+create policy "upkeep sees all wallets" on public.wallets to tallybook_upkeep using (true);
+drop policy if exists "the service reads all wallets" on public.wallets;
+create policy "the service reads all wallets" on public.wallets for select to service_role using (true);
+drop policy if exists "an operator sets all wallets" on public.wallets;
+create policy "an operator sets all wallets" on public.wallets to tallybook_operator using (true);
+drop policy if exists "a member reads their own statement and a manager all" on public.wallet_ledger;
+create policy "a member reads their own statement and a manager all" on public.wallet_ledger for select to authenticated
+  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the wallet entries of its subjects" on public.wallet_ledger;
+create policy "a procedure touches the wallet entries of its subjects" on public.wallet_ledger to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all wallet entries" on public.wallet_ledger;
+create policy "upkeep sees all wallet entries" on public.wallet_ledger to tallybook_upkeep using (true);
+drop policy if exists "the service reads all wallet entries" on public.wallet_ledger;
+create policy "the service reads all wallet entries" on public.wallet_ledger for select to service_role using (true);
+drop policy if exists "an operator sets all wallet entries" on public.wallet_ledger;
+create policy "an operator sets all wallet entries" on public.wallet_ledger to tallybook_operator using (true);
+drop policy if exists "a member reads what is public and what is their own" on public.recognitions;
+create policy "a member reads what is public and what is their own" on public.recognitions for select to authenticated
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and (visibility = 'public' or from_user_id = (select internal.caller_id()))
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the recognitions of its subjects" on public.recognitions;
+create policy "a procedure touches the recognitions of its subjects" on public.recognitions to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all recognitions" on public.recognitions;
+create policy "upkeep sees all recognitions" on public.recognitions to tallybook_upkeep using (true);
+drop policy if exists "the service reads all recognitions" on public.recognitions;
+create policy "the service reads all recognitions" on public.recognitions for select to service_role using (true);
+drop policy if exists "an operator sets all recognitions" on public.recognitions;
+create policy "an operator sets all recognitions" on public.recognitions to tallybook_operator using (true);
+drop policy if exists "a member reads what they were given and a manager all" on public.recognition_recipients;
+create policy "a member reads what they were given and a manager all" on public.recognition_recipients for select to authenticated
+  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the recipients of its subjects" on public.recognition_recipients;
+create policy "a procedure touches the recipients of its subjects" on public.recognition_recipients to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all recipients" on public.recognition_recipients;
+create policy "upkeep sees all recipients" on public.recognition_recipients to tallybook_upkeep using (true);
+drop policy if exists "the service reads all recipients" on public.recognition_recipients;
+create policy "the service reads all recipients" on public.recognition_recipients for select to service_role using (true);
+drop policy if exists "an operator sets all recipients" on public.recognition_recipients;
+create policy "an operator sets all recipients" on public.recognition_recipients to tallybook_operator using (true);
+drop policy if exists "a member reads what their company offers" on public.rewards;
+create policy "a member reads what their company offers" on public.rewards for select to authenticated
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]));
+drop policy if exists "a procedure touches the rewards of its subjects" on public.rewards;
+create policy "a procedure touches the rewards of its subjects" on public.rewards to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all rewards" on public.rewards;
+create policy "upkeep sees all rewards" on public.rewards to tallybook_upkeep using (true);
+drop policy if exists "the service reads all rewards" on public.rewards;
+create policy "the service reads all rewards" on public.rewards for select to service_role using (true);
+drop policy if exists "an operator sets all rewards" on public.rewards;
+create policy "an operator sets all rewards" on public.rewards to tallybook_operator using (true);
+drop policy if exists "a member reads what they redeemed and a manager all" on public.reward_redemptions;
+create policy "a member reads what they redeemed and a manager all" on public.reward_redemptions for select to authenticated
+  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the redeemed rewards of its subjects" on public.reward_redemptions;
+create policy "a procedure touches the redeemed rewards of its subjects" on public.reward_redemptions to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all redeemed rewards" on public.reward_redemptions;
+create policy "upkeep sees all redeemed rewards" on public.reward_redemptions to tallybook_upkeep using (true);
+drop policy if exists "the service reads all redeemed rewards" on public.reward_redemptions;
+create policy "the service reads all redeemed rewards" on public.reward_redemptions for select to service_role using (true);
+drop policy if exists "an operator sets all redeemed rewards" on public.reward_redemptions;
+create policy "an operator sets all redeemed rewards" on public.reward_redemptions to tallybook_operator using (true);
+drop policy if exists "a manager reads their company's alerts" on public.tenant_alerts;
+create policy "a manager reads their company's alerts" on public.tenant_alerts for select to authenticated
+  using (tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the alerts of its subjects" on public.tenant_alerts;
+create policy "a procedure touches the alerts of its subjects" on public.tenant_alerts to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all alerts" on public.tenant_alerts;
+create policy "upkeep sees all alerts" on public.tenant_alerts to tallybook_upkeep using (true);
+drop policy if exists "the service reads all alerts" on public.tenant_alerts;
+create policy "the service reads all alerts" on public.tenant_alerts for select to service_role using (true);
+drop policy if exists "an operator sets all alerts" on public.tenant_alerts;
+create policy "an operator sets all alerts" on public.tenant_alerts to tallybook_operator using (true);
+
+revoke all on function
+  internal.tenant_move(uuid, text, text, numeric, text, text, uuid, uuid, text, text, uuid, timestamptz),
+  internal.move_tenant_points(internal.tenant_movement[]), internal.adjust_tenant_pool(), internal.points_text(numeric),
+  internal.member_tenants(), internal.managed_tenants(), internal.membership(uuid, uuid)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.tenant_move(uuid, text, text, numeric, text, text, uuid, uuid, text, text, uuid, timestamptz),
+  internal.move_tenant_points(internal.tenant_movement[]), internal.points_text(numeric)
+to tallybook_procedures, tallybook_upkeep;
+grant execute on function internal.membership(uuid, uuid) to tallybook_procedures;
+alter function internal.adjust_tenant_pool() owner to tallybook_upkeep;
+-- Policies call them; they tell nobody more than their own memberships.
+alter function internal.member_tenants() owner to tallybook_upkeep;
+alter function internal.managed_tenants() owner to tallybook_upkeep;
+grant execute on function internal.member_tenants(), internal.managed_tenants() to authenticated;

@@ -1,0 +1,13 @@
+-- The tenants to which whoever reads through PostgREST belongs. It sees their memberships and nothing else.
+
+create or replace function internal.member_tenants()
+returns uuid[]
+language plpgsql stable security definer
+set search_path = ''
+as $$
+begin
+  return array(
+    select m.tenant_id from public.tenant_members as m
+     where m.user_id = internal.caller_id() and m.is_active);
+end
+$$;
