@@ -64,9 +64,9 @@ drop policy if exists "the service reads all departments" on public.departments;
 create policy "the service reads all departments" on public.departments for select to service_role using (true);
 drop policy if exists "an operator sets all departments" on public.departments;
 create policy "an operator sets all departments" on public.departments to tallybook_operator using (true);
-drop policy if exists "a member reads who belongs to their company" on public.tenant_members;
-create policy "a member reads who belongs to their company" on public.tenant_members for select to authenticated
-  using (tenant_id = any ((select internal.member_tenants())::uuid[]));
+drop policy if exists "a member reads their own membership" on public.tenant_members;
+create policy "a member reads their own membership" on public.tenant_members for select to authenticated
+  using (user_id = (select internal.caller_id()));
 drop policy if exists "a procedure touches the members of its subjects" on public.tenant_members;
 create policy "a procedure touches the members of its subjects" on public.tenant_members to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[]) or user_id = any ((select internal.subjects())::uuid[])) is true);
@@ -198,7 +198,4 @@ grant execute on function
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.membership(uuid, uuid) to tallybook_procedures;
 alter function internal.adjust_tenant_pool() owner to tallybook_upkeep;
--- Policies call them; they tell nobody more than their own memberships.
-alter function internal.member_tenants() owner to tallybook_upkeep;
-alter function internal.managed_tenants() owner to tallybook_upkeep;
 grant execute on function internal.member_tenants(), internal.managed_tenants() to authenticated;

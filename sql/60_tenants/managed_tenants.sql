@@ -2,7 +2,7 @@
 
 create or replace function internal.managed_tenants()
 returns uuid[]
-language plpgsql stable security definer
+language plpgsql stable
 set search_path = ''
 as $$
 begin

@@ -1,8 +1,9 @@
--- The tenants to which whoever reads through PostgREST belongs. It sees their memberships and nothing else.
+-- The tenants to which whoever reads through PostgREST belongs. A user sees their own memberships and no others,
+-- so this needs no rights of its own.
 
 create or replace function internal.member_tenants()
 returns uuid[]
-language plpgsql stable security definer
+language plpgsql stable
 set search_path = ''
 as $$
 begin
