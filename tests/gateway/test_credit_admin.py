@@ -17,6 +17,7 @@ from tests.stack import Stack, running
 from tests.world import World
 
 ADMIN = "/api/v1/admin/credits"
+SOMEBODY = "d0000000-0000-4000-8000-000000000009"
 GIFT = {"amount": 5, "reason": "A gift"}
 
 
