@@ -54,8 +54,9 @@ UPKEEP: Final = (
     Upkeep("forget_sealed_codes", 10_000, ("forgotten",)),
     Upkeep("mark_expired_coupons", 1_000, ("expired", "released")),
     Upkeep("expire_points", 1_000, ("expired",)),
-    Upkeep("expire_credits", 1_000, ("expired",)),
-    Upkeep("allocate_monthly_credits", 1_000, ("allocated",)),
+    # Every user of a set is locked by themselves, and a server has some thousands of such locks.
+    Upkeep("expire_credits", 250, ("expired",)),
+    Upkeep("allocate_monthly_credits", 250, ("allocated",)),
     Upkeep("cleanup_expired_attestations", 10_000, ("removed",)),
     Upkeep("cleanup_coupon_attempts", 10_000, ("removed",)),
     Upkeep("fold_usage", 10_000, ("folded",)),

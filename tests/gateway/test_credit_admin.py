@@ -17,6 +17,7 @@ from tests.stack import Stack, running
 from tests.world import World
 
 ADMIN = "/api/v1/admin/credits"
+SOMEBODY = "d0000000-0000-4000-8000-000000000009"
 GIFT = {"amount": 5, "reason": "A gift"}
 
 
@@ -84,7 +85,14 @@ def test_nobody_gives_to_themselves(admin: Client) -> None:
         ({"user_id": "x", "amount": 5}, "$.reason"),
         ({"user_id": "x", **GIFT, "transaction_type": "usage"}, "$.transaction_type"),
         ({"user_id": "x", **GIFT, "expires_at": "tomorrow"}, "$.expires_at"),
-        ({"user_id": "x", **GIFT, "expires_at": "2020-01-01T00:00:00Z"}, "$.expires_at"),
+        (
+            {
+                "user_id": "d0000000-0000-4000-8000-000000000009",
+                **GIFT,
+                "expires_at": "2020-01-01T00:00:00Z",
+            },
+            "$.expires_at",
+        ),
         ({"user_id": "x", **GIFT, "source": "A Source"}, "$.source"),
         ({"user_id": "x", **GIFT, "tier": "golden"}, "$.tier"),
     ],

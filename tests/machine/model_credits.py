@@ -236,7 +236,12 @@ class Credits:
 
     def expire(self) -> dict[str, Any]:
         """End the lots of those who do not come by themselves."""
-        due = [purse for purse in self.customers.values() if purse.due <= self.shared.now]
+        # Who has reserved all that is left loses nothing yet.
+        due = [
+            purse
+            for purse in self.customers.values()
+            if purse.due <= self.shared.now and purse.available > 0
+        ]
         return {
             "expired": len(due), "credits": sum((p.expire(self.shared.now) for p in due), ZERO),
         }  # fmt: skip

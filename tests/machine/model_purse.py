@@ -13,7 +13,6 @@ from typing import Final
 ZERO: Final = Decimal(0)
 FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 REFUND_KEPT: Final = timedelta(days=30)
-LOOKED_AT_AGAIN: Final = timedelta(minutes=1)
 
 
 def months_later(at: datetime, months: int) -> datetime:
@@ -141,7 +140,8 @@ class Purse:
         )
         keeps = dict.fromkeys(ended, ZERO)
         for lot in sorted(ended, key=_until, reverse=True):
-            if lot.source == "allocation":
+            # What ended a month ago keeps no more, whether anybody saw it end or not.
+            if lot.source == "allocation" and months_later(lot.expires_at, 1) > now:
                 keeps[lot] = max(ZERO, min(lot.remaining, room))
                 room -= lot.remaining
         free = self.available  # what is reserved outlives its lot
@@ -164,7 +164,8 @@ class Purse:
                 lot.remaining -= loses
             total += loses
         times = [lot.expires_at for lot in self.lots if lot.remaining and lot.expires_at]
-        self.due = max(min(times), now + LOOKED_AT_AGAIN) if times else FOREVER
+        # What is reserved has not ended yet: it stays due.
+        self.due = min(times) if times else FOREVER
         return total
 
 

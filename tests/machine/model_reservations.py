@@ -42,13 +42,14 @@ class Reservations:
     def reserve(self, by: Actor, user: UUID, call: Call, key: str | None, id: str) -> Said:
         """Credits are set aside, as many as a call can cost."""
         now = self.shared.now
+        # Those that are gathered are expired for together, also who is refused or replayed then.
+        self.credits.customers[user].expire(now)
         request = (call, by.user is None)
         slot = key and f"reserve {key}"  # these keys are their own
         known = self.credits.before(user, slot, request)
         if known is not None:
             return known
         with self.credits.whole(user) as purse:
-            purse.expire(now)
             tokens = call.tokens or LEVELS[call.level].tokens
             cost = cost_of(tokens, call.model, call.level, purse.tier)
             if call.model not in PRICES:
@@ -71,6 +72,7 @@ class Reservations:
 
     def settle(self, by: Actor, it: Reservation, outcome: Outcome) -> Said:
         """What the call cost is charged, as far as it can be had."""
+        self._expire(by, it)
         self._may(by, it)
         if it.ended and it.ended[0] == outcome:
             return Said(it.ended[1], True)
@@ -78,7 +80,6 @@ class Reservations:
         if it.standing(now) != "held":
             raise Refused("reservation_closed")
         purse = self.credits.customers[it.user]
-        purse.expire(now)
         cost = outcome.cost
         if cost is None:
             cost = cost_of(outcome.tokens, it.model, it.level, it.tier)
@@ -98,7 +99,13 @@ class Reservations:
         return Said(body)
 
     def release(self, by: Actor, it: Reservation) -> Said:
-        """The call is not made."""
+        """The call is not made. What it held of a lot that has ended is not available again."""
+        try:
+            return self._release(by, it)
+        finally:
+            self._expire(by, it)
+
+    def _release(self, by: Actor, it: Reservation) -> Said:
         self._may(by, it)
         standing = it.standing(self.shared.now)
         if standing == "released":
@@ -108,11 +115,18 @@ class Reservations:
             raise Refused("reservation_closed")
         purse = self.credits.customers[it.user]
         purse.held -= it.amount
+        purse.expire(self.shared.now)
         body = {
             "reservation_id": it.id, "released": it.amount, "available": purse.available,
         }  # fmt: skip
         it.status, it.ended = "released", (None, body)
         return Said(body)
+
+    def _expire(self, by: Actor, it: Reservation) -> None:
+        """Whoever asks, it is their own lots that are looked at; a program says whose."""
+        purse = self.credits.customers.get(by.user or it.user)
+        if purse is not None:
+            purse.expire(self.shared.now)
 
     @staticmethod
     def _may(by: Actor, it: Reservation) -> None:

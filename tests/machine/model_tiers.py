@@ -58,7 +58,8 @@ class Terms:
     credits: Credits
     till: Till
     promotions: dict[str, Promotion] = field(default_factory=dict)
-    given: dict[tuple[UUID, str], tuple[datetime, Decimal]] = field(default_factory=dict)
+    # When the month's credits came, how many, and when that month ends.
+    given: dict[tuple[UUID, str], tuple[datetime, Decimal, datetime]] = field(default_factory=dict)
 
     def switch(self, by: Actor, user: UUID, tier: str) -> Said:
         """Somebody moves into another tier, or is moved."""
@@ -81,13 +82,15 @@ class Terms:
 
     def _due(self, user: UUID, purse: Customer, monthly: Decimal) -> datetime:
         """At once, unless as many came already in the month that goes on."""
-        since = purse.allocated_at
-        if since is None or not any(
-            who == user and at >= since and amount >= monthly
-            for (who, _), (at, amount) in self.given.items()
-        ):
-            return self.shared.now
-        return max(self.shared.now, purse.allocation_due or months_later(since, 1))
+        now, since = self.shared.now, purse.allocated_at
+        ends = [
+            end
+            for (who, _), (at, amount, end) in self.given.items()
+            if since is not None and who == user and at >= since and amount >= monthly
+        ]
+        if ends and purse.allocation_due is not None and purse.allocation_due > now:
+            return purse.allocation_due
+        return max([now, *ends])
 
     def allocate_monthly(self, id_of: Callable[[UUID, str], str]) -> dict[str, Any]:
         """Give everybody whose month has begun what their tier gives; missed months are gone."""
@@ -103,10 +106,10 @@ class Terms:
                 months += 1
             day = f"allocation:{purse.allocation_due:%Y-%m-%d}"
             keys = [day, f"{day}:{purse.tier}"]
-            most = max(self.given.get((user, key), (now, ZERO))[1] for key in keys)
+            most = max(self.given.get((user, key), (now, ZERO, now))[1] for key in keys)
             if monthly and monthly > most:
                 key = next(key for key in keys if (user, key) not in self.given)
-                self.given[user, key] = now, monthly
+                self.given[user, key] = now, monthly, ends
                 lot = CreditLot(id_of(user, key), "allocation", 100, monthly, ZERO, ends, now)
                 purse.give("allocation", monthly, lot)
                 purse.allocated_at = now

@@ -161,19 +161,26 @@ class CreditSteps(Steps):
         if said is not None:
             self.note("refund", "whole" if amount is None else "part")
 
-    @rule(who=customers, amount=amounts, life=lives, parts=st.lists(shares, min_size=2, max_size=3))
+    @rule(
+        who=customers,
+        amount=st.sampled_from((Decimal(4), Decimal(6), Decimal("6.5"))),
+        life=st.sampled_from((None, timedelta(days=2), timedelta(days=9))),
+        parts=st.lists(shares, min_size=1, max_size=3),
+    )
     def regret(
         self, who: str, amount: Decimal, life: timedelta | None, parts: list[str | None]
     ) -> None:
-        """Somebody is given credits for a while, uses some of all they have, and gets them back
-        bit by bit, by then or later."""
-        self.bring(self.actor(SERVICE), who, amount, life, 100)
+        """Of what was used of two lots, one of which has ended, all comes back bit by bit."""
+        service, hours = self.actor(SERVICE), timedelta(hours=2)
+        self.bring(service, who, Decimal(4), life, 50)
+        self.bring(service, who, Decimal("2.5"), hours, 60)
         self.deduct(who, "program", amount, True)
-        if life is not None and amount > 1:
-            self.wait(life)
+        self.wait(hours)
         charges = list(self.credits.customers[self.user(who)].charges.values())
         for part in parts if charges else ():
-            self.give_back(self.actor(SERVICE), who, charges[-1], part)
+            self.give_back(service, who, charges[-1], part)
+        if life is not None:
+            self.wait(life - hours)
 
     @precondition(lambda self: self.requests)
     @rule(which=recent, times=st.integers(1, 3))

@@ -69,14 +69,13 @@ class TermSteps(ReservationSteps):
     @rule(who=customers, word=words, number=st.integers(1, 2), keyed=st.booleans())
     def say_a_word(self, who: str, word: str, number: int, keyed: bool) -> None:
         actor = self.actor(who)
+        key = self.new_key() if keyed else None
+        body = {"code": word.lower(), "idempotency_key": key}
+
+        def expect(answer: Answer) -> Said:
+            return self.terms.redeem(actor, word, key, answer.body.get("transaction_id", ""))
+
         for _ in range(number * (3 if word == UNKNOWN_CODE else 1)):
-            key = self.new_key() if keyed else None
-
-            def expect(answer: Answer, key: str | None = key) -> Said:
-                id = answer.body.get("transaction_id", "")
-                return self.terms.redeem(actor, word, key, id)
-
-            body = {"code": word.lower(), "idempotency_key": key}
             said = self.ask(Request("promotion", "credit-coupons/redeem", actor, body, expect))
             if said is not None:
                 self.note("promotion", said.body["discount_type"])

@@ -191,7 +191,7 @@ class Settle(Ending):
 
     name = "settle"
     slug = "credit-reservations/settle"
-    weight = 10
+    weight = 24
     at_once = True
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
@@ -230,7 +230,7 @@ class Release(Ending):
 
     name = "release credits"
     slug = "credit-reservations/release"
-    weight = 4
+    weight = 6
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
         id = self.open(life)
