@@ -55,6 +55,7 @@ UPKEEP: Final = (
     Upkeep("mark_expired_coupons", 1_000, ("expired", "released")),
     Upkeep("expire_points", 1_000, ("expired",)),
     Upkeep("expire_credits", 1_000, ("expired",)),
+    Upkeep("expire_wallets", 1_000, ("looked_at",)),
     Upkeep("allocate_monthly_credits", 1_000, ("allocated",)),
     Upkeep("cleanup_expired_attestations", 10_000, ("removed",)),
     Upkeep("cleanup_coupon_attempts", 10_000, ("removed",)),

@@ -65,6 +65,8 @@ with entry (code, status, title, hint) as (
     ('reward_not_found',      404, 'There is no such reward', null),
     ('reward_out_of_stock',   409, 'There are none of this reward left', null),
     ('allocation_not_found',  404, 'There is no such allocation', null),
+    ('department_not_found',  404, 'There is no such department', null),
+    ('redemption_not_found',  404, 'There is no such redemption', null),
     ('not_reversible',        409, 'This cannot be taken back any more', null),
     -- credits
     ('insufficient_credits',  402, 'There are not enough credits', 'Buy credits and try again.'),

@@ -27,6 +27,8 @@ create table public.tenants (
   peer_to_peer_enabled      boolean not null default true,
   redemptions_paused        boolean not null default false,
   expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
+  wallet_expiry_policy      text not null default 'never'  -- what is in wallets already goes by it too
+                            check (wallet_expiry_policy in ('90_days', '180_days', '1_year', 'never')),
   low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold >= 0),
   auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
   auto_refill_amount        numeric(15, 2) check (auto_refill_amount > 0),  -- null: never
@@ -35,6 +37,8 @@ create table public.tenants (
   updated_at                timestamptz not null default internal.clock(),
   constraint positive_points_allocation_balance check (points_allocation_balance >= 0)
 ) with (fillfactor = 80);
+
+create index tenants_whose_wallets_expire on public.tenants (id) where wallet_expiry_policy <> 'never';
 
 create table public.departments (
   tenant_id      uuid not null,
@@ -118,10 +122,13 @@ create table public.wallets (
   balance         numeric(15, 2) not null default 0 check (balance >= 0),  -- a cache of the wallet in the ledger
   lifetime_earned numeric(15, 2) not null default 0 check (lifetime_earned >= 0),
   lifetime_spent  numeric(15, 2) not null default 0 check (lifetime_spent >= 0),
+  oldest_lot_at   timestamptz not null default '-infinity',  -- nothing that is left came before; upkeep alone writes it
   created_at      timestamptz not null default internal.clock(),
   updated_at      timestamptz not null default internal.clock(),
   primary key (tenant_id, user_id)
 ) with (fillfactor = 80);
+
+create index wallets_by_oldest_lot on public.wallets (tenant_id, oldest_lot_at);
 
 -- A wallet's statement. The transfer in the ledger bears the row's id.
 create table public.wallet_ledger (
