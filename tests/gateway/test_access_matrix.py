@@ -96,6 +96,14 @@ BODIES = {
         "transaction_id": str(uuid4()),
         "reason": "Why not.",
     },
+    "rewards/catalogue": lambda template: {},
+    "rewards/wallet": lambda template: {},
+    "rewards/redeem": lambda template: {"reward_id": str(uuid4())},
+    "rewards/refund": lambda template: {
+        "redemption_id": str(uuid4()),
+        "reason": "Why not.",
+        "tenant_id": str(uuid4()),
+    },
 }
 CALLERS = ["nobody", "user", "administrator", "service token", "secret key", "publishable key"]
 MATRIX = {
@@ -156,6 +164,11 @@ MATRIX = {
     "credit-usage/system": (401, 403, 200, 200, 200, 403),
     "credit-usage/top-spenders": (401, 403, 200, 200, 200, 403),
     "credit-usage/distribution": (401, 403, 200, 200, 200, 403),
+    # Of no tenant, and so of none of its members.
+    "rewards/catalogue": (401, 403, 403, 400, 400, 403),
+    "rewards/wallet": (401, 403, 403, 400, 400, 403),
+    "rewards/redeem": (401, 403, 403, 400, 400, 403),
+    "rewards/refund": (401, 403, 404, 404, 404, 403),
 }
 ADMIN = uuid4()
 BAD_TOKENS = [

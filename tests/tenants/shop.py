@@ -35,7 +35,11 @@ class Shop:
     def reward(self, cost: Number = 100, stock: int | None = None, name: str = "Mug") -> UUID:
         """A new reward on offer."""
         answer = self.company.call(
-            "set_reward", user_id=self.manager, name=name, points_cost=Decimal(str(cost)), stock=stock
+            "set_reward",
+            user_id=self.manager,
+            name=name,
+            points_cost=Decimal(str(cost)),
+            stock=stock,
         )
         return UUID(answer["reward_id"])
 

@@ -1,4 +1,4 @@
-"""Wallets are for ever, unless the tenant's policy says otherwise: then the oldest points go first."""
+"""Wallets are for ever, unless the tenant says otherwise: then the oldest points go first."""
 
 from __future__ import annotations
 
