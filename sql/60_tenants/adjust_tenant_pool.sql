@@ -25,8 +25,8 @@ begin
     v_id, new.id, case when v_delta > 0 then 'tenant.adjusted' else 'tenant.pool' end,
     case when v_delta > 0 then 'tenant.pool' else 'tenant.adjusted' end, (abs(v_delta) * 100)::bigint, 'adjustment',
     'platform_billing_log', v_id, null)::ledger.posting]);
-  insert into public.platform_billing_logs (tenant_id, id, actor, amount, currency, transaction_type, reference_note)
-  values (new.id, v_id, session_user, v_delta, new.currency, 'ADJUSTMENT',
+  insert into public.platform_billing_logs (tenant_id, id, actor, amount, currency, transaction_type, balance_after, reference_note)
+  values (new.id, v_id, session_user, v_delta, new.currency, 'ADJUSTMENT', new.points_allocation_balance,
           coalesce(nullif(current_setting('tallybook.reason', true), ''), 'The balance was written by hand'));
   return null;
 end
