@@ -321,3 +321,33 @@ grant execute on function
   public.recall_from_lead(uuid, uuid, numeric, text, uuid, text, text)
 to tallybook_functions, service_role;
 grant execute on function public.expire_allocations(int), public.refill_pools(int) to service_role, tallybook_worker, tallybook_operator;
+
+-- Recognitions and awards.
+revoke all on function
+  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[]), internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb),
+  public.give_recognition(uuid, uuid[], numeric, text, text, text, text, text, uuid, text, text),
+  public.award_to_user(uuid, uuid, numeric, text, uuid, text, text),
+  public.revoke_recognition(uuid, uuid, text, uuid, text, text), public.list_recognitions(uuid, uuid, text, int, text)
+from public, anon, authenticated, service_role;
+
+alter function internal.give_recognition_batch(jsonb) owner to tallybook_procedures;
+alter function internal.award_to_user_batch(jsonb) owner to tallybook_procedures;
+alter function public.give_recognition(uuid, uuid[], numeric, text, text, text, text, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.award_to_user(uuid, uuid, numeric, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.revoke_recognition(uuid, uuid, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.list_recognitions(uuid, uuid, text, int, text) owner to tallybook_procedures;
+
+grant execute on function
+  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[])
+to tallybook_procedures;
+grant execute on function internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb) to tallybook_functions;
+grant execute on function
+  public.give_recognition(uuid, uuid[], numeric, text, text, text, text, text, uuid, text, text),
+  public.award_to_user(uuid, uuid, numeric, text, uuid, text, text),
+  public.revoke_recognition(uuid, uuid, text, uuid, text, text), public.list_recognitions(uuid, uuid, text, int, text)
+to tallybook_functions, service_role;
+grant execute on function
+  public.award_to_user(uuid, uuid, numeric, text, uuid, text, text), public.revoke_recognition(uuid, uuid, text, uuid, text, text)
+to tallybook_operator;

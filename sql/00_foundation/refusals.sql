@@ -59,6 +59,7 @@ with entry (code, status, title, hint) as (
     ('insufficient_wallet',   400, 'The wallet does not hold enough', null),
     ('self_recognition',      400, 'Nobody recognizes themselves', null),
     ('recipient_not_found',   404, 'There is no such member of this tenant', null),
+    ('recognition_not_found', 404, 'There is no such recognition', null),
     ('department_cap_reached', 400, 'The department has given what it may this month', null),
     ('peer_to_peer_off',      403, 'Members do not give points to one another here', null),
     ('redemptions_paused',    409, 'Redemptions are paused', null),

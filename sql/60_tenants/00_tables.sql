@@ -26,6 +26,7 @@ create table public.tenants (
   award_tiers               jsonb not null default '{"Gold": 5000, "Silver": 2500, "Bronze": 1000}',
   peer_to_peer_enabled      boolean not null default true,
   redemptions_paused        boolean not null default false,
+  wallets_permanent         boolean not null default true,  -- else its managers may revoke recognitions that brought points
   expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
   wallet_expiry_policy      text not null default 'never'  -- what is in wallets already goes by it too
                             check (wallet_expiry_policy in ('90_days', '180_days', '1_year', 'never')),
@@ -182,6 +183,10 @@ create table public.recognitions (
   visibility       text not null default 'public' check (visibility in ('public', 'private', 'department')),
   status           text not null default 'active' check (status in ('pending', 'active', 'rejected', 'revoked')),
   department_id    uuid,          -- the giver's, in whose month it counts
+  pool_after       numeric(15, 2) not null default 0,  -- what the pool held then: a repeated request is answered as the first
+  revoked_at       timestamptz,
+  revoked_by       text,
+  revoked_reason   text,
   idempotency_key  text,
   request_hash     text,
   request_id       text,
@@ -192,7 +197,7 @@ create table public.recognitions (
 
 create unique index recognitions_key on public.recognitions (tenant_id, from_user_id, idempotency_key) where idempotency_key is not null;
 create index recognitions_of_tenant on public.recognitions (tenant_id, created_at desc, id desc);
-create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, created_at desc);
+create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, created_at desc, id desc);
 create index recognitions_of_department on public.recognitions (tenant_id, department_id, created_at) where department_id is not null;
 
 create table public.recognition_recipients (
@@ -200,11 +205,12 @@ create table public.recognition_recipients (
   recognition_id uuid not null,
   user_id        uuid not null,
   points         numeric(15, 2) not null check (points >= 0),
+  place          int not null default 1,  -- in the order in which they were named
   entry_id       uuid,  -- the wallet_ledger's row; null where there were no points
   primary key (tenant_id, recognition_id, user_id)
 );
 
-create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id);
+create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id desc);
 
 -- What wallets are spent on.
 create table public.rewards (
@@ -277,4 +283,46 @@ create type internal.tenant_moved as (
   outcome      text,            -- 'posted' | 'replayed' | 'insufficient_funds' (nothing was written)
   from_balance numeric(15, 2),  -- after the whole set; null for a counterparty
   to_balance   numeric(15, 2)
+);
+
+-- A recognition as it is asked for; `award` means by those alone who give their company's points.
+create type internal.recognition_request as (
+  user_id          uuid,
+  tenant_id        uuid,
+  recipients       uuid[],
+  points           numeric,
+  message          text,
+  recognition_type text,
+  award_tier       text,
+  split            text,
+  visibility       text,
+  award            boolean,
+  idempotency_key  text,
+  request_id       text
+);
+
+-- What is known of it on its way: from where it can be paid, in order, and from where it was.
+create type internal.recognition_ask as (
+  position         int,
+  id               uuid,
+  tenant_id        uuid,
+  asked_by         uuid,
+  from_user_id     uuid,           -- null: the system
+  department_id    uuid,
+  monthly_cap      numeric(15, 2),
+  recipients       uuid[],
+  shares           numeric[],      -- each recipient's points, in their places
+  points           numeric,        -- all of them
+  message          text,
+  recognition_type text,
+  award_tier       text,
+  visibility       text,
+  sources          text[],         -- accounts that may pay
+  source           text,           -- the one that does
+  pool_after       numeric(15, 2),
+  idempotency_key  text,
+  request_hash     text,
+  request_id       text,
+  verdict          text,           -- null: it is given; 'known'; or the refusal's code
+  detail           text
 );
