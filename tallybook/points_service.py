@@ -49,12 +49,6 @@ class PointsRefused(ValueError):
         self.status = refusal.status
 
 
-class Connection(Protocol):
-    """What is needed of a connection; psycopg's has it."""
-
-    def cursor(self) -> Any: ...
-
-
 class Database(Protocol):
     """A connection, or a session."""
 
@@ -196,7 +190,7 @@ def _call(db: Database, procedure: str, commit: bool, **arguments: Any) -> dict[
             cursor.execute(query, values)
             row = cursor.fetchone()
         except Exception as error:
-            if with_savepoint:
+            if with_savepoint and not connection.closed:
                 cursor.execute(f"rollback to savepoint {_SAVEPOINT}")
             refusal = _refusal(error)
             if refusal is None:
@@ -212,12 +206,13 @@ def _call(db: Database, procedure: str, commit: bool, **arguments: Any) -> dict[
     return cast("dict[str, Any]", json.loads(answer) if isinstance(answer, str) else answer)
 
 
-def _connection(db: Any) -> Connection:
+def _connection(db: Any) -> Any:
     """The driver's own connection: `db`, or what the session has for its transaction."""
     while not hasattr(db, "cursor"):
         # A session's is a method, and what it returns has its driver's as an attribute.
         db = db.connection() if callable(db.connection) else db.connection
-    return cast("Connection", db)
+    # A pool hands out a connection of its own making, around the driver's.
+    return getattr(db, "driver_connection", db)
 
 
 def _in_transaction(connection: Any) -> bool:
