@@ -150,6 +150,20 @@ def test_two_who_take_somebody_in_at_once_make_one_member(shop: Shop) -> None:
     assert shop.company.world.count("audit_log", "action = 'member.set' and before is null") == 1
 
 
+def test_who_is_being_made_a_manager_is_not_hrs_to_change(shop: Shop) -> None:
+    hr, user = shop.member(role="hr_admin"), shop.member()
+    manager = shop.company.world.session("tallybook_functions", autocommit=False)
+    set_member(shop, shop.manager, user, role="tenant_manager", through=manager)
+    with shop.company.world.in_background(
+        lambda session: set_member(shop, hr, user, is_active=False, through=session),
+        shop.company.world.session("tallybook_functions"),
+    ) as done:
+        manager.commit()
+        with refused("forbidden", 403):
+            done.result()
+    assert shop.company.world.count("tenant_members", "user_id = %s and is_active", user) == 1
+
+
 def test_a_manager_sets_departments_up(shop: Shop) -> None:
     def call(**said: Any) -> Any:
         return shop.company.call("set_department", **{"user_id": shop.manager, **said})
