@@ -57,7 +57,7 @@ def what_was_allocated(caller: Caller, body: AllocateToTenant, answer: Answer) -
     yield TENANTS_ALLOCATED, {"allocated_by": caller.user_id, **fields}
 
 
-allocate_to_tenant = endpoint(
+to_tenant = endpoint(
     Route(
         slug="allocations/to-tenant",
         paths=(f"{POINTS}/allocate-to-tenant",),
@@ -103,7 +103,7 @@ def what_was_allocated_to_many(caller: Caller, body: BulkAllocate, answer: Answe
             yield from what_was_allocated(caller, body, result)  # type: ignore[arg-type]
 
 
-bulk_allocate = endpoint(
+bulk = endpoint(
     Route(
         slug="allocations/bulk",
         paths=(f"{POINTS}/bulk-allocate",),
@@ -164,7 +164,7 @@ def what_was_reversed(caller: Caller, body: ReverseAllocation, answer: Answer) -
     yield TENANTS_REVERSED, {"reversed_by": caller.user_id, **fields}
 
 
-reverse_allocation = endpoint(
+reverse = endpoint(
     Route(
         slug="allocations/reverse",
         paths=(f"{POINTS}/reverse-allocation",),
@@ -194,7 +194,7 @@ def what_was_delegated(caller: Caller, body: DelegateToLead, answer: Answer) -> 
     yield TENANTS_DELEGATED, {"delegated_by": caller.user_id, **fields}
 
 
-delegate_to_lead = endpoint(
+delegate = endpoint(
     Route(
         slug="allocations/delegate",
         paths=(f"{POINTS}/delegate-to-lead",),
@@ -223,7 +223,7 @@ def what_was_recalled(caller: Caller, body: RecallFromLead, answer: Answer) -> L
     yield TENANTS_RECALLED, {"recalled_by": caller.user_id, **fields}
 
 
-recall_from_lead = endpoint(
+recall = endpoint(
     Route(
         slug="allocations/recall",
         paths=(f"{POINTS}/recall-from-lead",),

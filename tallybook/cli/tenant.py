@@ -19,6 +19,7 @@ from tallybook.refusal import Refusal
 app = typer.Typer(no_args_is_help=True, help="Companies: set up, filled, looked into.")
 
 LAST: Final = 10
+"""How much of each is shown."""
 
 
 class Role(StrEnum):
@@ -113,7 +114,7 @@ def show_tenant(tenant: Tenant, database: DatabaseUrl = None, json: Json = False
     with reading(database, json=json) as operator:
         key = tenant_id(operator, tenant)
         (settings,) = operator.rows("select t.* from public.tenants as t where t.id = %s", (key,))
-        found = {
+        found: dict[str, Any] = {
             "tenant": settings,
             "members": operator.rows(
                 "select m.user_id, m.role, m.display_name, m.lead_distribution_balance as budget,"
