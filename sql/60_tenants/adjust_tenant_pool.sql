@@ -2,9 +2,9 @@
 -- the ledger is brought to the number that was written, and the platform's trail says who did it. What the procedures write
 -- there is what the ledger says already, and needs nothing: for them it is not even looked at.
 --
--- Locks:   the tenant's row, which whoever updates it holds; then the pool's account. Procedures lock them the other way round,
---          so that on a busy pool one of the two may be told of a deadlock, and does it again. public.adjust_tenant_pool_to
---          stands in nobody's way.
+-- Locks:   the tenant's row, which whoever updates it holds; then the pool's account. Procedures lock them the other way
+--          round, so that on a busy pool one of the two may be told of a deadlock, and does it again.
+--          public.adjust_tenant_pool_to stands in nobody's way.
 
 create or replace function internal.adjust_tenant_pool()
 returns trigger
