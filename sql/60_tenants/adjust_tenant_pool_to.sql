@@ -1,6 +1,6 @@
--- Brings a tenant's pool to a balance by an adjustment, with a reason: the polite form of writing the balance by hand. Returns
--- {success, tenant_id, adjusted_by, new_allocation_balance, platform_log_id, reason}; adjusted_by is signed, and platform_log_id
--- null where it was that balance already.
+-- Brings a tenant's pool to a balance by an adjustment, with a reason: the polite form of writing the balance by hand.
+-- Returns {success, tenant_id, adjusted_by, new_allocation_balance, platform_log_id, reason}; adjusted_by is signed, and
+-- platform_log_id null where it was that balance already.
 --
 -- Replay:  under a key of the tenant's the same adjustment is answered as the first time, with "replayed", for ever.
 -- Locks:   internal.lock_pools.

@@ -1,4 +1,5 @@
--- Writes down that a pool has just fallen below what its tenant set, or to nothing: once a crossing, by whatever way it fell.
+-- Writes down that a pool has just fallen below what its tenant set, or to nothing: once a crossing, by whatever way it
+-- fell.
 
 create or replace function internal.alert_tenant()
 returns trigger

@@ -1,6 +1,6 @@
 -- Gives points of the platform to tenants' pools, each allocation by itself: {tenant_id, amount, currency, reference_note,
--- idempotency_key}. What it answers or refuses stands in the allocation's place. An allocation is a lot of the pool, which ends
--- as the tenant's policy says.
+-- idempotency_key}. What it answers or refuses stands in the allocation's place. An allocation is a lot of the pool, which
+-- ends as the tenant's policy says.
 --
 -- Replay:  under a key of the tenant's the same allocation is answered as the first time, with "replayed", for ever.
 -- Locks:   internal.lock_pools; then internal.allocations_limit_detail's; then the cache rows.

@@ -1,7 +1,7 @@
--- Says that an administrator, or the address they ask from, has allocated as often in the last hour as they may, and when there
--- is room again: '<policy>: <quota> in <window> s; again in <seconds> s'; null when they may. A bulk counts once. Until the
--- transaction ends nobody else allocates for the same administrator or from the same address.
--- Of an IPv6 address the network counts.
+-- Says that an administrator, or the address they ask from, has allocated as often in the last hour as they may, and when
+-- there is room again: '<policy>: <quota> in <window> s; again in <seconds> s'; null when they may. A bulk counts once.
+-- Until the transaction ends nobody else allocates for the same administrator or from the same address. Of an IPv6 address
+-- the network counts.
 --
 -- Locks:   an advisory lock for each of the two, in order.
 

@@ -1,5 +1,5 @@
--- Does to pools what the platform decided, and writes it into the platform's trail; what an administrator decided into the audit
--- log too. The pools are locked, and what is taken is there.
+-- Does to pools what the platform decided, and writes it into the platform's trail; what an administrator decided into the
+-- audit log too. The pools are locked, and what is taken is there.
 --
 -- Locks:   those of internal.move_tenant_points.
 

@@ -1,9 +1,11 @@
--- Gives points of the platform to up to 1,000 pools at once: the same to each of p_tenant_ids, or p_allocations, an array of
--- {tenant_id, amount, currency, reference_note, idempotency_key}, of which the first two are needed. Each is done or refused by
--- itself; the hourly limit counts the call once. Returns {success_count, failed_count, results}; results tells of each, in order
--- and counted from 1, {position, tenant_id as it came, and what allocate_to_tenant answers, or code and detail}.
+-- Gives points of the platform to up to 1,000 pools at once: the same to each of p_tenant_ids, or p_allocations, an array
+-- of {tenant_id, amount, currency, reference_note, idempotency_key}, of which the first two are needed. Each is done or
+-- refused by itself; the hourly limit counts the call once. Returns {success_count, failed_count, results}; results tells
+-- of each, in order and counted from 1, {position, tenant_id as it came, and what allocate_to_tenant answers, or code and
+-- detail}.
 --
--- Replay:  a key of the whole is each allocation's: under it the same is answered as the first time, with "replayed", for ever.
+-- Replay:  a key of the whole is each allocation's: under it the same is answered as the first time, with "replayed", for
+--          ever.
 -- Locks:   those of internal.allocate_to_tenants.
 -- Refuses: forbidden, invalid_body, rate_limited; in place: invalid_body, invalid_amount, tenant_not_found, nonce_reused.
 

@@ -1,10 +1,10 @@
--- Takes points out of a tenant's pool, back to the platform: so many, or all that it holds. What was delegated or awarded stays
--- where it is. Returns {success, amount_clawed_back, new_balance, platform_log_id, reason}.
+-- Takes points out of a tenant's pool, back to the platform: so many, or all that it holds. What was delegated or awarded
+-- stays where it is. Returns {success, amount_clawed_back, new_balance, platform_log_id, reason}.
 --
 -- Replay:  under a key of the tenant's the same clawback is answered as the first time, with "replayed", for ever.
 -- Locks:   internal.lock_pools.
--- Refuses: forbidden, reason_required, invalid_amount, invalid_body, tenant_not_found, nonce_reused, insufficient_pool (also when
---          there is nothing).
+-- Refuses: forbidden, reason_required, invalid_amount, invalid_body, tenant_not_found, nonce_reused, insufficient_pool
+--          (also when there is nothing).
 
 create or replace function public.clawback_allocation(
   p_user_id         uuid,

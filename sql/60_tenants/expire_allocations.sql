@@ -1,6 +1,6 @@
--- Takes out of at most p_limit pools what is left of the allocations whose time is up; returns {"expired": tenants, "lots": n,
--- "points": text}. Each becomes a row of the platform's trail that names it. After each look the tenant's row says until when
--- nothing of the pool ends.
+-- Takes out of at most p_limit pools what is left of the allocations whose time is up; returns {"expired": tenants, "lots":
+-- n, "points": text}. Each becomes a row of the platform's trail that names it. After each look the tenant's row says until
+-- when nothing of the pool ends.
 --
 -- Replay:  what expired is gone; a second run finds others or none.
 -- Locks:   the pools, in order; then the allocations; then the cache rows.

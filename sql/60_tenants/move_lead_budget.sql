@@ -1,9 +1,10 @@
--- Moves points between the pool and a lead's budget, as a manager decided: below zero takes them back. Null is all that the lead
--- has. The caller's membership is known, and the procedure acts for the tenant.
+-- Moves points between the pool and a lead's budget, as a manager decided: below zero takes them back. Null is all that the
+-- lead has. The caller's membership is known, and the procedure acts for the tenant.
 --
 -- Replay:  under a key of the manager's the same is answered as the first time, with "replayed", for ever.
 -- Locks:   the lead's account, the pool; then the cache rows.
--- Refuses: forbidden, invalid_amount, invalid_body, recipient_not_found, nonce_reused, insufficient_pool, insufficient_budget.
+-- Refuses: forbidden, invalid_amount, invalid_body, recipient_not_found, nonce_reused, insufficient_pool,
+--          insufficient_budget.
 
 create or replace function internal.move_lead_budget(
   p_manager         public.tenant_members,

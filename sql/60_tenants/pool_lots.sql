@@ -1,7 +1,7 @@
--- What is in tenants' pools, by how it came: each allocation, and each adjustment upwards, what of it is left, and when that ends.
--- First come, first spent: what a pool holds is of its latest lots. What was taken back or expired was of the allocation that it
--- names. Nothing of this is stored; an allocation's row says what was taken of it by name. What comes back from leads and members
--- goes to the lots it was of.
+-- What is in tenants' pools, by how it came: each allocation, and each adjustment upwards, what of it is left, and when
+-- that ends. First come, first spent: what a pool holds is of its latest lots. What was taken back or expired was of the
+-- allocation that it names. Nothing of this is stored; an allocation's row says what was taken of it by name. What comes
+-- back from leads and members goes to the lots it was of.
 
 create or replace function internal.pool_lots(p_tenant_ids uuid[])
 returns table (tenant_id uuid, id uuid, is_allocation boolean, amount numeric, remaining numeric, created_at timestamptz, expires_at timestamptz)

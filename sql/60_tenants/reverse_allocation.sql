@@ -1,6 +1,6 @@
--- Takes one allocation back to the platform, or so much of it: what neither was taken back already nor has expired, as far as the
--- pool still holds points. Without an amount that is all there is to take. Returns {success, allocation_log_id, amount_reversed,
--- reversed_in_all, status, new_balance, platform_log_id, reason}.
+-- Takes one allocation back to the platform, or so much of it: what neither was taken back already nor has expired, as far
+-- as the pool still holds points. Without an amount that is all there is to take. Returns {success, allocation_log_id,
+-- amount_reversed, reversed_in_all, status, new_balance, platform_log_id, reason}.
 --
 -- Replay:  under a key of the tenant's the same reversal is answered as the first time, with "replayed", for ever.
 -- Locks:   internal.lock_pools; the allocation's row.

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from tests.tenants.company import Company
-from tests.world import Connection
+from tests.world import Connection, code_of, refused
 
 EVER = timedelta(days=400)
 
@@ -91,6 +91,33 @@ def test_what_was_reversed_or_clawed_back_expires_no_more(company: Company, tena
     assert logs(company) == [("EXPIRED", D(50)), ("EXPIRED", D(40))]
 
 
+def test_what_was_reversed_of_a_later_lot_is_not_the_earlier_s(
+    company: Company, tenant: UUID
+) -> None:
+    company.allocate(tenant, 100)
+    company.world.pass_time(timedelta(days=1))
+    second = company.allocate(tenant, 100)["allocation_log_id"]
+    why = {"user_id": None, "tenant_id": tenant, "reason": "x"}
+    company.call("reverse_allocation", allocation_id=second, amount=D(60), **why)
+    company.world.pass_time(timedelta(days=89))
+    assert expire(company)["points"] == "100"
+    assert company.pool(tenant) == "40"
+
+
+def test_what_expired_is_not_taken_back_as_well(company: Company, tenant: UUID) -> None:
+    first = company.allocate(tenant, 100)["allocation_log_id"]
+    spend(company, tenant, 40)
+    company.world.pass_time(timedelta(days=90))
+    company.allocate(tenant, 500)
+    assert expire(company)["points"] == "60"
+    why = {"user_id": None, "tenant_id": tenant, "allocation_id": first, "reason": "x"}
+    with refused("not_reversible", 409, "amount: 40 of 100 "):
+        company.call("reverse_allocation", amount=D("40.01"), **why)
+    answer = company.call("reverse_allocation", **why)
+    assert (answer["amount_reversed"], answer["status"]) == ("40", "REVOKED")
+    assert company.pool(tenant) == "460"
+
+
 def test_what_was_put_right_by_hand_keeps(company: Company, tenant: UUID) -> None:
     company.allocate(tenant, 100)
     spend(company, tenant, 100)
@@ -134,13 +161,14 @@ def test_at_once_it_expires_once(company: Company, tenant: UUID) -> None:
     company.allocate(tenant, 100)
     company.world.pass_time(EVER)
     asked = {"user_id": None, "tenant_id": tenant, "amount": D(5)}
-    company.world.at_once(
+    answers = company.world.at_once(
         [
             *([lambda session: company.call("expire_allocations", session, limit=9)] * 4),
             lambda session: company.call("allocate_to_tenant", session, **asked),
         ],
         "tallybook_operator",
     )
+    assert [code_of(answer) for answer in answers if not isinstance(answer, dict)] == []
     assert company.billing(tenant).count(("EXPIRY", "-100")) == 1
     assert company.pool(tenant) == "5"
     company.world.pass_time(EVER)
