@@ -127,9 +127,7 @@ def awarded(bench: Bench, database: Database, people: Sequence[str], procedure: 
     return run
 
 
-def _request(
-    procedure: str, people: Sequence[str], place: int, number: int
-) -> dict[str, object]:
+def _request(procedure: str, people: Sequence[str], place: int, number: int) -> dict[str, object]:
     common = {
         "user_id": people[place],
         "idempotency_key": f"award {procedure} {time.monotonic_ns()} {number}",

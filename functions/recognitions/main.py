@@ -24,7 +24,7 @@ Recipients = Annotated[list[UUID], Meta(min_length=1, max_length=RECIPIENTS_MAX)
 Lines = Iterable[tuple[str, Mapping[str, Any]]]
 
 
-class GiveRecognition(Body):
+class GiveRecognition(Body, kw_only=True):
     """Whom: one or many; for what; and how many points each, or all of them with an equal split."""
 
     to_user_id: UUID | None = None
