@@ -95,9 +95,14 @@ begin
     into v_asks
     from unnest(p_asks) as a
     left join lateral (
-         select r.id, r.request_hash from public.recognitions as r
-          where a.idempotency_key is not null and r.tenant_id = a.tenant_id
-            and r.from_user_id is not distinct from a.from_user_id and r.idempotency_key = a.idempotency_key limit 1) as k on true;
+         -- Two look-ups, since none by an index finds a giver or nobody.
+         (select r.id, r.request_hash from public.recognitions as r
+           where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id and r.idempotency_key = a.idempotency_key limit 1)
+          union all
+         (select r.id, r.request_hash from public.recognitions as r
+           where a.from_user_id is null and r.tenant_id = a.tenant_id and r.from_user_id is null
+             and r.idempotency_key = a.idempotency_key limit 1)
+          limit 1) as k on true;
 
   for v_place in 1 .. cardinality(v_asks) loop
     v_ask := v_asks[v_place];

@@ -5,7 +5,8 @@
 --
 -- Replay:  the same request under the same key is answered as the first time, with "replayed", for ever. Without a key each is new.
 -- Locks:   internal.fund_recognitions; then the rows it writes.
--- Refuses: as internal.ask_recognitions and internal.fund_recognitions.
+-- Refuses: what they say of one request: invalid_body, invalid_amount, nonce_reused, forbidden, tenant_not_found,
+--          recipient_not_found, self_recognition, peer_to_peer_off, department_cap_reached, insufficient_pool, insufficient_wallet.
 
 create or replace function internal.give_recognition_batch(p_requests jsonb)
 returns setof internal.outcome

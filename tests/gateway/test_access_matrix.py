@@ -113,6 +113,19 @@ BODIES = {
         "reason": "Why not.",
     },
     "allocations/delegate": lambda template: {"lead_user_id": str(uuid4()), "amount": 1},
+    "allocations/award": lambda template: {
+        "to_user_id": str(uuid4()),
+        "amount": 1,
+        "recognition_message": "Great work!",
+        "tenant_id": str(uuid4()),
+    },
+    "recognitions/give": lambda template: {"to_user_id": str(uuid4()), "message": "Great work!"},
+    "recognitions/list": lambda template: {},
+    "recognitions/revoke": lambda template: {
+        "recognition_id": str(uuid4()),
+        "reason": "Why not.",
+        "tenant_id": str(uuid4()),
+    },
     "allocations/recall": lambda template: {"lead_user_id": str(uuid4())},
 }
 CALLERS = ["nobody", "user", "administrator", "service token", "secret key", "publishable key"]
@@ -182,6 +195,10 @@ MATRIX = {
     "allocations/to-tenant": (401, 403, 404, 404, 404, 403),
     "allocations/bulk": (401, 403, 200, 200, 200, 403),
     "allocations/clawback": (401, 403, 404, 404, 404, 403),
+    "allocations/award": (401, 403, 404, 404, 404, 403),
+    "recognitions/give": (401, 403, 403, 403, 403, 403),
+    "recognitions/list": (401, 403, 403, 403, 403, 403),
+    "recognitions/revoke": (401, 403, 404, 404, 404, 403),
     "allocations/reverse": (401, 403, 404, 404, 404, 403),
     # Only members of a tenant have one to manage.
     "allocations/delegate": (401, 403, 403, 403, 403, 403),

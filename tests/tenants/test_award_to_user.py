@@ -18,7 +18,9 @@ def award(company: Company, giver: UUID | None, member: UUID | None, **request: 
     return company.call("award_to_user", user_id=giver, to_user_id=member, **request)
 
 
-@pytest.mark.parametrize("role", ["tenant_manager", "hr_admin", "tenant_lead", "dept_lead", "manager"])
+@pytest.mark.parametrize(
+    "role", ["tenant_manager", "hr_admin", "tenant_lead", "dept_lead", "manager"]
+)
 def test_an_award_is_a_recognition_of_one(company: Company, role: str) -> None:
     tenant = company.tenant(1000)
     giver, member = company.member(tenant, role), company.member(tenant)

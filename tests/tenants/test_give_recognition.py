@@ -17,9 +17,7 @@ SHORT = "Insufficient company allocation pool. Available: {}, Required: {}"
 def give(company: Company, giver: UUID, *recipients: UUID, **request: Any) -> Any:
     """Recognize these members, by default with 100 points each."""
     request = {"points": 100, "message": "Well done", **request}
-    return company.call(
-        "give_recognition", user_id=giver, recipients=list(recipients), **request
-    )
+    return company.call("give_recognition", user_id=giver, recipients=list(recipients), **request)
 
 
 def asking(giver: UUID, *recipients: UUID, **request: Any) -> dict[str, Any]:
