@@ -1,5 +1,5 @@
--- Opens a tenant with an empty pool, and makes a first manager where an account is named. An administrator's or a program's.
--- Returns {tenant_id, name, currency, currency_label, points_allocation_balance, manager}.
+-- Opens a tenant with an empty pool, and makes a first manager where an account is named. An administrator's or a
+-- program's. Returns {tenant_id, name, currency, currency_label, points_allocation_balance, manager}.
 --
 -- Replay:  a tenant's id may be the caller's own: the same again is answered with "replayed".
 -- Locks:   none.

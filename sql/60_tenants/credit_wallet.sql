@@ -1,5 +1,6 @@
 -- Fills a member's wallet from outside the pool: hr_allocation brings what an older system kept for them, adjustment puts
--- something right. An administrator's or a program's. Returns {tenant_id, user_id, amount, new_wallet_balance, ledger_entry_id}.
+-- something right. An administrator's or a program's. Returns {tenant_id, user_id, amount, new_wallet_balance,
+-- ledger_entry_id}.
 --
 -- Replay:  an entry's id may be the caller's own: the same again is answered as the first time, with "replayed", for ever.
 -- Locks:   the member's row; then the wallet's account.

@@ -1,6 +1,6 @@
--- Ends what was not spent in time of these wallets, tenant and user in the same places, and returns how many points that were.
--- Every credit of a wallet's statement is a lot, and the oldest is spent first: of the lots whose time is up there is left
--- what they brought less all that was ever taken. A refund is a new lot.
+-- Ends what was not spent in time of these wallets, tenant and user in the same places, and returns how many points that
+-- were. Every credit of a wallet's statement is a lot, and the oldest is spent first: of the lots whose time is up there is
+-- left what they brought less all that was ever taken. A refund is a new lot.
 --
 -- Replay:  what expired is taken; a second look finds nothing.
 -- Locks:   the wallets' accounts, in order; then what internal.move_tenant_points locks.

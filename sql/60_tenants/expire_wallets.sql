@@ -1,6 +1,6 @@
 -- Ends what was not spent in time, of at most p_limit wallets of the tenants whose policy says that it ends; returns
--- {"looked_at": wallets, "points": text}. Where a tenant's policy says 'never', as it does unless somebody changed it, wallets
--- are for ever.
+-- {"looked_at": wallets, "points": text}. Where a tenant's policy says 'never', as it does unless somebody changed it,
+-- wallets are for ever.
 --
 -- Replay:  what expired is gone; a second run finds others or none.
 -- Locks:   internal.expire_wallet_lots of all of them.

@@ -1,6 +1,6 @@
--- Who may set a tenant up: its managers, the platform's administrators, and programs, which bring no user. Says which tenant is
--- meant, as what they do it (administrator, tenant_manager, hr_admin), and how the audit log calls them.
--- A manager need not name the only tenant that they manage; everybody else must.
+-- Who may set a tenant up: its managers, the platform's administrators, and programs, which bring no user. Says which
+-- tenant is meant, as what they do it (administrator, tenant_manager, hr_admin), and how the audit log calls them. A
+-- manager need not name the only tenant that they manage; everybody else must.
 --
 -- Locks:   none.
 -- Refuses: forbidden, invalid_body, tenant_not_found.

@@ -1,9 +1,10 @@
--- Spends a member's points on a reward of their tenant. Returns {redemption_id, tenant_id, reward_id, reward_name, points_spent,
--- new_wallet_balance, ledger_entry_id}.
+-- Spends a member's points on a reward of their tenant. Returns {redemption_id, tenant_id, reward_id, reward_name,
+-- points_spent, new_wallet_balance, ledger_entry_id}.
 --
 -- Replay:  under a key of the member's the same redemption is answered as the first time, with "replayed", for ever.
 -- Locks:   the wallet's account; then the reward's row, where its stock ends.
--- Refuses: invalid_body, forbidden, nonce_reused, redemptions_paused, reward_not_found, reward_out_of_stock, insufficient_wallet.
+-- Refuses: invalid_body, forbidden, nonce_reused, redemptions_paused, reward_not_found, reward_out_of_stock,
+--          insufficient_wallet.
 
 create or replace function public.redeem_reward(
   p_user_id         uuid,

@@ -1,6 +1,6 @@
--- Gives back the points of a redemption, and puts the reward back where its stock ends. A manager's, an administrator's or a
--- program's decision. The entry in the wallet bears the redemption's id. Returns {redemption_id, tenant_id, user_id, reward_id,
--- points_refunded, new_wallet_balance, ledger_entry_id}.
+-- Gives back the points of a redemption, and puts the reward back where its stock ends. A manager's, an administrator's or
+-- a program's decision. The entry in the wallet bears the redemption's id. Returns {redemption_id, tenant_id, user_id,
+-- reward_id, points_refunded, new_wallet_balance, ledger_entry_id}.
 --
 -- Replay:  what was refunded is answered as the first time, with "replayed", whatever the reason now.
 -- Locks:   the wallet's account; then the reward's row.

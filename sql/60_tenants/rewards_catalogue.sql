@@ -1,5 +1,5 @@
--- What a member can redeem: {tenant_id, redemptions_paused, balance, rewards}, the cheapest first. A manager sees what is not
--- on offer too.
+-- What a member can redeem: {tenant_id, redemptions_paused, balance, rewards}, the cheapest first. A manager sees what is
+-- not on offer too.
 --
 -- Locks:   none.
 -- Refuses: forbidden, invalid_body.

@@ -1,5 +1,5 @@
--- Puts a reward on offer, or changes one: what is null stays as it is. `stock` is how many there are now; `unlimited` takes the
--- end from it. Its tenant's managers', an administrator's or a program's. Returns the reward and its tenant_id.
+-- Puts a reward on offer, or changes one: what is null stays as it is. `stock` is how many there are now; `unlimited` takes
+-- the end from it. Its tenant's managers', an administrator's or a program's. Returns the reward and its tenant_id.
 --
 -- Replay:  a change made twice is one; without an id there is a new reward every time.
 -- Locks:   the reward's row.

@@ -1,5 +1,5 @@
--- What a member has and had: {tenant_id, user_id, balance, lifetime_earned, lifetime_spent, entries}, the last ten entries of
--- their statement, newest first.
+-- What a member has and had: {tenant_id, user_id, balance, lifetime_earned, lifetime_spent, entries}, the last ten entries
+-- of their statement, newest first.
 --
 -- Locks:   none.
 -- Refuses: forbidden, invalid_body.
