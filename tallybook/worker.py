@@ -57,9 +57,12 @@ UPKEEP: Final = (
     # Every user of a set is locked by themselves, and a server has some thousands of such locks.
     Upkeep("expire_credits", 250, ("expired",)),
     Upkeep("allocate_monthly_credits", 250, ("allocated",)),
+    Upkeep("expire_wallets", 1_000, ("looked_at",)),
     Upkeep("cleanup_expired_attestations", 10_000, ("removed",)),
     Upkeep("cleanup_coupon_attempts", 10_000, ("removed",)),
     Upkeep("fold_usage", 10_000, ("folded",)),
+    Upkeep("expire_allocations", 1_000, ("expired",)),
+    Upkeep("refill_pools", 1_000, ("refilled",)),
 )
 
 VERDICTS: Final = ("validated", "pending_review", "rejected", "flagged")

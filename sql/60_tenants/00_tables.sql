@@ -26,15 +26,23 @@ create table public.tenants (
   award_tiers               jsonb not null default '{"Gold": 5000, "Silver": 2500, "Bronze": 1000}',
   peer_to_peer_enabled      boolean not null default true,
   redemptions_paused        boolean not null default false,
+  wallets_permanent         boolean not null default true,  -- else its managers may revoke recognitions that brought points
   expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
+  wallet_expiry_policy      text not null default 'never'  -- what is in wallets already goes by it too
+                            check (wallet_expiry_policy in ('90_days', '180_days', '1_year', 'never')),
   low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold >= 0),
   auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
   auto_refill_amount        numeric(15, 2) check (auto_refill_amount > 0),  -- null: never
+  allocations_due_at        timestamptz,  -- until when none of the pool's lots ends; null: none does
   is_active                 boolean not null default true,
   created_at                timestamptz not null default internal.clock(),
   updated_at                timestamptz not null default internal.clock(),
   constraint positive_points_allocation_balance check (points_allocation_balance >= 0)
 ) with (fillfactor = 80);
+
+create index tenants_whose_wallets_expire on public.tenants (id) where wallet_expiry_policy <> 'never';
+create index tenants_with_lots_due on public.tenants (allocations_due_at) where allocations_due_at is not null;
+create index tenants_that_refill on public.tenants (id) where auto_refill_amount is not null;
 
 create table public.departments (
   tenant_id      uuid not null,
@@ -74,21 +82,30 @@ create table public.allocation_logs (
   currency        text not null default 'INR',
   status          text not null default 'COMPLETED' check (status in ('COMPLETED', 'REVOKED', 'EXPIRED')),
   reversed_amount numeric(15, 2) not null default 0,
+  expired_amount  numeric(15, 2) not null default 0 check (expired_amount >= 0),
   reference_note  text,
   expires_at      timestamptz,
   idempotency_key text,
   request_hash    text,
   request_id      text,
+  is_request      boolean not null default true,  -- whether the hourly limit counts it: of a bulk the first one only
+  ip_address      inet,           -- where it was asked for, as far as that is known
+  ip_network      cidr generated always as (
+                    network(set_masklen(ip_address, case family(ip_address) when 6 then 64 else 32 end))) stored,
   created_at      timestamptz not null default internal.clock(),
   updated_at      timestamptz not null default internal.clock(),
   primary key (tenant_id, id),
-  constraint no_more_is_reversed_than_was_allocated check (reversed_amount between 0 and amount)
+  constraint no_more_is_reversed_than_was_allocated check (reversed_amount >= 0 and reversed_amount + expired_amount <= amount)
 );
 
 create unique index allocation_logs_key on public.allocation_logs (tenant_id, idempotency_key) where idempotency_key is not null;
 create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at desc, id desc);
 create index idx_allocation_logs_allocated_by on public.allocation_logs (allocated_by, created_at desc);
 create index idx_allocation_logs_created_at on public.allocation_logs (created_at desc);
+create index allocation_logs_requested_by on public.allocation_logs (allocated_by, created_at desc)
+  where is_request and allocated_by is not null;
+create index allocation_logs_requested_from on public.allocation_logs (ip_network, created_at desc)
+  where is_request and ip_network is not null;
 create index idx_allocation_logs_status on public.allocation_logs (status) where status = 'COMPLETED';
 
 -- The platform's own trail of everything that came into a tenant or was taken from it.
@@ -100,13 +117,20 @@ create table public.platform_billing_logs (
   amount           numeric(15, 2) not null,  -- signed: what it did to the tenant
   currency         text not null default 'INR',
   transaction_type text not null check (transaction_type in ('CREDIT_INJECTION', 'CLAWBACK', 'ADJUSTMENT', 'REVERSAL', 'EXPIRY', 'REFILL')),
+  balance_after    numeric(15, 2),           -- what the pool held then; null in a row written by hand
   reference_note   text,
   allocation_id    uuid,
+  idempotency_key  text,
+  request_hash     text,
   request_id       text,
   created_at       timestamptz not null default internal.clock(),
   primary key (tenant_id, id)
 );
 
+create unique index platform_billing_logs_key on public.platform_billing_logs (tenant_id, idempotency_key)
+  where idempotency_key is not null;
+create index platform_billing_logs_of_allocation on public.platform_billing_logs (tenant_id, allocation_id)
+  where allocation_id is not null;
 create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at desc, id desc);
 create index idx_platform_billing_logs_admin_id on public.platform_billing_logs (admin_id, created_at desc);
 create index idx_platform_billing_logs_created_at on public.platform_billing_logs (created_at desc);
@@ -118,10 +142,13 @@ create table public.wallets (
   balance         numeric(15, 2) not null default 0 check (balance >= 0),  -- a cache of the wallet in the ledger
   lifetime_earned numeric(15, 2) not null default 0 check (lifetime_earned >= 0),
   lifetime_spent  numeric(15, 2) not null default 0 check (lifetime_spent >= 0),
+  oldest_lot_at   timestamptz not null default '-infinity',  -- nothing that is left came before; upkeep alone writes it
   created_at      timestamptz not null default internal.clock(),
   updated_at      timestamptz not null default internal.clock(),
   primary key (tenant_id, user_id)
 ) with (fillfactor = 80);
+
+create index wallets_by_oldest_lot on public.wallets (tenant_id, oldest_lot_at);
 
 -- A wallet's statement. The transfer in the ledger bears the row's id.
 create table public.wallet_ledger (
@@ -156,6 +183,10 @@ create table public.recognitions (
   visibility       text not null default 'public' check (visibility in ('public', 'private', 'department')),
   status           text not null default 'active' check (status in ('pending', 'active', 'rejected', 'revoked')),
   department_id    uuid,          -- the giver's, in whose month it counts
+  pool_after       numeric(15, 2) not null default 0,  -- what the pool held then: a repeated request is answered as the first
+  revoked_at       timestamptz,
+  revoked_by       text,
+  revoked_reason   text,
   idempotency_key  text,
   request_hash     text,
   request_id       text,
@@ -166,7 +197,7 @@ create table public.recognitions (
 
 create unique index recognitions_key on public.recognitions (tenant_id, from_user_id, idempotency_key) where idempotency_key is not null;
 create index recognitions_of_tenant on public.recognitions (tenant_id, created_at desc, id desc);
-create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, created_at desc);
+create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, created_at desc, id desc);
 create index recognitions_of_department on public.recognitions (tenant_id, department_id, created_at) where department_id is not null;
 
 create table public.recognition_recipients (
@@ -174,11 +205,12 @@ create table public.recognition_recipients (
   recognition_id uuid not null,
   user_id        uuid not null,
   points         numeric(15, 2) not null check (points >= 0),
+  place          int not null default 1,  -- in the order in which they were named
   entry_id       uuid,  -- the wallet_ledger's row; null where there were no points
   primary key (tenant_id, recognition_id, user_id)
 );
 
-create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id);
+create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id desc);
 
 -- What wallets are spent on.
 create table public.rewards (
@@ -251,4 +283,46 @@ create type internal.tenant_moved as (
   outcome      text,            -- 'posted' | 'replayed' | 'insufficient_funds' (nothing was written)
   from_balance numeric(15, 2),  -- after the whole set; null for a counterparty
   to_balance   numeric(15, 2)
+);
+
+-- A recognition as it is asked for; `award` means by those alone who give their company's points.
+create type internal.recognition_request as (
+  user_id          uuid,
+  tenant_id        uuid,
+  recipients       uuid[],
+  points           numeric,
+  message          text,
+  recognition_type text,
+  award_tier       text,
+  split            text,
+  visibility       text,
+  award            boolean,
+  idempotency_key  text,
+  request_id       text
+);
+
+-- What is known of it on its way: from where it can be paid, in order, and from where it was.
+create type internal.recognition_ask as (
+  position         int,
+  id               uuid,
+  tenant_id        uuid,
+  asked_by         uuid,
+  from_user_id     uuid,           -- null: the system
+  department_id    uuid,
+  monthly_cap      numeric(15, 2),
+  recipients       uuid[],
+  shares           numeric[],      -- each recipient's points, in their places
+  points           numeric,        -- all of them
+  message          text,
+  recognition_type text,
+  award_tier       text,
+  visibility       text,
+  sources          text[],         -- accounts that may pay
+  source           text,           -- the one that does
+  pool_after       numeric(15, 2),
+  idempotency_key  text,
+  request_hash     text,
+  request_id       text,
+  verdict          text,           -- null: it is given; 'known'; or the refusal's code
+  detail           text
 );

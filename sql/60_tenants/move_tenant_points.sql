@@ -39,19 +39,16 @@ begin
      where m.outcome = 'posted'
   ), earned as materialized (
     insert into public.wallets as w (tenant_id, user_id, balance, lifetime_earned, lifetime_spent, updated_at)
-    select l.tenant_id, l.owner, sum(greatest(l.delta, 0)), sum(greatest(l.delta, 0)), 0, v_now
+    -- What is proposed must be possible, also where it only takes from a wallet that is there.
+    select l.tenant_id, l.owner, greatest(sum(l.delta), 0), sum(greatest(l.delta, 0)), sum(greatest(-l.delta, 0)), v_now
       from leg as l
      where l.kind = 'tenant.wallet'
      group by l.tenant_id, l.owner
      order by l.tenant_id, l.owner
     on conflict (tenant_id, user_id) do update
-       set balance         = w.balance + excluded.balance
-                             + (select coalesce(sum(least(l.delta, 0)), 0) from leg as l
-                                 where l.kind = 'tenant.wallet' and l.tenant_id = w.tenant_id and l.owner = w.user_id),
+       set balance         = w.balance + excluded.lifetime_earned - excluded.lifetime_spent,
            lifetime_earned = w.lifetime_earned + excluded.lifetime_earned,
-           lifetime_spent  = w.lifetime_spent
-                             - (select coalesce(sum(least(l.delta, 0)), 0) from leg as l
-                                 where l.kind = 'tenant.wallet' and l.tenant_id = w.tenant_id and l.owner = w.user_id),
+           lifetime_spent  = w.lifetime_spent + excluded.lifetime_spent,
            updated_at      = excluded.updated_at
     returning w.tenant_id, w.user_id, w.id, w.balance
   ), told as (

@@ -96,6 +96,37 @@ BODIES = {
         "transaction_id": str(uuid4()),
         "reason": "Why not.",
     },
+    "rewards/catalogue": lambda template: {},
+    "rewards/wallet": lambda template: {},
+    "rewards/redeem": lambda template: {"reward_id": str(uuid4())},
+    "rewards/refund": lambda template: {
+        "redemption_id": str(uuid4()),
+        "reason": "Why not.",
+        "tenant_id": str(uuid4()),
+    },
+    "allocations/to-tenant": lambda template: {"tenant_id": str(uuid4()), "amount": 1},
+    "allocations/bulk": lambda template: {"tenant_ids": [str(uuid4())], "amount": 1},
+    "allocations/clawback": lambda template: {"tenant_id": str(uuid4()), "reason": "Why not."},
+    "allocations/reverse": lambda template: {
+        "tenant_id": str(uuid4()),
+        "allocation_id": str(uuid4()),
+        "reason": "Why not.",
+    },
+    "allocations/delegate": lambda template: {"lead_user_id": str(uuid4()), "amount": 1},
+    "allocations/award": lambda template: {
+        "to_user_id": str(uuid4()),
+        "amount": 1,
+        "recognition_message": "Great work!",
+        "tenant_id": str(uuid4()),
+    },
+    "recognitions/give": lambda template: {"to_user_id": str(uuid4()), "message": "Great work!"},
+    "recognitions/list": lambda template: {},
+    "recognitions/revoke": lambda template: {
+        "recognition_id": str(uuid4()),
+        "reason": "Why not.",
+        "tenant_id": str(uuid4()),
+    },
+    "allocations/recall": lambda template: {"lead_user_id": str(uuid4())},
 }
 CALLERS = ["nobody", "user", "administrator", "service token", "secret key", "publishable key"]
 MATRIX = {
@@ -156,6 +187,22 @@ MATRIX = {
     "credit-usage/system": (401, 403, 200, 200, 200, 403),
     "credit-usage/top-spenders": (401, 403, 200, 200, 200, 403),
     "credit-usage/distribution": (401, 403, 200, 200, 200, 403),
+    # Of no tenant, and so of none of its members.
+    "rewards/catalogue": (401, 403, 403, 400, 400, 403),
+    "rewards/wallet": (401, 403, 403, 400, 400, 403),
+    "rewards/redeem": (401, 403, 403, 400, 400, 403),
+    "rewards/refund": (401, 403, 404, 404, 404, 403),
+    "allocations/to-tenant": (401, 403, 404, 404, 404, 403),
+    "allocations/bulk": (401, 403, 200, 200, 200, 403),
+    "allocations/clawback": (401, 403, 404, 404, 404, 403),
+    "allocations/award": (401, 403, 404, 404, 404, 403),
+    "recognitions/give": (401, 403, 403, 403, 403, 403),
+    "recognitions/list": (401, 403, 403, 403, 403, 403),
+    "recognitions/revoke": (401, 403, 404, 404, 404, 403),
+    "allocations/reverse": (401, 403, 404, 404, 404, 403),
+    # Only members of a tenant have one to manage.
+    "allocations/delegate": (401, 403, 403, 403, 403, 403),
+    "allocations/recall": (401, 403, 403, 403, 403, 403),
 }
 ADMIN = uuid4()
 BAD_TOKENS = [

@@ -1,0 +1,154 @@
+-- Decides which account pays for each recognition: the first of its sources that holds all of it, in order of arrival, what was
+-- paid before counted as gone. One source pays a whole recognition. Known keys are found, and departments' monthly caps kept.
+--
+-- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay, in the ledger's
+--          order; then the departments that have a cap. Nothing that is decided here can be undone by others before the commit.
+-- Refuses: nonce_reused, department_cap_reached, insufficient_pool, insufficient_wallet; each as the verdict on one request.
+
+create or replace function internal.fund_recognitions(p_asks internal.recognition_ask[])
+returns internal.recognition_ask[]
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_asks internal.recognition_ask[];
+  v_ask internal.recognition_ask;
+  v_names text[];      -- tenant/account, or tenant/cap:department
+  v_rooms numeric[];   -- what each has left
+  v_told record;
+  v_wallets boolean;   -- whether a wallet is among them
+  v_pool int;
+  v_cap int;
+  v_at int;
+begin
+  perform pg_advisory_xact_lock(l.key)
+     from (select distinct hashtextextended(coalesce(a.from_user_id, a.tenant_id)::text, 60) as key
+             from unnest(p_asks) as a where a.idempotency_key is not null and a.tenant_id is not null order by 1) as l;
+
+  with payer as materialized (
+    select distinct a.tenant_id, s.account
+      from unnest(p_asks) as a
+     cross join unnest(a.sources) as s(account)
+     where a.verdict is null and a.points > 0
+  ), wanted as materialized (
+    select p.tenant_id, p.account from payer as p
+     union
+    select a.tenant_id, 'tenant.wallet:' || r.user_id
+      from unnest(p_asks) as a
+     cross join unnest(a.recipients) as r(user_id)
+     where a.verdict is null and a.points > 0
+       and a.tenant_id in (select p.tenant_id from payer as p where starts_with(p.account, 'tenant.wallet:'))
+     order by 1, 2
+  )
+  select coalesce(array_agg(w.tenant_id || '/' || w.account), '{}'), coalesce(array_agg(coalesce(x.room, 0) / 100.0), '{}'),
+         coalesce(bool_or(starts_with(w.account, 'tenant.wallet:')), false)
+    into v_names, v_rooms, v_wallets
+    from wanted as w
+    left join lateral (
+         select a.balance - a.held - a.floor as room
+           from ledger.accounts as a
+          where a.book_id = w.tenant_id and a.account = w.account
+            for update) as x on true;
+
+  -- A pool that does not pay is told all the same.
+  for v_told in
+    select t.tenant_id || '/tenant.pool' as name, coalesce(x.room, 0) / 100.0 as room
+      from (select distinct a.tenant_id from unnest(p_asks) as a where a.tenant_id is not null) as t
+      left join lateral (
+           select a.balance - a.held - a.floor as room
+             from ledger.accounts as a
+            where a.book_id = t.tenant_id and a.account = 'tenant.pool' limit 1) as x on true
+     where not t.tenant_id || '/tenant.pool' = any (v_names)
+  loop
+    v_names := v_names || v_told.name;
+    v_rooms := v_rooms || v_told.room;
+  end loop;
+
+  if exists (select from unnest(p_asks) as a where a.verdict is null and a.points > 0 and a.monthly_cap is not null) then
+    perform internal.lock_departments(p_asks);
+    select v_names || array_agg(d.tenant_id || '/cap:' || d.department_id), v_rooms || array_agg(d.monthly_cap - d.given)
+      into v_names, v_rooms
+      from (
+        select c.tenant_id, c.department_id, x.monthly_cap, (
+                 select coalesce(sum(r.points), 0) from public.recognitions as r
+                  where r.tenant_id = c.tenant_id and r.department_id = c.department_id and r.status = 'active'
+                    and r.created_at >= date_trunc('month', internal.clock())) as given
+          from (select distinct a.tenant_id, a.department_id from unnest(p_asks) as a
+                 where a.verdict is null and a.points > 0 and a.monthly_cap is not null) as c
+         cross join lateral (
+               select y.monthly_cap from public.departments as y
+                where y.tenant_id = c.tenant_id and y.id = c.department_id limit 1) as x) as d;
+  end if;
+
+  -- What is under the key is read under the locks; it is answered as it was, whatever has changed since.
+  select array_agg(row(
+           a.position, coalesce(k.id, a.id), a.tenant_id, a.asked_by, a.from_user_id, a.department_id, a.monthly_cap, a.recipients, a.shares,
+           a.points, a.message, a.recognition_type, a.award_tier, a.visibility, a.sources, null, null, a.idempotency_key,
+           a.request_hash, a.request_id,
+           case when k.id is null then a.verdict when k.request_hash = a.request_hash then 'known' else 'nonce_reused' end,
+           case when k.id is null then a.detail else 'idempotency_key: it came with another request before' end
+         )::internal.recognition_ask order by a.position)
+    into v_asks
+    from unnest(p_asks) as a
+    left join lateral (
+         -- Two look-ups, since none by an index finds a giver or nobody.
+         (select r.id, r.request_hash from public.recognitions as r
+           where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id and r.idempotency_key = a.idempotency_key limit 1)
+          union all
+         (select r.id, r.request_hash from public.recognitions as r
+           where a.from_user_id is null and r.tenant_id = a.tenant_id and r.from_user_id is null
+             and r.idempotency_key = a.idempotency_key limit 1)
+          limit 1) as k on true;
+
+  for v_place in 1 .. cardinality(v_asks) loop
+    v_ask := v_asks[v_place];
+    continue when v_ask.verdict is not null;
+    v_pool := array_position(v_names, v_ask.tenant_id || '/tenant.pool');
+    if v_ask.points > 0 then
+      v_cap := case when v_ask.monthly_cap is not null
+                    then array_position(v_names, v_ask.tenant_id || '/cap:' || v_ask.department_id) end;
+      if v_rooms[v_cap] < v_ask.points then
+        v_ask.verdict := 'department_cap_reached';
+        v_ask.detail := format('The department may give %s more this month. Required: %s',
+                               internal.points_text(greatest(v_rooms[v_cap], 0)), internal.points_text(v_ask.points));
+      else
+        foreach v_ask.source in array v_ask.sources loop
+          v_at := array_position(v_names, v_ask.tenant_id || '/' || v_ask.source);
+          exit when v_rooms[v_at] >= v_ask.points;
+          v_at := null;
+        end loop;
+        if v_at is not null then
+          v_rooms[v_at] := v_rooms[v_at] - v_ask.points;
+          if v_cap is not null then
+            v_rooms[v_cap] := v_rooms[v_cap] - v_ask.points;
+          end if;
+          if v_wallets then
+            for v_recipient in 1 .. cardinality(v_ask.recipients) loop
+              v_at := array_position(v_names, v_ask.tenant_id || '/tenant.wallet:' || v_ask.recipients[v_recipient]);
+              if v_at is not null then
+                v_rooms[v_at] := v_rooms[v_at] + v_ask.shares[v_recipient];
+              end if;
+            end loop;
+          end if;
+        elsif 'tenant.pool' = any (v_ask.sources) then
+          v_ask.verdict := 'insufficient_pool';
+          v_ask.detail := format('Insufficient company allocation pool. Available: %s, Required: %s',
+                                 internal.points_text(v_rooms[v_pool]), internal.points_text(v_ask.points));
+        else
+          v_ask.verdict := 'insufficient_wallet';
+          v_ask.detail := format('Insufficient wallet. Available: %s, Required: %s',
+            internal.points_text(coalesce(v_rooms[array_position(v_names, v_ask.tenant_id || '/' || v_ask.sources[1])], 0)),
+            internal.points_text(v_ask.points));
+        end if;
+      end if;
+    end if;
+    v_ask.pool_after := v_rooms[v_pool];
+    v_asks[v_place] := v_ask;
+  end loop;
+  return v_asks;
+end
+$$;

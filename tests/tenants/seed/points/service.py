@@ -1,0 +1,5 @@
+"""Where the guide's code finds the service."""
+
+from tallybook.points_service import PointsService
+
+__all__ = ["PointsService"]
