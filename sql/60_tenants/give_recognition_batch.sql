@@ -22,10 +22,10 @@ declare
   v_moves internal.tenant_movement[];
 begin
   v_moves := array(
-    select row(a.tenant_id, internal.uuidv7(), a.source, 'tenant.wallet:' || r.user_id, r.share, 'recognition', 'recognition', a.id,
+    select row(a.tenant_id, r.entry_id, a.source, 'tenant.wallet:' || r.user_id, r.share, 'recognition', 'recognition', a.id,
                'recognition', a.message, a.asked_by, v_now)::internal.tenant_movement
       from unnest(v_asks) as a
-     cross join unnest(a.recipients, a.shares) with ordinality as r(user_id, share, place)
+     cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
      where a.verdict is null and r.share > 0
      order by a.position, r.place);
 
@@ -39,10 +39,9 @@ begin
    where a.verdict is null;
 
   insert into public.recognition_recipients (tenant_id, recognition_id, user_id, points, place, entry_id)
-  select a.tenant_id, a.id, r.user_id, r.share, r.place, m.id
+  select a.tenant_id, a.id, r.user_id, r.share, r.place, case when r.share > 0 then r.entry_id end
     from unnest(v_asks) as a
-   cross join unnest(a.recipients, a.shares) with ordinality as r(user_id, share, place)
-    left join unnest(v_moves) as m on m.source_id = a.id and m.to_account = 'tenant.wallet:' || r.user_id
+   cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
    where a.verdict is null;
 
   if cardinality(v_moves) > 0 then
@@ -53,14 +52,27 @@ begin
 
   return query
   select a.position,
-         case when a.verdict is null or a.verdict = 'known' then
-           jsonb_build_object('recognition_id', a.id, 'points', internal.points_text(r.points), 'recipients', p.recipients,
-             'funded_by', r.funded_by, 'tenant_remaining_pool', internal.points_text(r.pool_after), 'status', r.status)
-           || case when a.verdict is null then '{}'::jsonb else '{"replayed": true}'::jsonb end end,
+         case when a.verdict is null then
+                jsonb_build_object('recognition_id', a.id, 'points', internal.points_text(a.points), 'recipients', n.recipients,
+                  'funded_by', coalesce(substring(a.source from '^tenant\.([a-z]+)'), 'nothing'),
+                  'tenant_remaining_pool', internal.points_text(a.pool_after), 'status', 'active')
+              when a.verdict = 'known' then
+                jsonb_build_object('recognition_id', r.id, 'points', internal.points_text(r.points), 'recipients', k.recipients,
+                  'funded_by', r.funded_by, 'tenant_remaining_pool', internal.points_text(r.pool_after), 'status', 'active',
+                  'replayed', true) end,
          case when a.verdict <> 'known' then internal.refusal(a.verdict, a.detail) end
     from unnest(v_asks) as a
     left join lateral (
-         select x.* from public.recognitions as x where x.tenant_id = a.tenant_id and x.id = a.id limit 1) as r on true
+         select jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.share),
+                  'new_wallet_balance', internal.points_text(l.balance_after),
+                  'ledger_entry_id', case when x.share > 0 then x.entry_id end) order by x.place) as recipients
+           from unnest(a.recipients, a.shares, a.entries) with ordinality as x(user_id, share, entry_id, place)
+           left join lateral (
+                select y.balance_after from public.wallet_ledger as y
+                 where x.share > 0 and y.tenant_id = a.tenant_id and y.id = x.entry_id and y.user_id = x.user_id limit 1) as l on true
+          where a.verdict is null) as n on true
+    left join lateral (
+         select x.* from public.recognitions as x where a.verdict = 'known' and x.tenant_id = a.tenant_id and x.id = a.id limit 1) as r on true
     left join lateral (
          select jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.points),
                   'new_wallet_balance', internal.points_text(l.balance_after), 'ledger_entry_id', x.entry_id) order by x.place) as recipients
@@ -68,6 +80,6 @@ begin
            left join lateral (
                 select y.balance_after from public.wallet_ledger as y
                  where y.tenant_id = x.tenant_id and y.id = x.entry_id and y.user_id = x.user_id limit 1) as l on true
-          where r.id is not null and x.tenant_id = a.tenant_id and x.recognition_id = a.id) as p on true;
+          where r.id is not null and x.tenant_id = a.tenant_id and x.recognition_id = a.id) as k on true;
 end
 $$;
