@@ -12,6 +12,7 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_sort = off
 set jit = off
 as $$
 declare
@@ -95,13 +96,17 @@ begin
     into v_known, v_hashes
     from unnest(p_asks) as a
     left join lateral (
-         -- Two look-ups, since none by an index finds a giver or nobody.
+         -- Two look-ups, since none by an index finds a giver or nobody. They name the key as a range and in their order, and
+         -- nothing may be sorted: so the key's own index is the only way in, also for who plans while the table is empty.
          (select r.id, r.request_hash from public.recognitions as r
-           where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id and r.idempotency_key = a.idempotency_key limit 1)
+           where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id
+             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+           order by r.idempotency_key limit 1)
           union all
          (select r.id, r.request_hash from public.recognitions as r
            where a.from_user_id is null and r.tenant_id = a.tenant_id and r.from_user_id is null
-             and r.idempotency_key = a.idempotency_key limit 1)
+             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+           order by r.from_user_id, r.idempotency_key limit 1)
           limit 1) as k on true;
 
   for v_place in 1 .. cardinality(v_asks) loop
