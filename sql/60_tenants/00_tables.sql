@@ -312,6 +312,7 @@ create type internal.recognition_ask as (
   monthly_cap      numeric(15, 2),
   recipients       uuid[],
   shares           numeric[],      -- each recipient's points, in their places
+  entries          uuid[],         -- and what the entries in their wallets are called; the first names the recognition too
   points           numeric,        -- all of them
   message          text,
   recognition_type text,

@@ -111,8 +111,9 @@ begin
               where j.verdict is null) as s on true
     )
     select row(
-             s.position, internal.uuidv7(), s.tenant_id, s.user_id, s.from_user_id, s.department_id, s.monthly_cap, s.recipients, s.shares,
-             s.points, s.message, s.recognition_type, s.award_tier, s.visibility,
+             s.position, null, s.tenant_id, s.user_id, s.from_user_id, s.department_id, s.monthly_cap, s.recipients, s.shares,
+             -- Made in order of arrival, in which a wallet's statement shows them.
+             case when s.verdict is null then array(select internal.uuidv7() from generate_series(1, s.heads)) end, s.points, s.message, s.recognition_type, s.award_tier, s.visibility,
              case when s.from_user_id is null then array['tenant.pool']
                   when s.role = 'employee' then array['tenant.wallet:' || s.user_id]
                   else case when s.role in ('tenant_manager', 'hr_admin') then '{}' else array['tenant.lead:' || s.user_id] end

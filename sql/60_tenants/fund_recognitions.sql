@@ -12,15 +12,18 @@ set search_path = ''
 set timezone = 'UTC'
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_sort = off
 set jit = off
 as $$
 declare
-  v_asks internal.recognition_ask[];
+  v_asks internal.recognition_ask[] := p_asks;
   v_ask internal.recognition_ask;
   v_names text[];      -- tenant/account, or tenant/cap:department
   v_rooms numeric[];   -- what each has left
   v_told record;
-  v_wallets boolean;   -- whether a wallet is among them
+  v_givers uuid[];     -- whose wallets are among them
+  v_known uuid[];      -- what is under the key of each
+  v_hashes text[];     -- and the request with which it came
   v_pool int;
   v_cap int;
   v_at int;
@@ -35,18 +38,22 @@ begin
      cross join unnest(a.sources) as s(account)
      where a.verdict is null and a.points > 0
   ), wanted as materialized (
-    select p.tenant_id, p.account from payer as p
-     union
-    select a.tenant_id, 'tenant.wallet:' || r.user_id
-      from unnest(p_asks) as a
-     cross join unnest(a.recipients) as r(user_id)
-     where a.verdict is null and a.points > 0
-       and a.tenant_id in (select p.tenant_id from payer as p where starts_with(p.account, 'tenant.wallet:'))
-     order by 1, 2
+    select t.tenant_id, t.account, bool_or(t.pays) as pays
+      from (
+        select p.tenant_id, p.account, true as pays from payer as p
+         union all
+        select a.tenant_id, 'tenant.wallet:' || r.user_id, false
+          from unnest(p_asks) as a
+         cross join unnest(a.recipients) as r(user_id)
+         where a.verdict is null and a.points > 0
+           and a.tenant_id in (select p.tenant_id from payer as p where starts_with(p.account, 'tenant.wallet:'))) as t
+     group by t.tenant_id, t.account
+     order by t.tenant_id, t.account
   )
-  select coalesce(array_agg(w.tenant_id || '/' || w.account), '{}'), coalesce(array_agg(coalesce(x.room, 0) / 100.0), '{}'),
-         coalesce(bool_or(starts_with(w.account, 'tenant.wallet:')), false)
-    into v_names, v_rooms, v_wallets
+  select coalesce(array_agg(w.tenant_id || '/' || w.account) filter (where w.pays), '{}'),
+         coalesce(array_agg(coalesce(x.room, 0) / 100.0) filter (where w.pays), '{}'),
+         array_agg(split_part(w.account, ':', 2)::uuid) filter (where w.pays and starts_with(w.account, 'tenant.wallet:'))
+    into v_names, v_rooms, v_givers
     from wanted as w
     left join lateral (
          select a.balance - a.held - a.floor as room
@@ -85,28 +92,33 @@ begin
   end if;
 
   -- What is under the key is read under the locks; it is answered as it was, whatever has changed since.
-  select array_agg(row(
-           a.position, coalesce(k.id, a.id), a.tenant_id, a.asked_by, a.from_user_id, a.department_id, a.monthly_cap, a.recipients, a.shares,
-           a.points, a.message, a.recognition_type, a.award_tier, a.visibility, a.sources, null, null, a.idempotency_key,
-           a.request_hash, a.request_id,
-           case when k.id is null then a.verdict when k.request_hash = a.request_hash then 'known' else 'nonce_reused' end,
-           case when k.id is null then a.detail else 'idempotency_key: it came with another request before' end
-         )::internal.recognition_ask order by a.position)
-    into v_asks
+  select array_agg(k.id order by a.position), array_agg(k.request_hash order by a.position)
+    into v_known, v_hashes
     from unnest(p_asks) as a
     left join lateral (
-         -- Two look-ups, since none by an index finds a giver or nobody.
+         -- Two look-ups, since none by an index finds a giver or nobody. They name the key as a range and in their order, and
+         -- nothing may be sorted: so the key's own index is the only way in, also for who plans while the table is empty.
          (select r.id, r.request_hash from public.recognitions as r
-           where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id and r.idempotency_key = a.idempotency_key limit 1)
+           where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id
+             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+           order by r.idempotency_key limit 1)
           union all
          (select r.id, r.request_hash from public.recognitions as r
            where a.from_user_id is null and r.tenant_id = a.tenant_id and r.from_user_id is null
-             and r.idempotency_key = a.idempotency_key limit 1)
+             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+           order by r.from_user_id, r.idempotency_key limit 1)
           limit 1) as k on true;
 
   for v_place in 1 .. cardinality(v_asks) loop
     v_ask := v_asks[v_place];
+    if v_known[v_place] is not null then
+      v_ask.id := v_known[v_place];
+      v_ask.verdict := case when v_hashes[v_place] = v_ask.request_hash then 'known' else 'nonce_reused' end;
+      v_ask.detail := 'idempotency_key: it came with another request before';
+      v_asks[v_place] := v_ask;
+    end if;
     continue when v_ask.verdict is not null;
+    v_ask.id := v_ask.entries[1];
     v_pool := array_position(v_names, v_ask.tenant_id || '/tenant.pool');
     if v_ask.points > 0 then
       v_cap := case when v_ask.monthly_cap is not null
@@ -126,7 +138,8 @@ begin
           if v_cap is not null then
             v_rooms[v_cap] := v_rooms[v_cap] - v_ask.points;
           end if;
-          if v_wallets then
+          -- What somebody is given, they can give on.
+          if v_ask.recipients && v_givers then
             for v_recipient in 1 .. cardinality(v_ask.recipients) loop
               v_at := array_position(v_names, v_ask.tenant_id || '/tenant.wallet:' || v_ask.recipients[v_recipient]);
               if v_at is not null then

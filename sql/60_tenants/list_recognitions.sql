@@ -53,7 +53,8 @@ begin
     v_before_id := encode(substring(v_bytes from 9), 'hex')::uuid;
   end if;
 
-  -- Each way in goes along an index that brings the order with it; ids sort by time as well.
+  -- Each way in goes along an index that brings the order with it; ids sort by time as well. An id is named as a range and in
+  -- the order, where only its own index may lead to it.
   if p_scope = 'given' then
     v_page := array(
       select r from public.recognitions as r
@@ -69,7 +70,8 @@ begin
                limit v_limit + 1) as x
        cross join lateral (
              select y.* from public.recognitions as y
-              where y.tenant_id = v_member.tenant_id and y.id = x.recognition_id limit 1) as r
+              where y.tenant_id = v_member.tenant_id and y.id >= x.recognition_id and y.id <= x.recognition_id
+              order by y.id limit 1) as r
        order by x.recognition_id desc);
   else
     v_page := array(
@@ -94,8 +96,9 @@ begin
                pool_after, revoked_at, revoked_by, revoked_reason, idempotency_key, request_hash, request_id, created_at, updated_at, place)
        cross join lateral (
              select jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.points)) order by x.place) as recipients
-               from public.recognition_recipients as x
-              where x.tenant_id = r.tenant_id and x.recognition_id = r.id) as g), '[]'),
+               from (select y.* from public.recognition_recipients as y
+                      where y.tenant_id = r.tenant_id and y.recognition_id >= r.id and y.recognition_id <= r.id
+                      order by y.recognition_id, y.user_id limit 200) as x) as g), '[]'),
     'next_cursor', case when cardinality(v_page) > v_limit then translate(encode(
       int8send((extract(epoch from v_page[v_limit].created_at) * 1000000)::bigint) || uuid_send(v_page[v_limit].id), 'base64'), '+/', '-_') end);
 end

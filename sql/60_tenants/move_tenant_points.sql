@@ -38,9 +38,9 @@ begin
      cross join lateral (values (m.from_account, -m.amount), (m.to_account, m.amount)) as l(account, delta)
      where m.outcome = 'posted'
   ), earned as materialized (
-    insert into public.wallets as w (tenant_id, user_id, balance, lifetime_earned, lifetime_spent, updated_at)
+    insert into public.wallets as w (tenant_id, user_id, id, balance, lifetime_earned, lifetime_spent, created_at, updated_at)
     -- What is proposed must be possible, also where it only takes from a wallet that is there.
-    select l.tenant_id, l.owner, greatest(sum(l.delta), 0), sum(greatest(l.delta, 0)), sum(greatest(-l.delta, 0)), v_now
+    select l.tenant_id, l.owner, gen_random_uuid(), greatest(sum(l.delta), 0), sum(greatest(l.delta, 0)), sum(greatest(-l.delta, 0)), v_now, v_now
       from leg as l
      where l.kind = 'tenant.wallet'
      group by l.tenant_id, l.owner

@@ -19,7 +19,7 @@ create or replace function public.revoke_recognition(
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
-set plan_cache_mode = force_generic_plan
+set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set jit = off
 as $$
