@@ -89,6 +89,7 @@ create unique index allocation_logs_key on public.allocation_logs (tenant_id, id
 create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at desc, id desc);
 create index idx_allocation_logs_allocated_by on public.allocation_logs (allocated_by, created_at desc);
 create index idx_allocation_logs_created_at on public.allocation_logs (created_at desc);
+create index allocation_logs_by_amount on public.allocation_logs (amount, id);
 create index idx_allocation_logs_status on public.allocation_logs (status) where status = 'COMPLETED';
 
 -- The platform's own trail of everything that came into a tenant or was taken from it.
@@ -110,6 +111,7 @@ create table public.platform_billing_logs (
 create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at desc, id desc);
 create index idx_platform_billing_logs_admin_id on public.platform_billing_logs (admin_id, created_at desc);
 create index idx_platform_billing_logs_created_at on public.platform_billing_logs (created_at desc);
+create index platform_billing_logs_by_amount on public.platform_billing_logs (amount, id);
 
 create table public.wallets (
   tenant_id       uuid not null,
@@ -143,6 +145,7 @@ create table public.wallet_ledger (
 
 create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at desc, id desc);
 create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at desc, id desc);
+create index idx_wallet_ledger_created_at on public.wallet_ledger (created_at desc, id desc);
 
 create table public.recognitions (
   tenant_id        uuid not null,
