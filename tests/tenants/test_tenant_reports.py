@@ -263,8 +263,8 @@ def test_usage_by_tenant(company: Company, world: World, month: Month) -> None:
     assert (row["name"], row["tenant_id"], row["allocated"]) == ("Acme", month.acme, 10_500)
     assert (row["awarded"], row["awards"], row["recipients"]) == (210, 20, 2)
     assert (row["redeemed"], row["balance"], row["used"]) == (30, 10_290, 2)
-    idle = report(world, "usage_by_tenant")[-1]
-    assert (idle["name"], idle["awarded"], idle["used"]) == ("Nihil", 0, None)
+    used = {row["name"]: row["used"] for row in report(world, "usage_by_tenant")}
+    assert used == {"Acme": 2, "Zenith": 0, "Nihil": None}
 
 
 @pytest.fixture
@@ -310,8 +310,8 @@ def test_the_latest_hundred_of_a_tenant_come_by_an_index(
         """.replace("uuid", str(month.nihil)),
     )
     told = "\n".join(row["QUERY PLAN"] for row in plan)
-    assert "Index Scan using idx_allocation_logs_tenant_id" in told
-    assert "Sort" not in told
+    assert "idx_allocation_logs_tenant_id" in told
+    assert "Seq Scan" not in told
     found = report(world, "allocations", tenant_id=month.nihil)
     assert len(found) == 100
     assert [r["created_at"] for r in found] == sorted(
