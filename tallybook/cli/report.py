@@ -84,8 +84,11 @@ def report(
 ) -> None:
     """Print a report; without a name, which there are."""
     given = {
-        **{"--since": since, "--older-than": older_than, "--limit": limit},
-        **{"--user": user, "--tenant": tenant},
+        "--since": since,
+        "--older-than": older_than,
+        "--limit": limit,
+        "--user": user,
+        "--tenant": tenant,
     }
     with reading(database, json=json) as operator:
         reports = {row["name"]: row for row in operator.rows(_REPORTS, {})}

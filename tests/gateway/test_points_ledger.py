@@ -97,7 +97,9 @@ def test_programs_and_administrators_see_all(
 
 def test_pages_filters_and_order_come_by_the_query(manager: Client) -> None:
     def amounts(**query: Any) -> list[str]:
-        return [i["amount"] for i in ok(get(manager, f"{LEDGER}/allocation-logs", **query))["items"]]
+        return [
+            i["amount"] for i in ok(get(manager, f"{LEDGER}/allocation-logs", **query))["items"]
+        ]
 
     assert amounts(sort="amount", direction="asc") == ["10000", "10001", "10002"]
     assert amounts(amount_min="10000.5", amount_max="10001") == ["10001"]

@@ -1,5 +1,6 @@
-"""S1-072 to S1-090, and S3-046 to S3-073: each query of the runbooks is a function of ours, and also
-runs as printed."""
+"""S1-072 to S1-090, S3-046 to S3-073: each query of the runbooks is a function of ours, and also
+runs as printed.
+"""
 
 from __future__ import annotations
 

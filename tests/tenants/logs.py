@@ -16,7 +16,10 @@ def allocated(
 ) -> UUID:
     """What was allocated to a tenant at some time, with the platform's own row of it."""
     columns = {
-        **{"tenant_id": tenant, "amount": amount, "actor": "op@example.org", "created_at": at},
+        "tenant_id": tenant,
+        "amount": amount,
+        "actor": "op@example.org",
+        "created_at": at,
         **columns,
     }
     allocation: UUID = company.world.value(
@@ -39,8 +42,11 @@ def billed(
 ) -> None:
     """A row of the platform's trail, without what it did."""
     columns = {
-        **{"tenant_id": tenant, "actor": "op@example.org", "amount": amount},
-        **{"transaction_type": kind, "created_at": at},
+        "tenant_id": tenant,
+        "actor": "op@example.org",
+        "amount": amount,
+        "transaction_type": kind,
+        "created_at": at,
         **columns,
     }
     company.world.admin.execute(
@@ -60,7 +66,13 @@ def given(company: Company, tenant: UUID, count: int, *members: UUID, at: dateti
         "   p_description => 'Award ' || g.n,"
         "   p_created_at => %(at)s::timestamptz + g.n * interval '1 minute')"
         " from generate_series(1, %(count)s) as g(n)))",
-        {"tenant": tenant, "members": list(members), "size": len(members), "at": at, "count": count},
+        {
+            "tenant": tenant,
+            "members": list(members),
+            "size": len(members),
+            "at": at,
+            "count": count,
+        },
     )
 
 

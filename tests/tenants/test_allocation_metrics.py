@@ -52,12 +52,20 @@ def test_every_tenant_is_told_by_its_numbers(company: Company) -> None:
     assert told(company) == {
         "tenants": [
             {
-                **{"tenant_id": str(first), "allocations": 2, "amount": 1500.25},
-                **{"balance": 1490.25, "wallets": 2, "in_wallets": 10},
+                "tenant_id": str(first),
+                "allocations": 2,
+                "amount": 1500.25,
+                "balance": 1490.25,
+                "wallets": 2,
+                "in_wallets": 10,
             },
             {
-                **{"tenant_id": str(second), "allocations": 0, "amount": 0},
-                **{"balance": 0, "wallets": 0, "in_wallets": 0},
+                "tenant_id": str(second),
+                "allocations": 0,
+                "amount": 0,
+                "balance": 0,
+                "wallets": 0,
+                "in_wallets": 0,
             },
         ],
         "wallets": [],
@@ -110,7 +118,9 @@ def answer(*wallets: tuple[str, str, float]) -> dict[str, Any]:
     numbers = {"allocations": 2, "amount": 1500, "balance": 1490, "wallets": 2, "in_wallets": 10}
     return {
         "tenants": [{"tenant_id": "a", **numbers}, {"tenant_id": "others", **numbers}],
-        "wallets": [dict(zip(("tenant_id", "user_id", "balance"), w, strict=True)) for w in wallets],
+        "wallets": [
+            dict(zip(("tenant_id", "user_id", "balance"), w, strict=True)) for w in wallets
+        ],
     }
 
 

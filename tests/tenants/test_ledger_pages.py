@@ -41,9 +41,16 @@ def test_an_allocation_is_told_whole(company: Company, tenant: UUID) -> None:
     [item] = page["items"]
     assert item.pop("created_at").startswith("2026-03-02T09:00:00")
     assert item == {
-        **{"id": str(one), "tenant_id": str(tenant), "tenant_name": "Acme", "amount": "1000.5"},
-        **{"allocated_by": str(admin), "actor": "op@example.org", "currency": "EUR"},
-        **{"status": "COMPLETED", "reversed_amount": "0", "reference_note": "March"},
+        "id": str(one),
+        "tenant_id": str(tenant),
+        "tenant_name": "Acme",
+        "amount": "1000.5",
+        "allocated_by": str(admin),
+        "actor": "op@example.org",
+        "currency": "EUR",
+        "status": "COMPLETED",
+        "reversed_amount": "0",
+        "reference_note": "March",
         "expires_at": None,
     }
 
@@ -315,7 +322,10 @@ def test_stats_of_one_tenant(company: Company, tenant: UUID) -> None:
         "REVERSAL": {"count": 1, "amount": "-100"},
     }
     assert stats["balances"] == {
-        **{"pool": "1454", "leads": "40", "departments": "7", "wallets": "4.5"}
+        "pool": "1454",
+        "leads": "40",
+        "departments": "7",
+        "wallets": "4.5",
     }
     assert stats["wallets"] == {"count": 1, "earned": "6", "spent": "1.5"}
     assert stats["entries"]["recognition"] == {"count": 3, "credited": "6", "debited": "0"}

@@ -1,4 +1,4 @@
-"""The tenants' runbook: its queries as they are printed, in an operator's SQL editor, and as reports.
+"""The tenants' runbook: its queries as they are printed, by an operator, and as reports.
 
 Where one fails as printed, the correction is the inventory's (its part A.4) and stands beside it.
 """
@@ -95,7 +95,9 @@ def test_nothing_is_below_zero(world: World, month: Month) -> None:
         world.admin.execute("update tenants set points_allocation_balance = -1")
     with world.admin.transaction(force_rollback=True):
         world.admin.execute("set local session_replication_role = replica")
-        world.admin.execute("alter table tenants drop constraint positive_points_allocation_balance")
+        world.admin.execute(
+            "alter table tenants drop constraint positive_points_allocation_balance"
+        )
         world.admin.execute("alter table wallets drop constraint wallets_balance_check")
         world.admin.execute(
             "update tenants set points_allocation_balance = -1 where id = %s", (month.acme,)
