@@ -450,8 +450,8 @@ def test_no_tenant_walks_through_what_grows(world: World, whose: str) -> None:
             " created_at) select m.tenant_id, 'of many', m.n, 'ADJUSTMENT', m.at from many as m",
             "insert into wallets (tenant_id, user_id) select m.tenant_id, m.id from many as m",
             "insert into wallet_ledger (tenant_id, id, wallet_id, user_id, transaction_type,"
-            " source, points, balance_after, description, created_at) select m.tenant_id, m.id, m.id,"
-            " m.id, 'credit', 'recognition', m.n, 0, 'of many', m.at from many as m",
+            " source, points, balance_after, description, created_at) select m.tenant_id, m.id,"
+            " m.id, m.id, 'credit', 'recognition', m.n, 0, 'of many', m.at from many as m",
         ):
             world.admin.execute(f"with many as ({many}) {statement}", told)
     world.admin.execute("analyze")
