@@ -200,6 +200,84 @@ grant execute on function internal.membership(uuid, uuid) to tallybook_procedure
 alter function internal.adjust_tenant_pool() owner to tallybook_upkeep;
 grant execute on function internal.member_tenants(), internal.managed_tenants() to authenticated;
 
+-- The platform's side: allocations, what is taken back, budgets of leads, and upkeep.
+revoke all on public.allocation_limits, public.lead_delegations from public, anon, authenticated, service_role;
+grant select on public.lead_delegations to authenticated, service_role, tallybook_operator;
+grant select, insert on public.lead_delegations to tallybook_procedures, tallybook_upkeep;
+grant select on public.allocation_limits to service_role, tallybook_upkeep;
+grant select, update on public.allocation_limits to tallybook_operator;
+
+alter table public.allocation_limits enable row level security;
+alter table public.allocation_limits force row level security;
+alter table public.lead_delegations enable row level security;
+alter table public.lead_delegations force row level security;
+
+drop policy if exists "upkeep and the service know the limits of allocations" on public.allocation_limits;
+create policy "upkeep and the service know the limits of allocations" on public.allocation_limits for select
+  to service_role, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the limits of allocations" on public.allocation_limits;
+create policy "an operator sets the limits of allocations" on public.allocation_limits to tallybook_operator using (true);
+drop policy if exists "a lead reads what they were given and a manager all" on public.lead_delegations;
+create policy "a lead reads what they were given and a manager all" on public.lead_delegations for select to authenticated
+  using (lead_user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the delegations of its subjects" on public.lead_delegations;
+create policy "a procedure touches the delegations of its subjects" on public.lead_delegations to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all delegations" on public.lead_delegations;
+create policy "upkeep sees all delegations" on public.lead_delegations to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all delegations" on public.lead_delegations;
+create policy "the service and operators read all delegations" on public.lead_delegations for select
+  to service_role, tallybook_operator using (true);
+
+revoke all on function
+  internal.lock_pools(uuid[]), internal.locked_pool(uuid), internal.bill_tenants(internal.tenant_bill[]),
+  internal.billed_before(uuid, text, text), internal.points_refusal(numeric, text), internal.allocations_limit_detail(uuid, inet),
+  internal.allocate_to_tenants(uuid, jsonb, text, inet, text, text, text), internal.pool_lots(uuid[]), internal.alert_tenant(),
+  internal.move_lead_budget(public.tenant_members, uuid, numeric, boolean, text, text, text),
+  public.allocate_to_tenant(uuid, uuid, numeric, text, text, text, inet, text, text),
+  public.bulk_allocate_to_tenants(uuid, uuid[], numeric, jsonb, text, text, text, inet, text, text),
+  public.clawback_allocation(uuid, uuid, numeric, text, text, text, text),
+  public.reverse_allocation(uuid, uuid, uuid, numeric, text, text, text, text),
+  public.adjust_tenant_pool_to(uuid, uuid, numeric, text, text, text, text),
+  public.delegate_to_lead(uuid, uuid, numeric, text, uuid, text, text),
+  public.recall_from_lead(uuid, uuid, numeric, text, uuid, text, text),
+  public.expire_allocations(int), public.refill_pools(int)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.points_refusal(numeric, text) to tallybook_procedures, tallybook_upkeep;
+grant execute on function
+  internal.lock_pools(uuid[]), internal.locked_pool(uuid), internal.bill_tenants(internal.tenant_bill[]),
+  internal.billed_before(uuid, text, text), internal.allocations_limit_detail(uuid, inet),
+  internal.allocate_to_tenants(uuid, jsonb, text, inet, text, text, text), internal.pool_lots(uuid[])
+to tallybook_upkeep;
+grant execute on function internal.move_lead_budget(public.tenant_members, uuid, numeric, boolean, text, text, text)
+to tallybook_procedures;
+
+alter function internal.alert_tenant() owner to tallybook_upkeep;
+alter function public.allocate_to_tenant(uuid, uuid, numeric, text, text, text, inet, text, text) owner to tallybook_upkeep;
+alter function public.bulk_allocate_to_tenants(uuid, uuid[], numeric, jsonb, text, text, text, inet, text, text)
+owner to tallybook_upkeep;
+alter function public.clawback_allocation(uuid, uuid, numeric, text, text, text, text) owner to tallybook_upkeep;
+alter function public.reverse_allocation(uuid, uuid, uuid, numeric, text, text, text, text) owner to tallybook_upkeep;
+alter function public.adjust_tenant_pool_to(uuid, uuid, numeric, text, text, text, text) owner to tallybook_upkeep;
+alter function public.delegate_to_lead(uuid, uuid, numeric, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.recall_from_lead(uuid, uuid, numeric, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.expire_allocations(int) owner to tallybook_upkeep;
+alter function public.refill_pools(int) owner to tallybook_upkeep;
+
+grant execute on function
+  public.allocate_to_tenant(uuid, uuid, numeric, text, text, text, inet, text, text),
+  public.bulk_allocate_to_tenants(uuid, uuid[], numeric, jsonb, text, text, text, inet, text, text),
+  public.clawback_allocation(uuid, uuid, numeric, text, text, text, text),
+  public.reverse_allocation(uuid, uuid, uuid, numeric, text, text, text, text),
+  public.adjust_tenant_pool_to(uuid, uuid, numeric, text, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+grant execute on function
+  public.delegate_to_lead(uuid, uuid, numeric, text, uuid, text, text),
+  public.recall_from_lead(uuid, uuid, numeric, text, uuid, text, text)
+to tallybook_functions, service_role;
+grant execute on function public.expire_allocations(int), public.refill_pools(int) to service_role, tallybook_worker, tallybook_operator;
+
 -- Reading: statistics for members, the logs for managers, numbers for whoever watches.
 
 revoke all on public.tenant_balances_below_zero, public.tenant_large_allocations from public, anon, authenticated, service_role;

@@ -160,6 +160,11 @@ class Settings:
         default=("production",),
     )
 
+    # Tenants.
+    points_allocation_enabled: bool = _variable(
+        "POINTS_ALLOCATION_ENABLED", parse=variables.boolean, must_be="true or false", default=True
+    )
+
     # Credits.
     credit_system_enabled: bool = _variable(
         "CREDIT_SYSTEM_ENABLED", parse=variables.boolean, must_be="true or false", default=True

@@ -59,6 +59,8 @@ UPKEEP: Final = (
     Upkeep("cleanup_expired_attestations", 10_000, ("removed",)),
     Upkeep("cleanup_coupon_attempts", 10_000, ("removed",)),
     Upkeep("fold_usage", 10_000, ("folded",)),
+    Upkeep("expire_allocations", 1_000, ("expired",)),
+    Upkeep("refill_pools", 1_000, ("refilled",)),
 )
 
 VERDICTS: Final = ("validated", "pending_review", "rejected", "flagged")

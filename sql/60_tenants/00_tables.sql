@@ -30,11 +30,15 @@ create table public.tenants (
   low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold >= 0),
   auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
   auto_refill_amount        numeric(15, 2) check (auto_refill_amount > 0),  -- null: never
+  allocations_due_at        timestamptz,  -- until when none of the pool's lots ends; null: none does
   is_active                 boolean not null default true,
   created_at                timestamptz not null default internal.clock(),
   updated_at                timestamptz not null default internal.clock(),
   constraint positive_points_allocation_balance check (points_allocation_balance >= 0)
 ) with (fillfactor = 80);
+
+create index tenants_with_lots_due on public.tenants (allocations_due_at) where allocations_due_at is not null;
+create index tenants_that_refill on public.tenants (id) where auto_refill_amount is not null;
 
 create table public.departments (
   tenant_id      uuid not null,
@@ -74,15 +78,20 @@ create table public.allocation_logs (
   currency        text not null default 'INR',
   status          text not null default 'COMPLETED' check (status in ('COMPLETED', 'REVOKED', 'EXPIRED')),
   reversed_amount numeric(15, 2) not null default 0,
+  expired_amount  numeric(15, 2) not null default 0 check (expired_amount >= 0),
   reference_note  text,
   expires_at      timestamptz,
   idempotency_key text,
   request_hash    text,
   request_id      text,
+  is_request      boolean not null default true,  -- whether the hourly limit counts it: of a bulk the first one only
+  ip_address      inet,           -- where it was asked for, as far as that is known
+  ip_network      cidr generated always as (
+                    network(set_masklen(ip_address, case family(ip_address) when 6 then 64 else 32 end))) stored,
   created_at      timestamptz not null default internal.clock(),
   updated_at      timestamptz not null default internal.clock(),
   primary key (tenant_id, id),
-  constraint no_more_is_reversed_than_was_allocated check (reversed_amount between 0 and amount)
+  constraint no_more_is_reversed_than_was_allocated check (reversed_amount >= 0 and reversed_amount + expired_amount <= amount)
 );
 
 create unique index allocation_logs_key on public.allocation_logs (tenant_id, idempotency_key) where idempotency_key is not null;
@@ -90,6 +99,10 @@ create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id,
 create index idx_allocation_logs_allocated_by on public.allocation_logs (allocated_by, created_at desc);
 create index idx_allocation_logs_created_at on public.allocation_logs (created_at desc);
 create index allocation_logs_by_amount on public.allocation_logs (amount, id);
+create index allocation_logs_requested_by on public.allocation_logs (allocated_by, created_at desc)
+  where is_request and allocated_by is not null;
+create index allocation_logs_requested_from on public.allocation_logs (ip_network, created_at desc)
+  where is_request and ip_network is not null;
 create index idx_allocation_logs_status on public.allocation_logs (status) where status = 'COMPLETED';
 
 -- The platform's own trail of everything that came into a tenant or was taken from it.
@@ -101,13 +114,20 @@ create table public.platform_billing_logs (
   amount           numeric(15, 2) not null,  -- signed: what it did to the tenant
   currency         text not null default 'INR',
   transaction_type text not null check (transaction_type in ('CREDIT_INJECTION', 'CLAWBACK', 'ADJUSTMENT', 'REVERSAL', 'EXPIRY', 'REFILL')),
+  balance_after    numeric(15, 2),           -- what the pool held then; null in a row written by hand
   reference_note   text,
   allocation_id    uuid,
+  idempotency_key  text,
+  request_hash     text,
   request_id       text,
   created_at       timestamptz not null default internal.clock(),
   primary key (tenant_id, id)
 );
 
+create unique index platform_billing_logs_key on public.platform_billing_logs (tenant_id, idempotency_key)
+  where idempotency_key is not null;
+create index platform_billing_logs_of_allocation on public.platform_billing_logs (tenant_id, allocation_id)
+  where allocation_id is not null;
 create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at desc, id desc);
 create index idx_platform_billing_logs_admin_id on public.platform_billing_logs (admin_id, created_at desc);
 create index idx_platform_billing_logs_created_at on public.platform_billing_logs (created_at desc);

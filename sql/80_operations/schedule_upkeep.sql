@@ -30,7 +30,8 @@ begin
 
   foreach v_procedure in array array[
     'expire_holds', 'cleanup_expired_nonces', 'expire_points', 'mark_expired_coupons', 'forget_sealed_codes',
-    'cleanup_coupon_attempts', 'cleanup_expired_attestations', 'expire_credits', 'allocate_monthly_credits', 'fold_usage'] loop
+    'cleanup_coupon_attempts', 'cleanup_expired_attestations', 'expire_credits', 'allocate_monthly_credits', 'fold_usage',
+    'expire_allocations', 'refill_pools'] loop
     -- By its name in a value, because it is not there to be checked where pg_cron is not.
     execute format('select %I.schedule($1, $2, $3)', 'cron')
       using 'tallybook ' || v_procedure, p_schedule, format('select public.%I()', v_procedure);

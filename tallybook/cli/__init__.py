@@ -19,6 +19,7 @@ from tallybook.cli import (
     price,
     promotion,
     review,
+    tenant,
     trust,
 )
 from tallybook.cli.award import award
@@ -33,6 +34,7 @@ from tallybook.cli.report import report
 from tallybook.cli.rotate_key import rotate_key
 from tallybook.cli.rotate_provider_keys import rotate_provider_keys
 from tallybook.cli.serve import serve
+from tallybook.cli.tenant_points import adjust, allocate, clawback, reverse
 from tallybook.cli.token import token
 from tallybook.cli.upkeep import upkeep
 from tallybook.cli.verify import verify
@@ -59,6 +61,12 @@ app.command()(balance)
 app.command("refresh-cache")(refresh_cache)
 # Points may be below zero, and `-50` is no option.
 app.command(context_settings={"ignore_unknown_options": True})(award)
+# A balance below zero is refused, and no option.
+app.command(context_settings={"ignore_unknown_options": True})(adjust)
+tenant.app.command()(allocate)
+tenant.app.command()(clawback)
+tenant.app.command()(reverse)
+tenant.app.command(context_settings={"ignore_unknown_options": True})(adjust)
 app.command()(history)
 app.command()(report)
 app.command()(backtest)
@@ -75,6 +83,7 @@ app.add_typer(points.app, name="points")
 app.add_typer(price.app, name="price")
 app.add_typer(promotion.app, name="promotion")
 app.add_typer(review.app, name="review")
+app.add_typer(tenant.app, name="tenant")
 app.add_typer(trust.app, name="trust")
 app.add_typer(attestation.app, name="attestation")
 app.add_typer(admin.app, name="admin")

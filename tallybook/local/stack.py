@@ -37,6 +37,7 @@ KEPT: Final = (f"{DATA}.*", "keys.json", "postgrest.log", *fake_platforms.FILES)
 
 PASSED: Final = (
     *("TALLYBOOK_LOG_LEVEL", "ENCRYPTION_KEY", "ENCRYPTION_KEYS_PREVIOUS"),
+    "POINTS_ALLOCATION_ENABLED",
     *("CREDIT_SYSTEM_ENABLED", "CREDIT_CACHE_TTL", "CREDIT_CACHE_URL", "OPENROUTER_API_BASE_URL"),
 )
 """What a developer may set for the local stack; everything else is the stack's own."""

@@ -30,6 +30,7 @@ def test_nothing_set_gives_the_defaults():
     assert settings.transport == "psycopg"
     assert settings.environment == "production"
     assert settings.credit_system_enabled is True
+    assert settings.points_allocation_enabled is True
     assert settings.credit_cache_seconds == 60
     assert settings.cors_origins == ()
 
@@ -42,6 +43,7 @@ def test_the_mission_s_names_work():
         COUPON_SECRET="s" * 32,
         DATABASE_URL="postgresql://u:p@db:5432/postgres",
         CREDIT_SYSTEM_ENABLED="false",
+        POINTS_ALLOCATION_ENABLED="false",
         CREDIT_CACHE_TTL="5",
         OPENROUTER_API_BASE_URL="https://openrouter.example/api/v1",
         ENCRYPTION_KEY=base64.urlsafe_b64encode(bytes(32)).decode(),
@@ -52,6 +54,7 @@ def test_the_mission_s_names_work():
     assert settings.coupon_secret == "s" * 32
     assert settings.database_url == "postgresql://u:p@db:5432/postgres"
     assert settings.credit_system_enabled is False
+    assert settings.points_allocation_enabled is False
     assert settings.credit_cache_seconds == 5
 
 

@@ -101,6 +101,16 @@ BODIES = {
         "transaction_id": str(uuid4()),
         "reason": "Why not.",
     },
+    "allocations/to-tenant": lambda template: {"tenant_id": str(uuid4()), "amount": 1},
+    "allocations/bulk": lambda template: {"tenant_ids": [str(uuid4())], "amount": 1},
+    "allocations/clawback": lambda template: {"tenant_id": str(uuid4()), "reason": "Why not."},
+    "allocations/reverse": lambda template: {
+        "tenant_id": str(uuid4()),
+        "allocation_id": str(uuid4()),
+        "reason": "Why not.",
+    },
+    "allocations/delegate": lambda template: {"lead_user_id": str(uuid4()), "amount": 1},
+    "allocations/recall": lambda template: {"lead_user_id": str(uuid4())},
 }
 CALLERS = ["nobody", "user", "administrator", "service token", "secret key", "publishable key"]
 MATRIX = {
@@ -166,6 +176,13 @@ MATRIX = {
     "credit-usage/system": (401, 403, 200, 200, 200, 403),
     "credit-usage/top-spenders": (401, 403, 200, 200, 200, 403),
     "credit-usage/distribution": (401, 403, 200, 200, 200, 403),
+    "allocations/to-tenant": (401, 403, 404, 404, 404, 403),
+    "allocations/bulk": (401, 403, 200, 200, 200, 403),
+    "allocations/clawback": (401, 403, 404, 404, 404, 403),
+    "allocations/reverse": (401, 403, 404, 404, 404, 403),
+    # Only members of a tenant have one to manage.
+    "allocations/delegate": (401, 403, 403, 403, 403, 403),
+    "allocations/recall": (401, 403, 403, 403, 403, 403),
 }
 ADMIN = uuid4()
 BAD_TOKENS = [

@@ -64,6 +64,20 @@ class Company:
         )
         return admin
 
+    # What administrators and managers do
+
+    def allocate(self, tenant: UUID, amount: Number, **more: Any) -> dict[str, Any]:
+        """Points of the platform for a tenant, as a program allocates them."""
+        asked = {"user_id": None, "tenant_id": tenant, "amount": Decimal(amount), **more}
+        answer: dict[str, Any] = self.call("allocate_to_tenant", **asked)
+        return answer
+
+    def delegate(self, manager: UUID, lead: UUID, amount: Number, **more: Any) -> dict[str, Any]:
+        """Points of the pool for a lead, as a manager delegates them."""
+        asked = {"user_id": manager, "lead_user_id": lead, "amount": Decimal(amount), **more}
+        answer: dict[str, Any] = self.call("delegate_to_lead", **asked)
+        return answer
+
     # What was there before a test begins
 
     def fund(self, tenant: UUID, points: Number) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,7 +12,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from functions.allocations import main as allocations
 from tallybook import metrics
+from tallybook.caller import Caller
 from tallybook.refusal import unavailable
 from tallybook.settings import Settings
 from tallybook.tenant_metrics import KEPT_SECONDS, TenantMetrics
@@ -234,3 +237,30 @@ def test_what_tenants_have_is_for_programs_alone(
         assert "tallybook_request_seconds" in answer.text
         assert {key[0] for key in samples(answer.text)} == {"perksu_allocation_errors_total"}
     assert scrape(Client(stack, credentials={"apikey": "sb_secret_wrong"})).status_code == 401
+
+
+# In the logs
+
+
+def test_an_allocation_is_told_in_the_words_of_the_guide(company: Company, admin: UUID) -> None:
+    tenant = company.tenant()
+    given_ = {"tenant_id": tenant, "amount": 1000}
+    told_ = company.call("allocate_to_tenant", user_id=admin, **given_)
+    body = allocations.AllocateToTenant(tenant_id=tenant, amount=Decimal(1000))
+    lines = list(allocations.what_was_allocated(Caller(admin, "authenticated", {}), body, told_))
+    (allocated_, fields), (balance, more) = lines
+    assert (allocated_, balance) == ("tenants.allocated", "tenants.balance")
+    assert fields["message"] == f"Allocating 1000 to tenant {tenant}"
+    assert (more["message"], more["level"]) == ("Current balance: 1000", "debug")
+    assert "level" not in fields
+
+
+def test_what_fails_among_many_is_counted(company: Company, admin: UUID) -> None:
+    tenants = [company.tenant(), uuid4(), uuid4()]
+    answer_ = company.call("bulk_allocate_to_tenants", user_id=admin, tenant_ids=tenants, amount=10)
+    before = samples(metrics.text().decode())[("perksu_allocation_errors_total",)]
+    body = allocations.BulkAllocate()
+    caller = Caller(admin, "authenticated", {})
+    assert len(list(allocations.what_was_allocated_to_many(caller, body, answer_))) == 2
+    after = samples(metrics.text().decode())[("perksu_allocation_errors_total",)]
+    assert after - before == 2

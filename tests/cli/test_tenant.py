@@ -1,0 +1,152 @@
+"""`tallybook tenant` sets companies up, fills their pools and puts them right."""
+
+from __future__ import annotations
+
+from decimal import Decimal as D
+from uuid import uuid4
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.tenants.company import Company
+from tests.world import World
+
+
+@pytest.fixture
+def company(world: World) -> Company:
+    return Company(world)
+
+
+def test_a_company_is_set_up_filled_and_shown(operate: Run, company: Company) -> None:
+    assert operate("tenant", "list").output == "None.\n"
+    added = operate("tenant", "add", "Acme", "--currency", "USD", "--json").json
+    tenant = added["id"]
+    given = operate("tenant", "allocate", "Acme", "50000", "--note", "Start", "--json").json
+    assert (given["new_allocation_balance"], given["currency"]) == ("50000", "USD")
+    user = uuid4()
+    assert operate("tenant", "member", tenant, str(user), "--role", "hr_admin").code == 0
+
+    (listed,) = operate("tenant", "list", "--json").json["tenants"]
+    assert (listed["id"], listed["name"], listed["members"]) == (tenant, "Acme", 1)
+    assert "50000" in operate("tenant", "list").output
+    found = operate("tenant", "show", tenant.upper(), "--json").json
+    assert found["tenant"]["points_allocation_balance"] == 50000
+    assert [row["user_id"] for row in found["members"]] == [str(user)]
+    assert [row["reference_note"] for row in found["allocations"]] == ["Start"]
+    assert [row["actor"] for row in found["billing"]] == ["op@example.org"]
+    said = operate("tenant", "show", "Acme")
+    assert said.code == 0
+    for words in ("Acme", "hr_admin", "CREDIT_INJECTION", "Alerts"):
+        assert words in said.output
+
+
+def test_settings_are_changed_and_written_down(operate: Run, company: Company) -> None:
+    tenant = str(company.tenant())
+    changed = operate(
+        "tenant", "set", tenant, "--expiry", "1_year", "--mode", "legacy_fallback",
+        "--low-balance", "5.5", "--refill-amount", "1000", "--refill-threshold", "10",
+        "--no-peer-to-peer", "--pause-redemptions", "--name", "New", "--reason", "Asked for",
+    )  # fmt: skip
+    assert changed.code == 0
+    assert "expiry_policy never -> 1_year" in changed.output
+    (row,) = company.world.rows("select * from tenants")
+    assert (row["expiry_policy"], row["allocation_mode"], row["low_balance_threshold"]) == (
+        "1_year", "legacy_fallback", D("5.5"),
+    )  # fmt: skip
+    assert (row["auto_refill_amount"], row["auto_refill_threshold"]) == (D(1000), D(10))
+    assert (row["peer_to_peer_enabled"], row["redemptions_paused"]) == (False, True)
+    off = ("--refill-amount", "none", "--inactive", "--reason", "x")
+    after = operate("tenant", "set", "New", *off, "--json").json["after"]
+    assert (after["auto_refill_amount"], after["is_active"]) == (None, False)
+    audited = company.world.rows(
+        "select actor, reason from audit_log where action = 'settings.update'"
+        " and subject_type = 'tenants' order by recorded_at, audit_id"
+    )
+    assert [tuple(row.values()) for row in audited] == [
+        ("op@example.org", "Asked for"), ("op@example.org", "x"),
+    ]  # fmt: skip
+
+
+def test_members_come_change_and_go(operate: Run, company: Company) -> None:
+    tenant, user = str(company.tenant()), str(uuid4())
+    asked = ("tenant", "member", tenant, user)
+    first = operate(*asked, "--department", "Sales", "--name", "Eve", "--json").json
+    assert (first["role"], first["is_active"]) == ("employee", True)
+    second = operate(*asked, "--role", "dept_lead", "--department", "Sales", "--json").json
+    assert (second["role"], second["department_id"]) == ("dept_lead", first["department_id"])
+    assert operate(*asked, "--remove", "--json").json["is_active"] is False
+    gone = operate(*asked, "--remove", "--json")
+    assert (gone.code, gone.json["refusal"]["code"]) == (1, "member_not_found")
+    back = operate(*asked, "--json").json
+    assert (back["role"], back["is_active"]) == ("dept_lead", True)
+    (row,) = company.world.rows("select display_name from tenant_members")
+    assert row["display_name"] == "Eve"
+    assert operate(*asked, "--remove", "--role", "employee").code == 2
+    assert company.world.count("audit_log", "subject_type = 'tenant_members'") == 4
+
+
+def test_points_are_taken_back_and_put_right(operate: Run, company: Company) -> None:
+    tenant = str(company.tenant())
+    given = operate("tenant", "allocate", tenant, "100.5", "--key", "k", "--json").json
+    again = operate("tenant", "allocate", tenant, "100.5", "--key", "k")
+    assert "under the same key" in again.output
+    taken = operate(
+        "tenant", "reverse", tenant, given["allocation_log_id"], "--amount", "0.5",
+        "--reason", "x", "--json",
+    )  # fmt: skip
+    assert taken.json["new_balance"] == "100"
+    assert "holds 60 now" in operate(
+        "tenant", "clawback", tenant, "--amount", "40", "--reason", "x"
+    ).output  # fmt: skip
+    assert "by 49940 points" in operate("adjust", tenant, "50000", "--reason", "Ticket 7").output
+    done = operate("tenant", "adjust", tenant, "10", "--reason", "Ticket 8", "--json").json
+    assert (done["adjusted_by"], done["new_allocation_balance"]) == ("-49990", "10")
+    assert operate("tenant", "clawback", tenant, "--reason", "x").code == 0
+    assert company.billing(company.world.value("select id from tenants")) == [
+        ("CREDIT_INJECTION", "100.5"), ("REVERSAL", "-0.5"), ("CLAWBACK", "-40"),
+        ("ADJUSTMENT", "49940"), ("ADJUSTMENT", "-49990"), ("CLAWBACK", "-10"),
+    ]  # fmt: skip
+    rows = company.world.rows("select distinct actor from platform_billing_logs")
+    assert [row["actor"] for row in rows] == ["op@example.org"]
+
+
+def test_a_dry_run_changes_nothing(operate: Run, company: Company) -> None:
+    tenant = company.tenant(10, name="Acme")
+    written = company.world.count("audit_log")
+    for arguments in (
+        ("tenant", "add", "Other"),
+        ("tenant", "set", "Acme", "--name", "Other", "--reason", "x"),
+        ("tenant", "member", "Acme", str(uuid4())),
+        ("tenant", "allocate", "Acme", "5"),
+        ("tenant", "clawback", "Acme", "--reason", "x"),
+        ("adjust", "Acme", "5", "--reason", "x"),
+    ):
+        tried = operate(*arguments, "--dry-run", "--json")
+        assert (tried.code, tried.json["dry_run"]) == (0, True), arguments
+    assert (company.pool(tenant), company.world.count("audit_log")) == ("10", written)
+    assert company.world.count("tenants") == 1
+
+
+def test_a_refusal_is_code_1_and_wrong_usage_code_2(operate: Run, company: Company) -> None:
+    company.tenant(10, name="Acme")
+    for _ in range(2):
+        company.tenant(name="Twin")
+    for arguments, code in (
+        (("tenant", "show", "Nobody"), "tenant_not_found"),
+        (("tenant", "show", str(uuid4())), "tenant_not_found"),
+        (("tenant", "show", "Twin"), "invalid_body"),
+        (("tenant", "allocate", "Acme", "0"), "invalid_amount"),
+        (("tenant", "clawback", "Acme", "--amount", "11", "--reason", "x"), "insufficient_pool"),
+        (("adjust", "Acme", "-1", "--reason", "x"), "invalid_amount"),
+        (("adjust", "Acme", "1", "--reason", " "), "reason_required"),
+    ):
+        done = operate(*arguments, "--json")
+        assert (done.code, done.json["refusal"]["code"]) == (1, code), arguments
+    for wrong in (
+        ("tenant", "allocate", "Acme", "much"),
+        ("tenant", "set", "Acme", "--reason", "x"),
+        ("tenant", "set", "Acme", "--expiry", "someday", "--reason", "x"),
+        ("tenant", "member", "Acme", "eve"),
+        ("adjust", "Acme", "5"),
+    ):
+        assert operate(*wrong).code == 2, wrong

@@ -1,0 +1,178 @@
+"""A balance that a database administrator writes by hand becomes a posting, and names them."""
+
+from __future__ import annotations
+
+from decimal import Decimal as D
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from tests.tenants.company import Company
+from tests.world import Connection, code_of, refused
+
+
+def adjust(company: Company, tenant: UUID, balance: object, **more: Any) -> dict[str, Any]:
+    asked = {"user_id": None, "tenant_id": tenant, "balance": balance, "reason": "Too much", **more}
+    answer: dict[str, Any] = company.call("adjust_tenant_pool_to", **asked)
+    return answer
+
+
+@pytest.mark.parametrize("who", ["postgres", "tallybook_operator"])
+@pytest.mark.parametrize(
+    ("was", "delta"), [(100_000, "-50000"), (20_000, "30000"), (0, "50000"), ("49999.5", "0.5")]
+)
+def test_the_emergency_update_is_posted(
+    company: Company, who: str, was: int | str, delta: str
+) -> None:
+    tenant, other = company.tenant(was), company.tenant(7)
+    session = company.world.session(who)
+    # The runbook's words.
+    session.execute(
+        f"UPDATE tenants SET points_allocation_balance = 50000 WHERE id = '{tenant}'"  # type: ignore[arg-type]
+    )
+    assert (company.pool(tenant), company.pool(other)) == ("50000", "7")
+    (row,) = company.world.rows("select * from platform_billing_logs")
+    assert (row["tenant_id"], row["actor"], row["amount"], row["transaction_type"]) == (
+        tenant, who, D(delta), "ADJUSTMENT",
+    )  # fmt: skip
+    assert row["balance_after"] == D(50000)
+    (moved,) = company.world.rows(
+        "select * from ledger.transfers where transfer_id = %s", (row["id"],)
+    )
+    assert (moved["book_id"], moved["amount"]) == (tenant, abs(D(delta)) * 100)
+    assert company.world.discrepancies() == []
+
+
+def test_the_same_balance_and_other_columns_post_nothing(company: Company) -> None:
+    tenant = company.tenant(10)
+    company.world.admin.execute("update tenants set points_allocation_balance = 10, name = 'New'")
+    assert (company.pool(tenant), company.billing(tenant)) == ("10", [])
+
+
+def test_many_at_once_are_posted_each(company: Company) -> None:
+    tenants = [company.tenant(n) for n in range(5)]
+    company.world.admin.execute("update tenants set points_allocation_balance = 2")
+    assert [company.pool(tenant) for tenant in tenants] == ["2"] * 5
+    assert company.world.count("platform_billing_logs") == 4
+
+
+@pytest.mark.parametrize("who", ["postgres", "tallybook_operator"])
+def test_below_zero_is_refused_by_name(company: Company, who: str) -> None:
+    tenant = company.tenant(10)
+    with pytest.raises(psycopg.errors.CheckViolation) as refusal:
+        company.world.session(who).execute(
+            "update tenants set points_allocation_balance = -1 where id = %s", (tenant,)
+        )
+    assert refusal.value.diag.constraint_name == "positive_points_allocation_balance"
+    assert company.pool(tenant) == "10"
+
+
+def test_a_tenant_that_comes_with_a_balance_has_it(company: Company) -> None:
+    tenant = company.tenant(points_allocation_balance="12.5")
+    assert company.pool(tenant) == "12.5"
+    assert company.billing(tenant) == [("ADJUSTMENT", "12.5")]
+
+
+@pytest.mark.parametrize("who", ["tallybook_functions", "service_role", "authenticated", "anon"])
+def test_nobody_else_writes_a_balance(company: Company, who: str) -> None:
+    tenant = company.tenant(10)
+    session = company.world.session()
+    session.execute(f"set role {who}")  # type: ignore[call-overload]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute("update tenants set points_allocation_balance = 50000")
+    assert company.pool(tenant) == "10"
+
+
+def test_the_polite_form_says_why(company: Company, admin: UUID) -> None:
+    tenant = company.tenant(100_000)
+    answer = adjust(company, tenant, D("50000.5"), user_id=admin, request_id="r-1")
+    (row,) = company.world.rows("select * from platform_billing_logs")
+    assert answer == {
+        "success": True,
+        "tenant_id": str(tenant),
+        "adjusted_by": "-49999.5",
+        "new_allocation_balance": "50000.5",
+        "platform_log_id": str(row["id"]),
+        "reason": "Too much",
+    }
+    assert (row["admin_id"], row["actor"], row["reference_note"], row["request_id"]) == (
+        admin, f"{admin}@example.org", "Too much", "r-1",
+    )  # fmt: skip
+    assert adjust(company, tenant, D(0))["new_allocation_balance"] == "0"
+    assert adjust(company, tenant, D(5))["adjusted_by"] == "5"
+    same = adjust(company, tenant, D(5), idempotency_key="k")
+    assert (same["adjusted_by"], same["platform_log_id"], "replayed" in same) == ("0", None, False)
+    assert [amount for _, amount in company.billing(tenant)] == ["-49999.5", "-50000.5", "5"]
+    audited = company.world.rows(
+        "select before, after, reason from audit_log where action = 'tenant.adjustment'"
+        " and request_id = 'r-1'"
+    )
+    assert [
+        (row["before"]["balance"], row["after"]["balance"], row["reason"]) for row in audited
+    ] == [("100000", "50000.5", "Too much")]
+
+
+def test_under_one_key_it_is_done_once(company: Company) -> None:
+    tenant = company.tenant(10)
+    first = adjust(company, tenant, D(4), idempotency_key="k")
+    company.fund(tenant, 1)
+    assert adjust(company, tenant, D(4), idempotency_key="k") == {**first, "replayed": True}
+    with refused("nonce_reused", 409, "idempotency_key: "):
+        adjust(company, tenant, D(5), idempotency_key="k")
+    assert company.pool(tenant) == "5"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "status"),
+    [
+        ({"tenant": uuid4()}, "tenant_not_found", 404),
+        ({"balance": D(-1)}, "invalid_amount", 400),
+        ({"balance": None}, "invalid_amount", 400),
+        ({"balance": D("0.001")}, "invalid_amount", 400),
+        ({"reason": " "}, "reason_required", 400),
+        ({"user_id": uuid4()}, "forbidden", 403),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_refused(
+    company: Company, fault: dict[str, Any], code: str, status: int
+) -> None:
+    tenant = company.tenant(10)
+    with refused(code, status):
+        adjust(company, **{"tenant": tenant, "balance": D(1), **fault})
+    assert company.pool(tenant) == "10"
+
+
+def test_at_once_the_pool_ends_where_somebody_put_it(company: Company) -> None:
+    tenant = company.tenant(100)
+
+    def put(balance: int) -> Any:
+        def call(session: Connection) -> Any:
+            asked = {"user_id": None, "tenant_id": tenant, "balance": D(balance), "reason": "x"}
+            return company.call("adjust_tenant_pool_to", session, **asked)
+
+        return call
+
+    answers = company.world.at_once([put(10), put(20), put(30), put(40)])
+    assert [code_of(answer) for answer in answers if not isinstance(answer, dict)] == []
+    assert company.pool(tenant) in ("10", "20", "30", "40")
+    total = sum(D(amount) for _, amount in company.billing(tenant))
+    assert D(company.pool(tenant)) == 100 + total
+
+
+def test_by_hand_while_points_move(company: Company) -> None:
+    """Who is in the other's way may be told to try again, but nothing is lost or made."""
+    tenant = company.tenant(100)
+    asked = {"user_id": None, "tenant_id": tenant, "amount": D(5)}
+    by_hand = "update tenants set points_allocation_balance = 50 where id = %s"
+    company.world.at_once(
+        [
+            *([lambda session: company.call("allocate_to_tenant", session, **asked)] * 3),
+            *([lambda session: session.execute(by_hand, (tenant,)).rowcount] * 3),
+        ],
+        "tallybook_operator",
+    )
+    total = sum(D(amount) for _, amount in company.billing(tenant))
+    assert D(company.pool(tenant)) == 100 + total
