@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from functions.allocations import main as allocations
 from tallybook import metrics
 from tallybook.caller import Caller
 from tallybook.refusal import unavailable
+from tallybook.schema import ROOT
 from tallybook.settings import Settings
 from tallybook.tenant_metrics import KEPT_SECONDS, TenantMetrics
 from tests.conftest import Database
@@ -264,3 +266,10 @@ def test_what_fails_among_many_is_counted(company: Company, admin: UUID) -> None
     assert len(list(allocations.what_was_allocated_to_many(caller, body, answer_))) == 2
     after = samples(metrics.text().decode())[("perksu_allocation_errors_total",)]
     assert after - before == 2
+
+
+async def test_the_alerts_ask_for_what_is_told() -> None:
+    rules = (ROOT / "docs/alerts/tenants.rules.yml").read_text()
+    asked = set(re.findall(r"\bperksu_\w+", rules))
+    exported = {key[0] for key in await text_of(answer())} | {"perksu_allocation_errors_total"}
+    assert asked == exported - {"perksu_allocation_total"}
