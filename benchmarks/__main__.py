@@ -12,7 +12,17 @@ import msgspec
 import typer
 from rich.console import Console
 
-from benchmarks import attestation, credits, functions, ledger, procedures, report, tenants, usage
+from benchmarks import (
+    attestation,
+    credits,
+    functions,
+    hot_pool,
+    ledger,
+    procedures,
+    report,
+    tenants,
+    usage,
+)
 from benchmarks.bench import FULL, QUICK, Bench, Plan
 from benchmarks.pgbench import Missing
 from benchmarks.stand import stand
@@ -27,7 +37,8 @@ MEASURES: dict[str, Callable[[Bench], None]] = {
     "attest": attestation.verify,
     "usage": usage.statistics,
     "credits": credits.charge,
-    "hot-pool": tenants.hot_pool,
+    "hot-pool": hot_pool.hot_pool,
+    "tenants": tenants.reads,
     "http-submit": functions.submit,
     "http-redeem": functions.redeem,
     "http-validate": functions.validate,

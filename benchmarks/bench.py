@@ -20,11 +20,20 @@ class Plan:
     connections: tuple[int, ...] = (100, 16, 1)
     usage_events: int = 1_000_000
     usage_users: int = 10_000
+    tenants: int = 1_000
+    wallet_rows: int = 1_000_000
 
 
 FULL = Plan(rounds=5, seconds=3, users=5_000)
 QUICK = Plan(
-    rounds=2, seconds=1, users=1_000, connections=(100, 1), usage_events=20_000, usage_users=200
+    rounds=2,
+    seconds=1,
+    users=1_000,
+    connections=(100, 1),
+    usage_events=20_000,
+    usage_users=200,
+    tenants=20,
+    wallet_rows=20_000,
 )
 
 

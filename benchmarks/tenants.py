@@ -1,141 +1,153 @@
-"""The hot pool: 32 clients award from one tenant's pool, beside the plain update of one row.
-
-Ours is the whole of an award: the recognition and its recipient, the wallet and its statement, the
-ledger and every cache, asked for by 32 tasks of one process through the gatherer, as a function
-asks. Theirs is one transaction for each award that only takes from the row, over 32 connections.
-Both answer when it is durable.
-"""
+"""Many tenants: their statistics and the pages of their logs, at the first page and deep down."""
 
 from __future__ import annotations
 
-import asyncio
-import statistics
+import math
 import time
-from collections.abc import Sequence
-from decimal import Decimal
-from itertools import count
 from typing import Final
 
 import psycopg
 
-from benchmarks import world
 from benchmarks.bench import Bench
-from benchmarks.pgbench import pgbench
-from benchmarks.procedures import LOGIN
 from benchmarks.rounds import Run, Sample
 from benchmarks.stand import Database
-from tallybook.database import PsycopgDatabase
 
-CLIENTS: Final = 32
 MEMBERS: Final = 200
-POOL: Final = 1_000_000_000
-TENANT: Final = "7e0e1a70-0000-4000-8000-000000000002"
-GOAL: Final = 3.0
-BY_HAND: Final = f"""
-update yardstick.pools set balance = balance - 1 where id = '{TENANT}' and balance >= 1;
+GOAL_MS: Final = 50
+DEEP: Final = 10_000
+ALLOCATIONS: Final = 10
+AT_ONCE: Final = 5_000
+"""Rows that are written at once."""
+
+# The same ones for the same numbers. Three of a tenant's members lead, one manages.
+_PEOPLE: Final = """
+with tenant as (
+  insert into public.tenants (id, name)
+  select md5('tenant ' || g.n)::uuid, 'Tenant ' || g.n from generate_series(1, %(tenants)s) as g(n)
+  returning id)
+insert into public.tenant_members (tenant_id, user_id, role, display_name)
+select t.id, md5(t.id || ' ' || g.n)::uuid,
+       case when g.n = 1 then 'tenant_manager' when g.n < 5 then 'tenant_lead' else 'employee' end,
+       'Member ' || g.n
+  from tenant as t, generate_series(1, %(members)s) as g(n)
+"""
+_ALLOCATIONS: Final = """
+with allocated as (
+  insert into public.allocation_logs (tenant_id, actor, amount, reference_note, created_at)
+  select t.id, 'bench', 1000000, 'Month ' || g.n,
+         timestamptz '2025-01-01Z' + g.n * interval '30 days' + t.n * interval '1 second'
+    from (select x.id, row_number() over (order by x.id) as n from public.tenants as x) as t,
+         generate_series(1, %(allocations)s) as g(n)
+  returning tenant_id, id, amount, created_at
+), billed as (
+  insert into public.platform_billing_logs (
+         tenant_id, actor, amount, transaction_type, allocation_id, created_at)
+  select a.tenant_id, 'bench', a.amount, 'CREDIT_INJECTION', a.id, a.created_at from allocated as a)
+select count(*) from internal.move_tenant_points(array(
+  select internal.tenant_move(a.tenant_id, 'tenant.platform', 'tenant.pool', a.amount,
+           'allocation', 'allocation_log', a.id, p_id => a.id, p_created_at => a.created_at)
+    from allocated as a))
+"""
+# To the tenants' members in turns, over a year.
+_AWARDS: Final = """
+select count(*) from internal.move_tenant_points(array(
+  select internal.tenant_move(t.id, 'tenant.pool',
+           'tenant.wallet:' || md5(t.id || ' ' || 1 + g.n %% %(members)s)::uuid, 1 + g.n %% 500,
+           'award', 'recognition', i.id, p_id => i.id, p_wallet_source => 'recognition',
+           p_description => 'Award ' || g.n, p_created_at => i.at)
+    from unnest(%(tenants)s::uuid[]) as t(id), generate_series(1, %(awards)s) as g(n),
+         lateral (select md5(t.id || ' award ' || g.n)::uuid as id,
+           timestamptz '2025-01-01Z' + g.n * (interval '365 days' / %(awards)s) as at) as i))
 """
 
 
-def hot_pool(bench: Bench) -> None:
-    """Awards a second on one pool, and how long one waits for it."""
+def reads(bench: Bench) -> None:
+    """Load tenants and their wallets' statements, then ask as their managers and the platform."""
     with bench.stand.database() as database:
-        people = _company(database)
+        began = time.perf_counter()
+        rows = _load(database, bench.plan.tenants, bench.plan.wallet_rows)
+        what = f"{bench.plan.tenants:,} tenants of {MEMBERS}, {rows:,} wallet rows"
+        bench.row("tenants", f"{what}: loaded in {time.perf_counter() - began:.0f} s", "-", None)
         database.settle()
-        found = bench.compare(
-            "hot pool",
-            {
-                "update": _update(bench, database),
-                "award": awarded(bench, database, people, "award_to_user"),
-                "recognition": awarded(bench, database, people, "give_recognition"),
-            },
-        )
-        bench.check_books("hot-pool", database)
-    for what in ("award", "recognition"):
-        ratio = found.ratio(what, "update")
-        p99 = found.median(what, lambda sample: sample.p99_ms)
-        rate = found.median(what)
-        note = f"{rate:,.0f}/s, p99 {p99:.1f} ms" if rate and p99 else ""
-        name = f"{what} on one pool, {CLIENTS} clients"
-        bench.row("hot-pool", name, "plain update", ratio, goal=GOAL, note=note)
+        for name, query in _questions(database).items():
+            _ask(bench, database, name, query)
+        bench.check_books("tenants", database)
 
 
-def _company(database: Database) -> Sequence[str]:
-    """A tenant with a full pool, its members, who all may award; the yardstick's row beside it."""
-    user_id = world.USER_ID.format("n")
-    with psycopg.connect(database.dsn()) as connection:
-        connection.execute(
-            "insert into public.tenants (id, name, points_allocation_balance)"
-            f" values ('{TENANT}', 'Measured', {POOL})"
-        )
-        connection.execute(
-            "insert into public.tenant_members (tenant_id, user_id, role)"
-            f" select '{TENANT}', {user_id}, 'manager' from generate_series(1, {MEMBERS}) as n"
-        )
-        connection.execute(
-            "create table yardstick.pools (id uuid primary key, balance numeric(15, 2) not null"
-            " check (balance >= 0)) with (fillfactor = 80)"
-        )
-        connection.execute(f"insert into yardstick.pools values ('{TENANT}', {POOL})")
-        connection.execute(f"grant select, update on yardstick.pools to {LOGIN}")
-        return world.user_ids(connection, MEMBERS)
+def _load(database: Database, tenants: int, rows: int) -> int:
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
+        numbers = {"tenants": tenants, "members": MEMBERS, "allocations": ALLOCATIONS}
+        connection.execute(_PEOPLE, numbers)
+        connection.execute(_ALLOCATIONS, numbers)
+        ids = [row[0] for row in connection.execute("select id from public.tenants order by id")]
+        awards = rows // tenants
+        together = max(1, AT_ONCE // awards)
+        for first in range(0, tenants, together):
+            some = {"tenants": ids[first : first + together], "members": MEMBERS, "awards": awards}
+            connection.execute(_AWARDS, some)
+            if first == 0:
+                connection.execute("analyze")
+    return database.number("select count(*) from public.wallet_ledger")
 
 
-def _update(bench: Bench, database: Database) -> Run:
-    left = "select balance::bigint from yardstick.pools"
-
-    def run(seconds: float) -> Sample:
-        before = database.number(left)
-        sample = pgbench(database.dsn(LOGIN), BY_HAND, clients=CLIENTS, seconds=seconds)
-        taken = before - database.number(left)
-        bench.check(f"hot-pool: {taken} taken by {sample.count}", taken == sample.count)
-        return sample
-
-    return run
-
-
-def awarded(bench: Bench, database: Database, people: Sequence[str], procedure: str) -> Run:
-    """So many tasks of one process, each of which awards again when it is answered."""
-    numbers = count()
-    total = "select count(*) from public.recognitions"
-
-    async def client(calls: PsycopgDatabase, place: int, until: float, took: list[float]) -> None:
-        while (began := time.perf_counter()) < until:
-            await calls.call(procedure, _request(procedure, people, place, next(numbers)))
-            took.append(time.perf_counter() - began)
-
-    async def load(seconds: float) -> tuple[list[float], float]:
-        calls = PsycopgDatabase(database.dsn(LOGIN))
-        try:
-            # Opens the lane and plans what it does; that is not counted.
-            await calls.call(procedure, _request(procedure, people, 0, next(numbers)))
-            took: list[float] = []
-            began = time.perf_counter()
-            until = began + seconds
-            await asyncio.gather(*(client(calls, n, until, took) for n in range(CLIENTS)))
-            return took, time.perf_counter() - began
-        finally:
-            await calls.close()
-
-    def run(seconds: float) -> Sample:
-        before = database.number(total)
-        took, spent = asyncio.run(load(seconds))
-        written = database.number(total) - before - 1
-        bench.check(f"hot-pool: {written} rows for {len(took)}", written == len(took))
-        cuts = [cut * 1000 for cut in statistics.quantiles(took, n=100)]
-        return Sample(len(took) / spent, len(took), spent, cuts[49], cuts[94], cuts[98])
-
-    return run
-
-
-def _request(procedure: str, people: Sequence[str], place: int, number: int) -> dict[str, object]:
-    common = {
-        "user_id": people[place],
-        "idempotency_key": f"award {procedure} {time.monotonic_ns()} {number}",
-        "request_id": "bench",
+def _questions(database: Database) -> dict[str, str]:
+    """What is asked of the first tenant, by its manager, and of all, by a program."""
+    [(tenant, manager)] = database.rows(
+        "select tenant_id, user_id from public.tenant_members where role = 'tenant_manager'"
+        " order by tenant_id limit 1"
+    )
+    all_ = "public.wallet_ledger_page(null, p_limit => 25"
+    deep_of_all = _deep(database, "null", DEEP)
+    mine = f"public.wallet_ledger_page('{manager}', p_limit => 25"
+    deep_of_mine = _deep(database, f"'{manager}'", DEEP)
+    return {
+        "what a member sees": f"public.tenant_allocation_stats('{manager}')",
+        "what a tenant's logs come to": f"public.points_ledger_stats('{manager}')",
+        "what all logs come to": "public.points_ledger_stats(null)",
+        "the first page of a tenant's wallets": f"{mine})",
+        "the last page of a tenant's wallets": f"{mine}, p_cursor => '{deep_of_mine}')",
+        "a tenant's wallets by amount": f"{mine}, p_sort => 'amount')",
+        "a tenant's wallets, searched": f"{mine}, p_search => 'award 77')",
+        "the first page of all wallets": f"{all_})",
+        f"the page of all wallets after {DEEP:,}": f"{all_}, p_cursor => '{deep_of_all}')",
+        "the first page of all allocations": "public.allocation_logs_page(null)",
+        "all allocations by amount": "public.allocation_logs_page(null, p_sort => 'amount')",
+        "the trail of a tenant": f"public.platform_billing_logs_page(null, '{tenant}')",
+        "what a scrape is told": "public.allocation_metrics()",
     }
-    recipient = people[CLIENTS + number % (len(people) - CLIENTS)]
-    if procedure == "award_to_user":
-        said = {"to_user_id": recipient, "amount": Decimal(1), "recognition_message": "Well done"}
-    else:
-        said = {"recipients": [recipient], "points": Decimal(1), "message": "Well done"}
-    return {**common, **said}
+
+
+def _deep(database: Database, whose: str, rows: int) -> str:
+    """The cursor behind so many rows, or behind all but the last few."""
+    cursor, seen = None, 0
+    while seen < rows:
+        limit = min(90, rows - seen)
+        page = database.rows(
+            f"select public.wallet_ledger_page({whose}, p_limit => %s, p_cursor => %s)",
+            limit,
+            cursor,
+        )[0][0]
+        if page["next_cursor"] is None:
+            break
+        cursor, seen = page["next_cursor"], seen + limit
+    return str(cursor)
+
+
+def _ask(bench: Bench, database: Database, name: str, query: str) -> None:
+    found = bench.compare(f"tenants, {name}", {"procedure": _asked(database, f"select {query}")})
+    ms = 1000 / (found.median("procedure") or math.nan)
+    bench.check(f"tenants, {name}: {ms:.1f} ms, and not under {GOAL_MS}", ms < GOAL_MS)
+    bench.row("tenants", f"{name}: {ms:.2f} ms", "-", None)
+
+
+def _asked(database: Database, query: str) -> Run:
+    def run(seconds: float) -> Sample:
+        with psycopg.connect(database.dsn("tallybook_functions"), autocommit=True) as connection:
+            connection.execute(query).fetchall()  # type: ignore[call-overload]
+            count, began = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - began) < seconds:
+                connection.execute(query).fetchall()  # type: ignore[call-overload]
+                count += 1
+        return Sample(rate=count / elapsed, count=count, seconds=elapsed)
+
+    return run

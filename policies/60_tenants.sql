@@ -351,3 +351,43 @@ to tallybook_functions, service_role;
 grant execute on function
   public.award_to_user(uuid, uuid, numeric, text, uuid, text, text), public.revoke_recognition(uuid, uuid, text, uuid, text, text)
 to tallybook_operator;
+-- Reading: statistics for members, the logs for managers, numbers for whoever watches.
+
+revoke all on public.tenant_balances_below_zero, public.tenant_large_allocations from public, anon, authenticated, service_role;
+grant select on public.tenant_balances_below_zero, public.tenant_large_allocations to service_role, tallybook_operator;
+
+revoke all on function
+  internal.managed_tenant(uuid, uuid),
+  internal.tenant_log_page(text, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.tenant_allocation_stats(uuid, uuid),
+  public.allocation_logs_page(uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.platform_billing_logs_page(uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.wallet_ledger_page(
+    uuid, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.points_ledger_stats(uuid, uuid, timestamptz, timestamptz), public.allocation_metrics(int, int)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.membership(uuid, uuid), internal.managed_tenant(uuid, uuid),
+  internal.tenant_log_page(text, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean)
+to tallybook_upkeep;
+
+alter function public.tenant_allocation_stats(uuid, uuid) owner to tallybook_procedures;
+alter function public.allocation_logs_page(
+  uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean) owner to tallybook_upkeep;
+alter function public.platform_billing_logs_page(
+  uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean) owner to tallybook_upkeep;
+alter function public.wallet_ledger_page(
+  uuid, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean)
+owner to tallybook_upkeep;
+alter function public.points_ledger_stats(uuid, uuid, timestamptz, timestamptz) owner to tallybook_upkeep;
+alter function public.allocation_metrics(int, int) owner to tallybook_upkeep;
+
+grant execute on function
+  public.tenant_allocation_stats(uuid, uuid),
+  public.allocation_logs_page(uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.platform_billing_logs_page(uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.wallet_ledger_page(
+    uuid, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.points_ledger_stats(uuid, uuid, timestamptz, timestamptz), public.allocation_metrics(int, int)
+to tallybook_functions, service_role;

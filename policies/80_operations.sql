@@ -53,3 +53,16 @@ grant execute on function
   public.report_credit_balances(), public.report_credit_usage(interval), public.report_credit_low_balances(int),
   public.report_credit_unusual_spending(int), public.report_credit_failure_spikes()
 to tallybook_operator;
+
+revoke all on function
+  public.report_tenant_totals(), public.report_tenant_balances(int), public.report_tenants_below_zero(), public.report_tenant_audit(),
+  public.report_allocations(uuid, int), public.report_billing(uuid, int), public.report_allocations_by_day(interval),
+  public.report_allocations_by_week(interval), public.report_top_tenants(int, interval), public.report_clawbacks(interval),
+  public.report_large_allocations(interval, numeric), public.report_usage_by_tenant(interval)
+from public, anon, authenticated, service_role;
+grant execute on function
+  public.report_tenant_totals(), public.report_tenant_balances(int), public.report_tenants_below_zero(), public.report_tenant_audit(),
+  public.report_allocations(uuid, int), public.report_billing(uuid, int), public.report_allocations_by_day(interval),
+  public.report_allocations_by_week(interval), public.report_top_tenants(int, interval), public.report_clawbacks(interval),
+  public.report_large_allocations(interval, numeric), public.report_usage_by_tenant(interval)
+to tallybook_operator;

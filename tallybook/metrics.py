@@ -51,6 +51,17 @@ _cache_hit_rate: Final = Gauge(
     registry=_registry,
 )
 _cache_hit_rate.set_function(lambda: _hit_rate())
+_allocation_errors: Final = Counter(
+    "perksu_allocation_errors",
+    "Allocations to tenants that were asked for and not made, for whatever reason",
+    registry=_registry,
+)
+_ALLOCATING: Final = frozenset(
+    {
+        *("/api/v1/points/allocate-to-tenant", "/api/v1/points/bulk-allocate"),
+        *("/functions/v1/allocations/to-tenant", "/functions/v1/allocations/bulk"),
+    }
+)
 _children: Final[dict[tuple[str, int], Histogram]] = {}
 
 
@@ -60,6 +71,13 @@ def observe(path: str, status: int, seconds: float) -> None:
     if child is None:
         child = _children[path, status] = _requests.labels(path, str(status))
     child.observe(seconds)
+    if status >= 400 and path in _ALLOCATING:
+        count_allocation_errors()
+
+
+def count_allocation_errors(errors: int = 1) -> None:
+    """Count allocations that were refused or failed, also those among many of one request."""
+    _allocation_errors.inc(errors)
 
 
 def count_attestation(platform: str, status: str) -> None:

@@ -21,8 +21,9 @@ from tallybook.http import AsgiRequest, Handler, Receive, Response, Scope, Send,
 from tallybook.openapi import describe
 from tallybook.paths import PARAMETERS_KEY, Paths
 from tallybook.refusal import Refusal
-from tallybook.route import Route
+from tallybook.route import SERVICE, Route
 from tallybook.runtime import SCOPE_KEY, Runtime
+from tallybook.tenant_metrics import TenantMetrics
 
 
 def find_functions(root: Path) -> Iterator[Handler]:
@@ -42,6 +43,7 @@ class Application:
 
     def __init__(self, runtime: Runtime, root: Path) -> None:
         self.runtime = runtime
+        self._tenant_metrics = TenantMetrics(runtime.settings)
         # Most requests POST to a path that is written out: one look-up finds those.
         self._posts: dict[str, Handler] = {}
         self._paths: Paths[Handler] = Paths()
@@ -94,11 +96,11 @@ class Application:
     async def _operations(self, scope: Scope) -> Response:
         path = scope["path"]
         try:
-            return await self._operation(path)
+            return await self._operation(scope, path)
         except Refusal as refused:
             return problem(refused, path, *preface(headers_of(scope), self.runtime))
 
-    async def _operation(self, path: str) -> Response:
+    async def _operation(self, scope: Scope, path: str) -> Response:
         if path in ("/livez", "/health"):
             return _json(200, {"status": "ok"})
         if path == "/readyz":
@@ -106,12 +108,21 @@ class Application:
         if path == "/version":
             return _json(200, {"name": "tallybook", "version": __version__})
         if path == "/metrics":
-            return Response(200, metrics.text(), metrics.MEDIA_TYPE)
+            return await self._metrics(headers_of(scope))
         if path == "/openapi.json":
             return Response(200, self._openapi)
         if path == "/api/v1/system/status":
             return await self._status()
         raise refusal.not_found()
+
+    async def _metrics(self, headers: Mapping[str, str]) -> Response:
+        """To everybody what this process does; what tenants have, to programs alone."""
+        text = metrics.text()
+        if "authorization" in headers or "apikey" in headers:
+            caller = await self.runtime.verifier.verify(headers)
+            if caller.role in SERVICE:
+                text += await self._tenant_metrics.text(self.runtime.database)
+        return Response(200, text, metrics.MEDIA_TYPE)
 
     async def _ready(self) -> Response:
         """Ready means: keys to check tokens with, and a database that has this version's schema."""

@@ -201,6 +201,20 @@ class Settings:
         secret=True,
     )
 
+    # Tenants: how many Prometheus is told of by name.
+    metrics_tenants: int = _variable(
+        "TALLYBOOK_METRICS_TENANTS",
+        parse=variables.integer(0, 10_000),
+        must_be="how many tenants have metrics of their own, 0 to 10000",
+        default=1_000,
+    )
+    metrics_wallets: int = _variable(
+        "TALLYBOOK_METRICS_WALLETS",
+        parse=variables.integer(0, 10_000),
+        must_be="how many wallets have a metric of their own, 0 to 10000",
+        default=0,
+    )
+
     # This process.
     environment: Literal["production", "development"] = _variable(
         "ENVIRONMENT",

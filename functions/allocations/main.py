@@ -9,12 +9,14 @@ from uuid import UUID, uuid4
 
 from msgspec import Meta
 
+from tallybook import metrics
 from tallybook.body import Body, Key
 from tallybook.caller import Caller
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
 from tallybook.logs import (
     TENANTS_ALLOCATED,
+    TENANTS_BALANCE,
     TENANTS_CLAWED_BACK,
     TENANTS_DELEGATED,
     TENANTS_RECALLED,
@@ -54,9 +56,13 @@ class AllocateToTenant(Body):
 
 
 def what_was_allocated(caller: Caller, body: AllocateToTenant, answer: Answer) -> Lines:
-    """One line an allocation."""
+    """One line an allocation, and one for whoever looks closely; the words are the guide's."""
     fields = {name: answer[name] for name in ("tenant_id", "amount_allocated", "allocation_log_id")}
-    yield TENANTS_ALLOCATED, {"allocated_by": caller.user_id, **fields}
+    said = f"Allocating {answer['amount_allocated']} to tenant {answer['tenant_id']}"
+    yield TENANTS_ALLOCATED, {"message": said, "allocated_by": caller.user_id, **fields}
+    balance = answer["new_allocation_balance"]
+    more = {"message": f"Current balance: {balance}", "tenant_id": answer["tenant_id"]}
+    yield TENANTS_BALANCE, {"level": "debug", **more, "balance": balance}
 
 
 to_tenant = endpoint(
@@ -99,7 +105,8 @@ class BulkAllocate(Body):
 
 
 def what_was_allocated_to_many(caller: Caller, body: BulkAllocate, answer: Answer) -> Lines:
-    """One line for each that was done."""
+    """What is told of one for each that was done; each that was not is an error to Prometheus."""
+    metrics.count_allocation_errors(sum(not result["success"] for result in answer["results"]))
     for result in answer["results"]:
         if result["success"] and not result.get("replayed"):
             yield from what_was_allocated(caller, body, result)  # type: ignore[arg-type]
@@ -271,5 +278,22 @@ award_to_user = endpoint(
         prepare=own_award_key,
         log=what_was_awarded,
         **KEYED,
+    )
+)
+
+
+class Stats(Body):
+    """Of which company: a member's own; an administrator and a program say which."""
+
+    tenant_id: UUID | None = None
+
+
+stats = endpoint(
+    Route(
+        slug="allocations/stats",
+        paths=(f"GET {POINTS}/tenant-allocation-stats",),
+        procedure="tenant_allocation_stats",
+        body=Stats,
+        callers=USERS | SERVICE,
     )
 )

@@ -1,7 +1,5 @@
 """credits/*: what a user has, what using a model takes from it, and the statement of all of it."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
@@ -9,7 +7,6 @@ from uuid import UUID
 
 from msgspec import Meta
 
-from tallybook import exact
 from tallybook.body import Body, Key, Name
 from tallybook.caller import Caller
 from tallybook.credits import (
@@ -34,6 +31,7 @@ from tallybook.http import Handler, Rendered
 from tallybook.logs import CREDITS_DEDUCTED
 from tallybook.route import ANYBODY, Route
 from tallybook.runtime import Runtime
+from tallybook.spreadsheet import as_csv
 
 CREDITS: Final = "/api/v1/credits"
 COLUMNS: Final = (
@@ -124,29 +122,10 @@ def in_order(runtime: Runtime, caller: Caller, body: Any, answer: Answer) -> Ans
 
 
 def as_table(body: Export, answer: Answer) -> Rendered | None:
-    """The transactions as CSV. The header X-Next-Cursor says where to go on when there are more."""
+    """The transactions as CSV."""
     if body.format == "json":
         return None
-    file = io.StringIO()
-    rows = csv.writer(file)
-    rows.writerow(COLUMNS)
-    for transaction in answer["transactions"]:
-        rows.writerow([_cell(transaction[name]) for name in COLUMNS])
-    headers = {"content-disposition": 'attachment; filename="credit-transactions.csv"'}
-    if answer["next_cursor"]:
-        headers["x-next-cursor"] = answer["next_cursor"]
-    return Rendered("text/csv; charset=utf-8", file.getvalue().encode(), headers)
-
-
-def _cell(value: Any) -> str:
-    """A value as a cell of text. A spreadsheet must not take somebody's words for a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, dict | list):
-        return exact.encode(value).decode()
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return str(value)
+    return as_csv("credit-transactions", COLUMNS, answer["transactions"], answer["next_cursor"])
 
 
 def reading(slug: str, procedure: str, body: type[ForCustomer], path: str, **more: Any) -> Handler:

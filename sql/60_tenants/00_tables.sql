@@ -102,6 +102,7 @@ create unique index allocation_logs_key on public.allocation_logs (tenant_id, id
 create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at desc, id desc);
 create index idx_allocation_logs_allocated_by on public.allocation_logs (allocated_by, created_at desc);
 create index idx_allocation_logs_created_at on public.allocation_logs (created_at desc);
+create index allocation_logs_by_amount on public.allocation_logs (amount, id);
 create index allocation_logs_requested_by on public.allocation_logs (allocated_by, created_at desc)
   where is_request and allocated_by is not null;
 create index allocation_logs_requested_from on public.allocation_logs (ip_network, created_at desc)
@@ -134,6 +135,7 @@ create index platform_billing_logs_of_allocation on public.platform_billing_logs
 create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at desc, id desc);
 create index idx_platform_billing_logs_admin_id on public.platform_billing_logs (admin_id, created_at desc);
 create index idx_platform_billing_logs_created_at on public.platform_billing_logs (created_at desc);
+create index platform_billing_logs_by_amount on public.platform_billing_logs (amount, id);
 
 create table public.wallets (
   tenant_id       uuid not null,
@@ -170,6 +172,7 @@ create table public.wallet_ledger (
 
 create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at desc, id desc);
 create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at desc, id desc);
+create index idx_wallet_ledger_created_at on public.wallet_ledger (created_at desc, id desc);
 
 create table public.recognitions (
   tenant_id        uuid not null,

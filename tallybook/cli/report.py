@@ -15,8 +15,13 @@ from tallybook.cli.tables import show
 from tallybook.cli.times import Since, parsed_duration
 
 _ANSWERS: Final = {
+    "allocations": "The latest allocations, of one tenant or of all.",
+    "allocations_by_day": "How much was allocated on each day.",
+    "allocations_by_week": "How much was allocated in each week.",
     "balance": "Why does a redemption fail? One user's balance, cached and by the events.",
     "balance_audit": "Users whose cached balance is not what their events say.",
+    "billing": "The latest of what came into tenants and was taken from them.",
+    "clawbacks": "What was taken back from tenants of late.",
     "coupon_codes": "What must not be with coupons and their codes; zeros when all is well.",
     "coupons_by_status": "The coupons issued of late by what became of them.",
     "credit_balances": "What users have in credits, by tier.",
@@ -28,11 +33,18 @@ _ANSWERS: Final = {
     "events_by_status": "How many events of late are in which state.",
     "history": "One user's events, the latest first.",
     "insights_by_type": "What fraud was suspected of late.",
+    "large_allocations": "Single allocations of late above 1,000,000.",
     "queue": "Is the worker keeping up?",
     "rejections_by_type": "What share of the events of late was rejected.",
     "stuck_events": "The oldest events that still wait for validation.",
     "templates": "Which coupons sell.",
+    "tenant_audit": "Where tenants disagree with the ledger.",
+    "tenant_balances": "What each tenant has to give.",
+    "tenant_totals": "The daily check of tenants, in one row.",
+    "tenants_below_zero": "What of tenants is below zero, and must not be.",
+    "top_tenants": "Who was allocated the most.",
     "totals": "Everything there is, in one row.",
+    "usage_by_tenant": "What tenants did with their points of late.",
 }
 
 # The argument an option fills, by the option's name here.
@@ -40,6 +52,7 @@ _OPTIONS: Final = {
     "p_since": "--since",
     "p_older_than": "--older-than",
     "p_user_id": "--user",
+    "p_tenant_id": "--tenant",
     "p_limit": "--limit",
 }
 
@@ -64,12 +77,19 @@ def report(
         timedelta | None, typer.Option(parser=parsed_duration, metavar="1h", show_default=False)
     ] = None,
     user: Annotated[UUID | None, typer.Option(show_default=False)] = None,
+    tenant: Annotated[UUID | None, typer.Option(show_default=False)] = None,
     limit: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
     database: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
     """Print a report; without a name, which there are."""
-    given = {"--since": since, "--older-than": older_than, "--user": user, "--limit": limit}
+    given = {
+        "--since": since,
+        "--older-than": older_than,
+        "--limit": limit,
+        "--user": user,
+        "--tenant": tenant,
+    }
     with reading(database, json=json) as operator:
         reports = {row["name"]: row for row in operator.rows(_REPORTS, {})}
         if name is None:

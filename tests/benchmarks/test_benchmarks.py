@@ -43,6 +43,14 @@ def test_a_year_of_usage_is_loaded_and_asked_for():
     assert bench.rows[0].what.startswith("2,000 events: loaded in ")
 
 
+def test_tenants_are_loaded_and_asked_for():
+    plan = Plan(rounds=1, seconds=0.1, users=10, tenants=4, wallet_rows=2_000)
+    bench, _ = measure(plan, ["tenants"])
+    assert bench.faults == []
+    assert bench.rows[0].what.startswith("4 tenants of 200, 2,000 wallet rows: loaded in ")
+    assert len(bench.rows) == 14
+
+
 def test_ratios_are_paired_by_round():
     # The machine is slower in every next round; the ratio is the same throughout.
     comparison = Comparison(

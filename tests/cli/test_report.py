@@ -27,6 +27,7 @@ def test_every_report_is_printed(operate: Run, world: World) -> None:
     world.redeem(user, world.template())
     for row in operate("report", "--json").json["reports"]:
         given = {"--since": "24h", "--user": str(user), "--older-than": "1s", "--limit": "5"}
+        given["--tenant"] = str(user)
         options = [text for name in row["options"] for text in (name, given[name])]
         assert operate("report", row["report"], *options).code == 0, row
         assert operate("report", row["report"], *options, "--json").json["rows"] is not None

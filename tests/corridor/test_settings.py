@@ -133,6 +133,8 @@ def test_a_project_s_key_set_is_found_from_its_url():
         ("CREDIT_SYSTEM_ENABLED", "perhaps"),
         ("CREDIT_CACHE_TTL", "-1"),
         ("CREDIT_CACHE_TTL", "soon"),
+        ("TALLYBOOK_METRICS_TENANTS", "all"),
+        ("TALLYBOOK_METRICS_WALLETS", "10001"),
         ("ENCRYPTION_KEY", "AAAA"),
         ("ENVIRONMENT", "staging-ish"),
         ("PLAY_INTEGRITY_PROJECT_NUMBER", "12ab"),

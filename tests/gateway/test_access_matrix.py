@@ -82,6 +82,11 @@ BODIES = {
     "openrouter-accounts/connect": lambda template: {"api_key": "sk-or-none"},
     "openrouter-accounts/disconnect": lambda template: {},
     "openrouter-accounts/sync": lambda template: {},
+    "allocations/stats": lambda template: {"tenant_id": str(uuid4())},
+    "points-ledger/allocation-logs": lambda template: {},
+    "points-ledger/platform-billing-logs": lambda template: {},
+    "points-ledger/wallet-ledger": lambda template: {},
+    "points-ledger/stats": lambda template: {},
     "credit-admin/allocate": lambda template: {
         "user_id": str(uuid4()),
         "amount": 1,
@@ -135,6 +140,11 @@ MATRIX = {
     "validate-points-event": (401, 403, 200, 200, 200, 403),
     "points-balance": (401, 200, 200, 403, 403, 403),
     "points-schedule": (401, 200, 200, 403, 403, 403),
+    "allocations/stats": (401, 403, 404, 404, 404, 403),
+    "points-ledger/allocation-logs": (401, 403, 200, 200, 200, 403),
+    "points-ledger/platform-billing-logs": (401, 403, 200, 200, 200, 403),
+    "points-ledger/wallet-ledger": (401, 403, 200, 200, 200, 403),
+    "points-ledger/stats": (401, 403, 200, 200, 200, 403),
     "attestation/challenge": (401, 200, 200, 403, 403, 403),
     # Nobody configured it here, so that whoever is let in is told so with a 403 as well.
     "attestation/register": (401, 403, 403, 403, 403, 403),

@@ -89,7 +89,12 @@ ASKED = {
     },
 }
 # A field that must look like something, where any text will do for the others.
-SAMPLES = {"start_date": "2026-01-31", "end_date": "2026-01-31", "month": "2026-01"}
+SAMPLES = {
+    "start_date": "2026-01-31",
+    "end_date": "2026-01-31",
+    "month": "2026-01",
+    "limit": 10,
+}
 
 
 def prepared(route: Route) -> set[str]:

@@ -17,6 +17,8 @@ from tests.attestation.devices import Devices, a_hash
 from tests.coupons.till import Till, code_of_any_key
 from tests.credits.bank import Bank
 from tests.credits.meter import Meter, line
+from tests.tenants.company import Company
+from tests.tenants.logs import allocated, given
 from tests.trust.court import review
 from tests.world import Connection, World
 
@@ -50,6 +52,18 @@ GROWING = [
     "usage_deltas",
     "coupon_redemptions",
     "holds",
+    "tenants",
+    "departments",
+    "tenant_members",
+    "allocation_logs",
+    "platform_billing_logs",
+    "wallets",
+    "wallet_ledger",
+    "recognitions",
+    "recognition_recipients",
+    "rewards",
+    "reward_redemptions",
+    "tenant_alerts",
 ]
 EVENTS = 3000
 AT = datetime.now(UTC) - timedelta(days=1)
@@ -391,6 +405,68 @@ def test_no_credits_walk_through_what_grows(world: World, whose: str) -> None:
         world.admin.execute(
             "update coupon_codes set times_used = (select count(*) from coupon_redemptions)"
         )
+
+
+def a_day_of_a_tenant(company: Company, tenant: UUID, manager: UUID, user: UUID) -> None:
+    """What is looked at; sums over all tenants, which read all of them, are not among it."""
+    allocated(company, tenant, 10, datetime.now(UTC))
+    given(company, tenant, 3, user, at=datetime.now(UTC))
+    company.call("tenant_allocation_stats", user_id=manager)
+    company.call("tenant_allocation_stats", user_id=None, tenant_id=tenant)
+    for page in ("allocation_logs_page", "platform_billing_logs_page", "wallet_ledger_page"):
+        for whose in ({"user_id": manager}, {"user_id": None}):
+            answer = company.call(page, **whose, limit=5)
+            company.call(page, **whose, limit=5, cursor=answer["next_cursor"])
+            company.call(page, **whose, limit=5, direction="asc")
+            company.call(page, **whose, limit=5, page=2)
+            company.call(page, **whose, limit=5, start_date=AT)
+    for page in ("allocation_logs_page", "platform_billing_logs_page"):
+        answer = company.call(page, user_id=None, limit=5, sort="amount")
+        company.call(page, user_id=None, limit=5, sort="amount", cursor=answer["next_cursor"])
+    company.call("wallet_ledger_page", user_id=manager, member_id=user, limit=5)
+
+
+@pytest.mark.parametrize("whose", ["one tenant's", "everybody's"])
+def test_no_tenant_walks_through_what_grows(world: World, whose: str) -> None:
+    company = Company(world)
+    tenant = company.tenant(1000)
+    manager, user = company.member(tenant, "tenant_manager"), company.member(tenant)
+    for _ in range(8):
+        a_day_of_a_tenant(company, tenant, manager, user)
+    many = (
+        "select g.n, case when %(one)s then %(tenant)s else gen_random_uuid() end as tenant_id,"
+        " gen_random_uuid() as id, now() - g.n * interval '1 hour' as at"
+        " from generate_series(1, %(n)s) as g(n)"
+    )
+    told = {"one": whose == "one tenant's", "tenant": tenant, "n": EVENTS}
+    with world.admin.transaction():
+        # No transfer brought these, and so they go again.
+        for statement in (
+            "insert into tenants (id, name) select gen_random_uuid(), 'Of many' from many",
+            "insert into tenant_members (tenant_id, user_id) select m.tenant_id, m.id from many m",
+            "insert into allocation_logs (tenant_id, actor, amount, created_at)"
+            " select m.tenant_id, 'of many', m.n, m.at from many as m",
+            "insert into platform_billing_logs (tenant_id, actor, amount, transaction_type,"
+            " created_at) select m.tenant_id, 'of many', m.n, 'ADJUSTMENT', m.at from many as m",
+            "insert into wallets (tenant_id, user_id) select m.tenant_id, m.id from many as m",
+            "insert into wallet_ledger (tenant_id, id, wallet_id, user_id, transaction_type,"
+            " source, points, balance_after, description, created_at) select m.tenant_id, m.id,"
+            " m.id, m.id, 'credit', 'recognition', m.n, 0, 'of many', m.at from many as m",
+        ):
+            world.admin.execute(f"with many as ({many}) {statement}", told)
+    world.admin.execute("analyze")
+    before = walked(world)
+    a_day_of_a_tenant(company, tenant, manager, user)
+    after = walked(world)
+    assert {table: after[table][0] - before[table][0] for table in GROWING} == dict.fromkeys(
+        GROWING, 0
+    )
+    read = {table: after[table][1] - before[table][1] for table in GROWING}
+    # Whoever sorts what has one time takes at least 32 rows, a page, and there are eleven pages.
+    assert {table: rows for table, rows in read.items() if rows > EVENTS / 5} == {}
+    with world.admin.transaction():
+        world.admin.execute("set local session_replication_role = replica")
+        world.admin.execute("delete from wallet_ledger where description = 'of many'")
 
 
 def test_whoever_forbids_sequential_scans_forbids_compiling_plans(world: World) -> None:
