@@ -182,3 +182,15 @@ def test_a_delegation_is_written_for_good(company: Company, manager: UUID, lead:
     for statement in ("update lead_delegations set amount = 2", "delete from lead_delegations"):
         with pytest.raises(Exception, match="append-only"):
             company.world.admin.execute(statement)  # type: ignore[call-overload]
+
+
+def test_who_sees_a_delegation(company: Company, tenant: UUID, manager: UUID, lead: UUID) -> None:
+    company.delegate(manager, lead, 1)
+    stranger = company.member(company.tenant(), "tenant_manager")
+    colleague = company.member(tenant, "tenant_lead")
+    for who, seen in ((manager, 1), (lead, 1), (colleague, 0), (stranger, 0)):
+        session = company.world.session(autocommit=False)
+        session.execute("set local role authenticated")
+        session.execute(f'set local request.jwt.claims = \'{{"sub": "{who}"}}\'')  # type: ignore[call-overload]
+        assert len(session.execute("select from lead_delegations").fetchall()) == seen
+        session.rollback()
