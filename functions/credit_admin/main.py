@@ -142,6 +142,7 @@ bulk_allocate = administering(
     what_was_given_to_many,
     f"{ADMIN}/bulk-allocate",
     body_bytes_max=ALLOCATIONS_MAX * ALLOCATION_BYTES_MAX,
+    consumed=frozenset({"allocations"}),
     prepare=keyed,
 )
 refund = administering(
