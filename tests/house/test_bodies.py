@@ -93,6 +93,7 @@ ASKED = {
 SAMPLES: dict[str, Any] = {
     "start_date": "2026-01-31",
     "end_date": "2026-01-31",
+    "month": "2026-01",
     "allocations": [],
 }
 
