@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from tallybook import refusal
 from tallybook.body import Body, decode, from_texts, with_parameters
@@ -67,7 +67,9 @@ def settle_key(route: Route, body: Body, header: str | None) -> None:
         raise refusal.invalid_body(f"Object missing required field `{path[2:]}`.", path)
     if value is not None and header is not None and value != header:
         raise refusal.invalid_body("It differs from the header Idempotency-Key.", path)
-    setattr(body, name, value or header)
+    # Who brings none asks for something new each time. But what is sent once more because its
+    # connection was lost is the same request: so it has a key that nobody else knows.
+    setattr(body, name, value or header or uuid4().hex)
 
 
 def with_path(refused: Refusal, route: Route) -> Refusal:

@@ -47,8 +47,9 @@ class Route:
     in which a user may name themselves and nobody else.
     `enabled` says by the settings whether this is switched on; 503 where it is not.
     `key` is the body field that Idempotency-Key may stand in for; without `key_required` there may
-    be none. A request that `writes`, as every one with a key does, carries the `request_id` to be
-    stored with what it caused.
+    be none, and the request gets one of its own, so that it is done once whatever is lost. A
+    request that `writes`, as every one with a key does, carries the `request_id` to be stored with
+    what it caused.
     `attested` adds what the device's evidence in the headers is worth, as `attestation`.
     `address` adds a user's `ip_address`, when it is known.
     `prepare` adds arguments that must be made in Python, and those it makes from the body's

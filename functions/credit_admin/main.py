@@ -4,7 +4,7 @@ gives back what a usage cost."""
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,7 @@ from tallybook.gather import Answer
 from tallybook.http import Handler
 from tallybook.logs import CREDITS_ALLOCATED, CREDITS_REFUNDED
 from tallybook.route import SERVICE, USERS, Route
+from tallybook.runtime import Runtime
 
 ADMIN: Final = "/api/v1/admin/credits"
 ALLOCATIONS_MAX: Final = 1000
@@ -98,6 +99,13 @@ def what_was_refunded(caller: Caller, body: Refund, answer: Answer) -> Lines:
     )
 
 
+def keyed(_runtime: Runtime, _caller: Caller, body: BulkAllocate) -> dict[str, Any]:
+    """A key for each that has none: what is sent once more after a lost connection is done once."""
+    for allocation in body.allocations:
+        allocation.idempotency_key = allocation.idempotency_key or uuid4().hex
+    return {"allocations": body.allocations}
+
+
 def administering(
     slug: str,
     procedure: str,
@@ -134,6 +142,8 @@ bulk_allocate = administering(
     what_was_given_to_many,
     f"{ADMIN}/bulk-allocate",
     body_bytes_max=ALLOCATIONS_MAX * ALLOCATION_BYTES_MAX,
+    consumed=frozenset({"allocations"}),
+    prepare=keyed,
 )
 refund = administering(
     "refund",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from inspect import iscoroutinefunction
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -89,11 +90,12 @@ ASKED = {
     },
 }
 # A field that must look like something, where any text will do for the others.
-SAMPLES = {
+SAMPLES: dict[str, Any] = {
     "start_date": "2026-01-31",
     "end_date": "2026-01-31",
     "month": "2026-01",
     "limit": 10,
+    "allocations": [],
 }
 
 
