@@ -5,7 +5,7 @@ leads a share of them. POINTS_ALLOCATION_ENABLED=false switches all of it off; r
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from msgspec import Meta
 
@@ -24,7 +24,6 @@ from tallybook.logs import (
     TENANTS_REVERSED,
 )
 from tallybook.route import SERVICE, USERS, Route
-from tallybook.runtime import Runtime
 from tallybook.settings import Settings
 
 POINTS: Final = "/api/v1/points"
@@ -256,18 +255,13 @@ class AwardToUser(Body):
     idempotency_key: Key | None = None
 
 
-def own_award_key(_runtime: Runtime, _caller: Caller, body: AwardToUser) -> dict[str, str]:
-    """A key where none came: an award that is sent once more after a lost connection is one."""
-    return {"idempotency_key": body.idempotency_key or uuid4().hex}
-
-
 def what_was_awarded(caller: Caller, body: AwardToUser, answer: Answer) -> Lines:
     """One line an award."""
     fields = {name: answer[name] for name in ("recognition_id", "amount_awarded", "funded_by")}
     yield TENANTS_RECOGNIZED, {"from_user_id": caller.user_id, **fields}
 
 
-award_to_user = endpoint(
+award = endpoint(
     Route(
         slug="allocations/award",
         paths=(f"{POINTS}/award-to-user",),
@@ -275,7 +269,6 @@ award_to_user = endpoint(
         body=AwardToUser,
         callers=USERS | SERVICE,
         enabled=is_on,
-        prepare=own_award_key,
         log=what_was_awarded,
         **KEYED,
     )

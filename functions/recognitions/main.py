@@ -4,7 +4,7 @@ given, and managers revoke it. They go on while the allocation of points is swit
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from msgspec import Meta
 
@@ -57,12 +57,12 @@ class RevokeRecognition(Body):
 
 
 def recipients(_runtime: Runtime, _caller: Caller, body: GiveRecognition) -> dict[str, Any]:
-    """Whom it names in either way, and a key where none came: what is sent once more after a lost
-    connection is one recognition."""
-    if (body.to_user_id is None) == (body.to_user_ids is None):
-        raise invalid_body("Either to_user_id or to_user_ids says whom.", "$.to_user_id")
-    named = body.to_user_ids or [body.to_user_id]
-    return {"recipients": named, "idempotency_key": body.idempotency_key or uuid4().hex}
+    """All whom it names, in either way. Consumes to_user_id and to_user_ids."""
+    one = [body.to_user_id] if body.to_user_id is not None else []
+    named = [*one, *(body.to_user_ids or ())]
+    if not named:
+        raise invalid_body("It must say whom: to_user_id, or to_user_ids.", "$.to_user_id")
+    return {"recipients": named}
 
 
 def what_was_given(caller: Caller, body: GiveRecognition, answer: Answer) -> Lines:
@@ -90,7 +90,7 @@ give = endpoint(
         log=what_was_given,
     )
 )
-list_ = endpoint(
+list = endpoint(
     Route(
         slug="recognitions/list",
         paths=(f"GET {RECOGNITIONS}",),

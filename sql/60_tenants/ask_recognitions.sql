@@ -81,7 +81,7 @@ begin
                     or k.recognition_type not in ('standard', 'individual_award', 'group_award', 'ecard')
                     or k.visibility not in ('public', 'private', 'department') or k.split not in ('flat', 'equal')
                     or k.heads not between 1 and 200 or array_position(k.recipients, null) is not null
-                    or k.heads > (select count(distinct x.user_id) from unnest(k.recipients) as x(user_id))
+                    or k.heads > 1 and k.heads > (select count(distinct x.user_id) from unnest(k.recipients) as x(user_id))
                     or k.award_tier is not null and k.tier_points is null then 'invalid_body'
                when not (k.each_points between 0 and 9999999999999.99) or scale(trim_scale(k.each_points)) > 2
                     or k.said <> k.tier_points or k.award and k.each_points = 0
@@ -103,11 +103,10 @@ begin
         from judged as j
         left join lateral (
              -- What does not divide goes to the first of them, a hundredth each.
-             select array(
-               select (trunc(j.each_points * 100 / case j.split when 'equal' then j.heads else 1 end)
-                       + case when j.split = 'equal' and g.place <= j.each_points * 100 % j.heads then 1 else 0 end) / 100
-                 from generate_series(1, j.heads) as g(place)
-                order by g.place) as shares
+             select case when j.split = 'flat' then array_fill(j.each_points, array[j.heads]) else array(
+                      select (trunc(j.each_points * 100 / j.heads) + case when g.place <= j.each_points * 100 % j.heads then 1 else 0 end) / 100
+                        from generate_series(1, j.heads) as g(place)
+                       order by g.place) end as shares
               where j.verdict is null) as s on true
     )
     select row(

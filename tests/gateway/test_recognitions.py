@@ -92,11 +92,12 @@ def test_a_group_and_a_key(stack: Stack, company: Company) -> None:
     assert company.pool(tenant) == "99.85"
 
 
-def test_a_body_says_whom_in_one_way(stack: Stack, company: Company) -> None:
+def test_a_body_says_whom_and_what_is_wrong_with_it_is_told(stack: Stack, company: Company) -> None:
     tenant = company.tenant(100)
     manager, other = (member(stack, company, tenant, r) for r in ("manager", "employee"))
     wrong = (400, "invalid_body", "$.to_user_id")
-    assert fault(praise(manager, other, to_user_ids=[str(other.user)])) == wrong
+    twice = praise(manager, other, to_user_ids=[str(other.user)])
+    assert fault(twice) == (400, "invalid_body", None)
     assert fault(manager.post(RECOGNITIONS, {"message": "Hello"})) == wrong
     assert fault(praise(manager, other, points=-1)) == (400, "invalid_amount", "$.points")
     assert fault(praise(manager, other, message=" ")) == (400, "invalid_body", "$.message")
