@@ -14,6 +14,9 @@ from benchmarks.stand import Database
 
 MEMBERS: Final = 200
 GOAL_MS: Final = 50
+SCRAPE: Final = "what a scrape is told"
+SCRAPE_GOAL_MS: Final = 200
+"""Nobody waits for it, and a process asks at most every ten seconds."""
 DEEP: Final = 10_000
 ALLOCATIONS: Final = 10
 AT_ONCE: Final = 5_000
@@ -113,7 +116,7 @@ def _questions(database: Database) -> dict[str, str]:
         "the first page of all allocations": "public.allocation_logs_page(null)",
         "all allocations by amount": "public.allocation_logs_page(null, p_sort => 'amount')",
         "the trail of a tenant": f"public.platform_billing_logs_page(null, '{tenant}')",
-        "what a scrape is told": "public.allocation_metrics()",
+        SCRAPE: "public.allocation_metrics()",
     }
 
 
@@ -136,7 +139,8 @@ def _deep(database: Database, whose: str, rows: int) -> str:
 def _ask(bench: Bench, database: Database, name: str, query: str) -> None:
     found = bench.compare(f"tenants, {name}", {"procedure": _asked(database, f"select {query}")})
     ms = 1000 / (found.median("procedure") or math.nan)
-    bench.check(f"tenants, {name}: {ms:.1f} ms, and not under {GOAL_MS}", ms < GOAL_MS)
+    goal = SCRAPE_GOAL_MS if name == SCRAPE else GOAL_MS
+    bench.check(f"tenants, {name}: {ms:.1f} ms, and not under {goal}", ms < goal)
     bench.row("tenants", f"{name}: {ms:.2f} ms", "-", None)
 
 
