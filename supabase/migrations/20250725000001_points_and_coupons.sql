@@ -292,6 +292,23 @@ with entry (code, status, title, hint) as (
     ('coupon_not_held',       409, 'This coupon is not held under this key', null),
     ('coupon_refunded',       409, 'The points of this coupon were given back already', null),
     ('insufficient_points',   400, 'There are not enough points for this coupon', 'Earn more points and try again.'),
+    -- tenants
+    ('tenant_not_found',      404, 'Tenant not found', null),
+    ('insufficient_pool',     400, 'The company allocation pool does not hold enough', 'Ask a platform administrator to allocate more.'),
+    ('insufficient_budget',   400, 'The budget does not hold enough', null),
+    ('insufficient_wallet',   400, 'The wallet does not hold enough', null),
+    ('self_recognition',      400, 'Nobody recognizes themselves', null),
+    ('recipient_not_found',   404, 'There is no such member of this tenant', null),
+    ('recognition_not_found', 404, 'There is no such recognition', null),
+    ('department_cap_reached', 400, 'The department has given what it may this month', null),
+    ('peer_to_peer_off',      403, 'Members do not give points to one another here', null),
+    ('redemptions_paused',    409, 'Redemptions are paused', null),
+    ('reward_not_found',      404, 'There is no such reward', null),
+    ('reward_out_of_stock',   409, 'There are none of this reward left', null),
+    ('allocation_not_found',  404, 'There is no such allocation', null),
+    ('department_not_found',  404, 'There is no such department', null),
+    ('redemption_not_found',  404, 'There is no such redemption', null),
+    ('not_reversible',        409, 'This cannot be taken back any more', null),
     -- credits
     ('insufficient_credits',  402, 'There are not enough credits', 'Buy credits and try again.'),
     ('monthly_cap_reached',   429, 'This would exceed the monthly cap', 'Raise the cap, or wait for the next month.'),
@@ -537,9 +554,11 @@ create table ledger.chart_of_accounts (
   meaning text not null
 );
 
+-- An account bears its name in the chart; one of many of a kind has what tells it apart after a colon: tenant.wallet:<user>.
 create table ledger.accounts (
   book_id    uuid   not null,
-  account    text   not null references ledger.chart_of_accounts,
+  account    text   not null check (account ~ '^[^:]+(:[^:]+)?$'),
+  kind       text   not null generated always as (split_part(account, ':', 1)) stored references ledger.chart_of_accounts,
   asset      text   not null,
   balance    bigint not null default 0,
   held       bigint not null default 0,
@@ -628,7 +647,7 @@ with entry as (
 ), total as (
   select e.book_id, e.account, min(e.asset) as asset, sum(e.amount) as amount from entry as e group by e.book_id, e.account
 ), kept as (
-  select t.* from total as t join ledger.chart_of_accounts as c on c.account = t.account and c.floor is not null
+  select t.* from total as t join ledger.chart_of_accounts as c on c.account = split_part(t.account, ':', 1) and c.floor is not null
 ), held as (
   select h.book_id, h.account, sum(h.amount) as amount from ledger.holds as h where h.status = 'held' group by h.book_id, h.account
 )
@@ -651,8 +670,8 @@ union all
 select 'I5', t.book_id, 'transfer ' || t.transfer_id, 'two accounts of one asset',
        format('%s %s -> %s %s', t.from_account, f.asset, t.to_account, o.asset)
   from ledger.transfers as t
-  left join ledger.chart_of_accounts as f on f.account = t.from_account
-  left join ledger.chart_of_accounts as o on o.account = t.to_account
+  left join ledger.chart_of_accounts as f on f.account = split_part(t.from_account, ':', 1)
+  left join ledger.chart_of_accounts as o on o.account = split_part(t.to_account, ':', 1)
  where t.asset is distinct from f.asset or t.asset is distinct from o.asset
 union all
 -- The accounts that keep a balance, as they stand, and the counterparties, as the transfers tell: together nothing.
@@ -662,7 +681,7 @@ select 'I5', null, 'sum of all ' || s.asset, '0', sum(s.amount)::text
     union all
     select t.asset, t.amount
       from total as t
-      join ledger.chart_of_accounts as c on c.account = t.account and c.floor is null
+      join ledger.chart_of_accounts as c on c.account = split_part(t.account, ':', 1) and c.floor is null
   ) as s
  group by s.asset
 having sum(s.amount) <> 0;
@@ -985,7 +1004,7 @@ begin
       from unnest(p_postings) with ordinality as p(
              transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
      cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
-      join ledger.chart_of_accounts as c on c.account = l.account and c.floor is not null
+      join ledger.chart_of_accounts as c on c.account = split_part(l.account, ':', 1) and c.floor is not null
       -- What is in the book already counts for nothing.
      where (select t.amount from ledger.transfers as t
              where t.book_id = p.book_id and t.transfer_id = p.transfer_id) is null
@@ -1027,8 +1046,8 @@ begin
            t.transfer_id is not null as replayed
       from unnest(p_postings) with ordinality as p(
              transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
-      left join ledger.chart_of_accounts as f on f.account = p.from_account
-      left join ledger.chart_of_accounts as o on o.account = p.to_account
+      left join ledger.chart_of_accounts as f on f.account = split_part(p.from_account, ':', 1)
+      left join ledger.chart_of_accounts as o on o.account = split_part(p.to_account, ':', 1)
       left join lateral (
            select x.transfer_id from ledger.transfers as x
             where x.book_id = p.book_id and x.transfer_id = p.transfer_id limit 1) as t on true
@@ -1104,8 +1123,8 @@ begin
   select case when f.asset = o.asset then f.asset end, f.floor, o.floor
     into v_asset, v_from_floor, v_to_floor
     from ledger.chart_of_accounts as f
-    join ledger.chart_of_accounts as o on o.account = p_posting.to_account
-   where f.account = p_posting.from_account;
+    join ledger.chart_of_accounts as o on o.account = split_part(p_posting.to_account, ':', 1)
+   where f.account = split_part(p_posting.from_account, ':', 1);
 
   perform from ledger.accounts as a
     where a.book_id = p_posting.book_id and a.account in (p_posting.from_account, p_posting.to_account)
@@ -10524,6 +10543,3882 @@ begin
 end
 $$;
 
+-- sql/60_tenants/00_tables.sql
+
+-- Tenants: companies, their pools, their people's wallets, and what people give one another. Runs once.
+-- A tenant is a book. Its pool, the leads' budgets and everybody's wallets are accounts in it; amounts have two decimal places
+-- here, and are whole hundredths in the ledger.
+
+insert into ledger.assets (asset, scale) values ('tenant_points', 2);
+
+insert into ledger.chart_of_accounts (account, asset, floor, meaning) values
+  ('tenant.pool',     'tenant_points', 0,    'what a tenant can award'),
+  ('tenant.lead',     'tenant_points', 0,    'what a lead can award: tenant.lead:<user>'),
+  ('tenant.budget',   'tenant_points', 0,    'what a department can award, of old: tenant.budget:<department>'),
+  ('tenant.wallet',   'tenant_points', 0,    'what a member can spend: tenant.wallet:<user>'),
+  ('tenant.platform', 'tenant_points', null, 'where a tenant''s points come from, and where they are clawed back to'),
+  ('tenant.adjusted', 'tenant_points', null, 'what somebody put right'),
+  ('tenant.legacy',   'tenant_points', null, 'where the budgets and wallets of old were filled from'),
+  ('tenant.redeemed', 'tenant_points', null, 'where redeemed points go'),
+  ('tenant.expired',  'tenant_points', null, 'where points go that were not spent in time');
+
+create table public.tenants (
+  id                        uuid primary key default internal.uuidv7(),
+  name                      text not null check (name ~ '\S'),
+  points_allocation_balance numeric(15, 2) not null default 0,  -- a cache of the pool in the ledger
+  budget_allocation_balance numeric(15, 2) generated always as (points_allocation_balance) stored,  -- what it was called before
+  currency                  text not null default 'INR' check (currency ~ '^[A-Z]{3}$'),
+  currency_label            text not null default 'Points',
+  allocation_mode           text not null default 'enforced' check (allocation_mode in ('enforced', 'legacy_fallback')),
+  award_tiers               jsonb not null default '{"Gold": 5000, "Silver": 2500, "Bronze": 1000}',
+  peer_to_peer_enabled      boolean not null default true,
+  redemptions_paused        boolean not null default false,
+  wallets_permanent         boolean not null default true,  -- else its managers may revoke recognitions that brought points
+  expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
+  wallet_expiry_policy      text not null default 'never'  -- what is in wallets already goes by it too
+                            check (wallet_expiry_policy in ('90_days', '180_days', '1_year', 'never')),
+  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold >= 0),
+  auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
+  auto_refill_amount        numeric(15, 2) check (auto_refill_amount > 0),  -- null: never
+  allocations_due_at        timestamptz,  -- until when none of the pool's lots ends; null: none does
+  is_active                 boolean not null default true,
+  created_at                timestamptz not null default internal.clock(),
+  updated_at                timestamptz not null default internal.clock(),
+  constraint positive_points_allocation_balance check (points_allocation_balance >= 0)
+) with (fillfactor = 80);
+
+create index tenants_whose_wallets_expire on public.tenants (id) where wallet_expiry_policy <> 'never';
+create index tenants_with_lots_due on public.tenants (allocations_due_at) where allocations_due_at is not null;
+create index tenants_that_refill on public.tenants (id) where auto_refill_amount is not null;
+
+create table public.departments (
+  tenant_id      uuid not null,
+  id             uuid not null default internal.uuidv7(),
+  name           text not null check (name ~ '\S'),
+  monthly_cap    numeric(15, 2) check (monthly_cap >= 0),  -- what its people may give in a calendar month; null: no limit
+  budget_balance numeric(15, 2) not null default 0 check (budget_balance >= 0),  -- a cache of its budget of old in the ledger
+  created_at     timestamptz not null default internal.clock(),
+  primary key (tenant_id, id),
+  unique (tenant_id, name)
+);
+
+-- Who belongs to a tenant, and as what. A row here is the only thing that gives a role.
+create table public.tenant_members (
+  tenant_id                 uuid not null,
+  user_id                   uuid not null,
+  role                      text not null default 'employee'
+                            check (role in ('tenant_manager', 'hr_admin', 'tenant_lead', 'dept_lead', 'manager', 'employee')),
+  department_id             uuid,
+  display_name              text,
+  lead_distribution_balance numeric(15, 2) not null default 0 check (lead_distribution_balance >= 0),  -- a cache of the lead's budget
+  is_active                 boolean not null default true,
+  created_at                timestamptz not null default internal.clock(),
+  updated_at                timestamptz not null default internal.clock(),
+  primary key (tenant_id, user_id)
+) with (fillfactor = 80);
+
+create index tenant_members_of_user on public.tenant_members (user_id);
+
+-- What the platform allocated to a tenant. An allocation is a lot of the pool where the tenant's points expire.
+create table public.allocation_logs (
+  tenant_id       uuid not null,
+  id              uuid not null default internal.uuidv7(),
+  allocated_by    uuid,           -- the administrator; null: a program or the command line
+  actor           text not null,
+  amount          numeric(15, 2) not null check (amount > 0),
+  currency        text not null default 'INR',
+  status          text not null default 'COMPLETED' check (status in ('COMPLETED', 'REVOKED', 'EXPIRED')),
+  reversed_amount numeric(15, 2) not null default 0,
+  expired_amount  numeric(15, 2) not null default 0 check (expired_amount >= 0),
+  reference_note  text,
+  expires_at      timestamptz,
+  idempotency_key text,
+  request_hash    text,
+  request_id      text,
+  is_request      boolean not null default true,  -- whether the hourly limit counts it: of a bulk the first one only
+  ip_address      inet,           -- where it was asked for, as far as that is known
+  ip_network      cidr generated always as (
+                    network(set_masklen(ip_address, case family(ip_address) when 6 then 64 else 32 end))) stored,
+  created_at      timestamptz not null default internal.clock(),
+  updated_at      timestamptz not null default internal.clock(),
+  primary key (tenant_id, id),
+  constraint no_more_is_reversed_than_was_allocated check (reversed_amount >= 0 and reversed_amount + expired_amount <= amount)
+);
+
+create unique index allocation_logs_key on public.allocation_logs (tenant_id, idempotency_key) where idempotency_key is not null;
+create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at desc, id desc);
+create index idx_allocation_logs_allocated_by on public.allocation_logs (allocated_by, created_at desc);
+create index idx_allocation_logs_created_at on public.allocation_logs (created_at desc);
+create index allocation_logs_by_amount on public.allocation_logs (amount, id);
+create index allocation_logs_requested_by on public.allocation_logs (allocated_by, created_at desc)
+  where is_request and allocated_by is not null;
+create index allocation_logs_requested_from on public.allocation_logs (ip_network, created_at desc)
+  where is_request and ip_network is not null;
+create index idx_allocation_logs_status on public.allocation_logs (status) where status = 'COMPLETED';
+
+-- The platform's own trail of everything that came into a tenant or was taken from it.
+create table public.platform_billing_logs (
+  tenant_id        uuid not null,
+  id               uuid not null default internal.uuidv7(),
+  admin_id         uuid,
+  actor            text not null,
+  amount           numeric(15, 2) not null,  -- signed: what it did to the tenant
+  currency         text not null default 'INR',
+  transaction_type text not null check (transaction_type in ('CREDIT_INJECTION', 'CLAWBACK', 'ADJUSTMENT', 'REVERSAL', 'EXPIRY', 'REFILL')),
+  balance_after    numeric(15, 2),           -- what the pool held then; null in a row written by hand
+  reference_note   text,
+  allocation_id    uuid,
+  idempotency_key  text,
+  request_hash     text,
+  request_id       text,
+  created_at       timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create unique index platform_billing_logs_key on public.platform_billing_logs (tenant_id, idempotency_key)
+  where idempotency_key is not null;
+create index platform_billing_logs_of_allocation on public.platform_billing_logs (tenant_id, allocation_id)
+  where allocation_id is not null;
+create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at desc, id desc);
+create index idx_platform_billing_logs_admin_id on public.platform_billing_logs (admin_id, created_at desc);
+create index idx_platform_billing_logs_created_at on public.platform_billing_logs (created_at desc);
+create index platform_billing_logs_by_amount on public.platform_billing_logs (amount, id);
+
+create table public.wallets (
+  tenant_id       uuid not null,
+  user_id         uuid not null,
+  id              uuid not null default internal.uuidv7(),
+  balance         numeric(15, 2) not null default 0 check (balance >= 0),  -- a cache of the wallet in the ledger
+  lifetime_earned numeric(15, 2) not null default 0 check (lifetime_earned >= 0),
+  lifetime_spent  numeric(15, 2) not null default 0 check (lifetime_spent >= 0),
+  oldest_lot_at   timestamptz not null default '-infinity',  -- nothing that is left came before; upkeep alone writes it
+  created_at      timestamptz not null default internal.clock(),
+  updated_at      timestamptz not null default internal.clock(),
+  primary key (tenant_id, user_id)
+) with (fillfactor = 80);
+
+create index wallets_by_oldest_lot on public.wallets (tenant_id, oldest_lot_at);
+
+-- A wallet's statement. The transfer in the ledger bears the row's id.
+create table public.wallet_ledger (
+  tenant_id        uuid not null,
+  id               uuid not null default internal.uuidv7(),
+  wallet_id        uuid not null,
+  user_id          uuid not null,
+  transaction_type text not null check (transaction_type in ('credit', 'debit')),
+  source           text not null check (source in ('hr_allocation', 'recognition', 'redemption', 'adjustment', 'expiry', 'reversal')),
+  points           numeric(15, 2) not null check (points > 0),
+  balance_after    numeric(15, 2) not null,
+  reference_type   text,
+  reference_id     uuid,
+  description      text,
+  created_by       uuid,
+  created_at       timestamptz not null default internal.clock(),
+  primary key (tenant_id, id, user_id)  -- what goes from wallet to wallet stands in both statements
+);
+
+create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at desc, id desc);
+create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at desc, id desc);
+create index idx_wallet_ledger_created_at on public.wallet_ledger (created_at desc, id desc);
+
+create table public.recognitions (
+  tenant_id        uuid not null,
+  id               uuid not null default internal.uuidv7(),
+  from_user_id     uuid,          -- null: the system
+  recognition_type text not null default 'standard' check (recognition_type in ('standard', 'individual_award', 'group_award', 'ecard')),
+  award_tier       text,
+  message          text not null check (message ~ '\S'),
+  points           numeric(15, 2) not null check (points >= 0),  -- all recipients' together
+  funded_by        text not null check (funded_by in ('pool', 'lead', 'budget', 'wallet', 'nothing')),
+  visibility       text not null default 'public' check (visibility in ('public', 'private', 'department')),
+  status           text not null default 'active' check (status in ('pending', 'active', 'rejected', 'revoked')),
+  department_id    uuid,          -- the giver's, in whose month it counts
+  pool_after       numeric(15, 2) not null default 0,  -- what the pool held then: a repeated request is answered as the first
+  revoked_at       timestamptz,
+  revoked_by       text,
+  revoked_reason   text,
+  idempotency_key  text,
+  request_hash     text,
+  request_id       text,
+  created_at       timestamptz not null default internal.clock(),
+  updated_at       timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create unique index recognitions_key on public.recognitions (tenant_id, from_user_id, idempotency_key) where idempotency_key is not null;
+create index recognitions_of_tenant on public.recognitions (tenant_id, created_at desc, id desc);
+create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, created_at desc, id desc);
+create index recognitions_of_department on public.recognitions (tenant_id, department_id, created_at) where department_id is not null;
+
+create table public.recognition_recipients (
+  tenant_id      uuid not null,
+  recognition_id uuid not null,
+  user_id        uuid not null,
+  points         numeric(15, 2) not null check (points >= 0),
+  place          int not null default 1,  -- in the order in which they were named
+  entry_id       uuid,  -- the wallet_ledger's row; null where there were no points
+  primary key (tenant_id, recognition_id, user_id)
+);
+
+create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id desc);
+
+-- What wallets are spent on.
+create table public.rewards (
+  tenant_id   uuid not null,
+  id          uuid not null default internal.uuidv7(),
+  name        text not null check (name ~ '\S'),
+  description text,
+  points_cost numeric(15, 2) not null check (points_cost > 0),
+  stock       int check (stock >= 0),  -- null: no end
+  is_active   boolean not null default true,
+  created_at  timestamptz not null default internal.clock(),
+  updated_at  timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create table public.reward_redemptions (
+  tenant_id       uuid not null,
+  id              uuid not null default internal.uuidv7(),
+  user_id         uuid not null,
+  reward_id       uuid not null,
+  points          numeric(15, 2) not null check (points > 0),
+  status          text not null default 'completed' check (status in ('completed', 'refunded')),
+  entry_id        uuid not null,
+  idempotency_key text,
+  request_hash    text,
+  request_id      text,
+  created_at      timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create unique index reward_redemptions_key on public.reward_redemptions (tenant_id, user_id, idempotency_key) where idempotency_key is not null;
+create index reward_redemptions_of_user on public.reward_redemptions (tenant_id, user_id, created_at desc);
+
+-- Edge-triggered: one row a crossing.
+create table public.tenant_alerts (
+  tenant_id  uuid not null,
+  id         uuid not null default internal.uuidv7(),
+  kind       text not null check (kind in ('low_balance', 'empty', 'large_allocation', 'refilled')),
+  threshold  numeric(15, 2),
+  balance    numeric(15, 2) not null,
+  created_at timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create trigger platform_billing_logs_are_append_only before update or delete or truncate on public.platform_billing_logs
+for each statement execute function internal.append_only();
+create trigger wallet_ledger_is_append_only before update or delete or truncate on public.wallet_ledger
+for each statement execute function internal.append_only();
+
+-- One movement of a tenant's points, as a procedure asks for it; internal.tenant_move(…) makes one by names.
+create type internal.tenant_movement as (
+  tenant_id      uuid,
+  id             uuid,             -- the transfer's; where a wallet is touched the wallet_ledger row's too
+  from_account   text,
+  to_account     text,
+  amount         numeric(15, 2),
+  kind           text,
+  source_type    text,             -- what caused it: allocation_log, recognition, …
+  source_id      uuid,
+  wallet_source  text,             -- how the wallet's statement calls it
+  description    text,
+  created_by     uuid,
+  created_at     timestamptz
+);
+
+-- What became of it, in the movement's place.
+create type internal.tenant_moved as (
+  position     int,
+  id           uuid,
+  outcome      text,            -- 'posted' | 'replayed' | 'insufficient_funds' (nothing was written)
+  from_balance numeric(15, 2),  -- after the whole set; null for a counterparty
+  to_balance   numeric(15, 2)
+);
+
+-- A recognition as it is asked for; `award` means by those alone who give their company's points.
+create type internal.recognition_request as (
+  user_id          uuid,
+  tenant_id        uuid,
+  recipients       uuid[],
+  points           numeric,
+  message          text,
+  recognition_type text,
+  award_tier       text,
+  split            text,
+  visibility       text,
+  award            boolean,
+  idempotency_key  text,
+  request_id       text
+);
+
+-- What is known of it on its way: from where it can be paid, in order, and from where it was.
+create type internal.recognition_ask as (
+  position         int,
+  id               uuid,
+  tenant_id        uuid,
+  asked_by         uuid,
+  from_user_id     uuid,           -- null: the system
+  department_id    uuid,
+  monthly_cap      numeric(15, 2),
+  recipients       uuid[],
+  shares           numeric[],      -- each recipient's points, in their places
+  entries          uuid[],         -- and what the entries in their wallets are called; the first names the recognition too
+  points           numeric,        -- all of them
+  message          text,
+  recognition_type text,
+  award_tier       text,
+  visibility       text,
+  sources          text[],         -- accounts that may pay
+  source           text,           -- the one that does
+  pool_after       numeric(15, 2),
+  idempotency_key  text,
+  request_hash     text,
+  request_id       text,
+  verdict          text,           -- null: it is given; 'known'; or the refusal's code
+  detail           text
+);
+
+-- sql/60_tenants/01_allocation_tables.sql
+
+-- What the platform's side of tenants needs beside their tables. Runs once.
+
+-- What is asked of allocations, for the whole platform: one row.
+create table public.allocation_limits (
+  is_the_one              boolean primary key default true check (is_the_one),
+  allocations_per_hour_max int default 100 check (allocations_per_hour_max > 0),  -- per administrator and per address; null: any number
+  large_allocation_above  numeric(15, 2) default 1000000 check (large_allocation_above >= 0),  -- an alert beyond it; null: never
+  updated_at              timestamptz not null default internal.clock()
+);
+
+insert into public.allocation_limits (is_the_one) values (true);
+
+create trigger allocation_limits_are_audited after insert or update or delete on public.allocation_limits
+for each row execute function internal.audit_change('is_the_one');
+
+-- The settings of tenants and who belongs to them; what the procedures write there is told by the ledger.
+create trigger tenants_are_audited
+after insert or delete or update of name, currency, currency_label, allocation_mode, award_tiers, peer_to_peer_enabled,
+  redemptions_paused, expiry_policy, low_balance_threshold, auto_refill_threshold, auto_refill_amount, is_active
+on public.tenants
+for each row execute function internal.audit_change('id');
+create trigger tenant_members_are_audited
+after insert or delete or update of role, department_id, display_name, is_active on public.tenant_members
+for each row execute function internal.audit_change('user_id');
+
+-- What managers gave into the hands of leads, and took back. The transfer in the ledger bears the row's id.
+create table public.lead_delegations (
+  tenant_id       uuid not null,
+  id              uuid not null default internal.uuidv7(),
+  delegated_by    uuid not null,
+  lead_user_id    uuid not null,
+  amount          numeric(15, 2) not null check (amount <> 0),  -- below zero: taken back
+  lead_balance    numeric(15, 2) not null,  -- what stood there after it
+  pool_balance    numeric(15, 2) not null,
+  reference_note  text,
+  idempotency_key text,
+  request_hash    text,
+  request_id      text,
+  created_at      timestamptz not null default internal.clock(),
+  primary key (tenant_id, id)
+);
+
+create unique index lead_delegations_key on public.lead_delegations (tenant_id, delegated_by, idempotency_key)
+  where idempotency_key is not null;
+create index lead_delegations_of_tenant on public.lead_delegations (tenant_id, created_at desc, id desc);
+
+create trigger lead_delegations_are_append_only before update or delete or truncate on public.lead_delegations
+for each statement execute function internal.append_only();
+
+-- What the platform does to a tenant's pool: what becomes a row of platform_billing_logs, and a transfer that bears its id.
+create type internal.tenant_bill as (
+  tenant_id        uuid,
+  id               uuid,
+  amount           numeric(15, 2),  -- signed: what it does to the pool
+  transaction_type text,
+  allocation_id    uuid,
+  admin_id         uuid,
+  actor            text,
+  reference_note   text,
+  idempotency_key  text,
+  request_hash     text,
+  request_id       text
+);
+
+-- sql/60_tenants/adjust_tenant_pool.sql
+
+-- Makes a posting of what a database administrator writes into a tenant's balance by hand, as the emergency runbook has it:
+-- the ledger is brought to the number that was written, and the platform's trail says who did it. What the procedures write
+-- there is what the ledger says already, and needs nothing: for them it is not even looked at.
+--
+-- Locks:   the tenant's row, which whoever updates it holds; then the pool's account. Procedures lock them the other way
+--          round, so that on a busy pool one of the two may be told of a deadlock, and does it again.
+--          public.adjust_tenant_pool_to stands in nobody's way.
+
+create or replace function internal.adjust_tenant_pool()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_pool numeric(15, 2);
+  v_delta numeric(15, 2);
+  v_id uuid := internal.uuidv7();
+begin
+  perform ledger.lock(array[new.id], 'tenant.pool');
+  select coalesce(min(a.balance), 0) / 100.0 into v_pool from ledger.accounts as a where a.book_id = new.id and a.account = 'tenant.pool';
+  v_delta := new.points_allocation_balance - v_pool;
+  if v_delta = 0 then
+    return null;
+  end if;
+
+  perform from ledger.post(array[row(
+    v_id, new.id, case when v_delta > 0 then 'tenant.adjusted' else 'tenant.pool' end,
+    case when v_delta > 0 then 'tenant.pool' else 'tenant.adjusted' end, (abs(v_delta) * 100)::bigint, 'adjustment',
+    'platform_billing_log', v_id, null)::ledger.posting]);
+  insert into public.platform_billing_logs (tenant_id, id, actor, amount, currency, transaction_type, balance_after, reference_note)
+  values (new.id, v_id, session_user, v_delta, new.currency, 'ADJUSTMENT', new.points_allocation_balance,
+          coalesce(nullif(current_setting('tallybook.reason', true), ''), 'The balance was written by hand'));
+  return null;
+end
+$$;
+
+create or replace trigger a_balance_written_by_hand_is_posted
+after update of points_allocation_balance on public.tenants
+for each row when (
+  old.points_allocation_balance is distinct from new.points_allocation_balance
+  and current_user not in ('tallybook_procedures', 'tallybook_upkeep'))
+execute function internal.adjust_tenant_pool();
+
+-- A tenant that comes with a balance had it from the platform.
+create or replace trigger a_balance_that_comes_along_is_posted
+after insert on public.tenants
+for each row when (new.points_allocation_balance <> 0)
+execute function internal.adjust_tenant_pool();
+
+-- sql/60_tenants/adjust_tenant_pool_to.sql
+
+-- Brings a tenant's pool to a balance by an adjustment, with a reason: the polite form of writing the balance by hand.
+-- Returns {success, tenant_id, adjusted_by, new_allocation_balance, platform_log_id, reason}; adjusted_by is signed, and
+-- platform_log_id null where it was that balance already.
+--
+-- Replay:  under a key of the tenant's the same adjustment is answered as the first time, with "replayed", for ever.
+-- Locks:   internal.lock_pools.
+-- Refuses: forbidden, reason_required, invalid_amount, invalid_body, tenant_not_found, nonce_reused.
+
+create or replace function public.adjust_tenant_pool_to(
+  p_user_id         uuid,
+  p_tenant_id       uuid,
+  p_balance         numeric,
+  p_reason          text,
+  p_idempotency_key text default null,
+  p_actor           text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_refusal jsonb := internal.points_refusal(p_balance, 'balance');
+  v_hash text := internal.request_hash(jsonb_build_object('adjust_to', trim_scale(p_balance), 'reason', p_reason));
+  v_pool numeric;
+  v_bill public.platform_billing_logs;
+  v_id uuid;
+begin
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  elsif p_balance is distinct from 0 and v_refusal is not null then
+    perform internal.refuse(v_refusal ->> 'code', v_refusal ->> 'detail');
+  end if;
+
+  v_pool := internal.locked_pool(p_tenant_id);
+  v_bill := internal.billed_before(p_tenant_id, p_idempotency_key, v_hash);
+  if v_bill.id is null and p_balance <> v_pool then
+    v_id := internal.uuidv7();
+    perform internal.bill_tenants(array[row(
+      p_tenant_id, v_id, p_balance - v_pool, 'ADJUSTMENT', null, p_user_id, v_actor, p_reason, p_idempotency_key, v_hash,
+      p_request_id)::internal.tenant_bill]);
+    select l.* into v_bill from public.platform_billing_logs as l where l.tenant_id = p_tenant_id and l.id = v_id;
+  end if;
+
+  return jsonb_build_object(
+      'success', true, 'tenant_id', p_tenant_id, 'adjusted_by', internal.points_text(coalesce(v_bill.amount, 0)),
+      'new_allocation_balance', internal.points_text(coalesce(v_bill.balance_after, v_pool)), 'platform_log_id', v_bill.id,
+      'reason', p_reason)
+    || case when v_id is null and v_bill.id is not null then '{"replayed": true}' else '{}' end::jsonb;
+end
+$$;
+
+-- sql/60_tenants/alert_tenant.sql
+
+-- Writes down that a pool has just fallen below what its tenant set, or to nothing: once a crossing, by whatever way it
+-- fell.
+
+create or replace function internal.alert_tenant()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  insert into public.tenant_alerts as x (tenant_id, kind, threshold, balance)
+  select new.id, a.kind, a.threshold, new.points_allocation_balance
+    from (values ('low_balance', new.low_balance_threshold,
+                  old.points_allocation_balance >= new.low_balance_threshold
+                    and new.points_allocation_balance < new.low_balance_threshold),
+                 ('empty', 0, old.points_allocation_balance > 0 and new.points_allocation_balance = 0)) as a(kind, threshold, is_crossed)
+   where a.is_crossed;
+  return null;
+end
+$$;
+
+create or replace trigger a_pool_that_falls_low_is_told
+after update of points_allocation_balance on public.tenants
+for each row when (
+  new.points_allocation_balance < old.points_allocation_balance
+  and (old.points_allocation_balance >= new.low_balance_threshold and new.points_allocation_balance < new.low_balance_threshold
+       or new.points_allocation_balance = 0))
+execute function internal.alert_tenant();
+
+-- sql/60_tenants/allocate_to_tenant.sql
+
+-- Gives a tenant's pool points of the platform, by an administrator's or a program's decision. Returns {success, tenant_id,
+-- amount_allocated, new_allocation_balance, currency, allocation_log_id, platform_log_id}.
+--
+-- Replay:  under a key of the tenant's the same allocation is answered as the first time, with "replayed", for ever.
+-- Locks:   those of internal.allocate_to_tenants.
+-- Refuses: forbidden, invalid_amount, invalid_body, tenant_not_found, nonce_reused, rate_limited.
+
+create or replace function public.allocate_to_tenant(
+  p_user_id         uuid,
+  p_tenant_id       uuid,
+  p_amount          numeric,
+  p_reference_note  text default null,
+  p_currency        text default null,
+  p_idempotency_key text default null,
+  p_ip_address      inet default null,
+  p_actor           text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+begin
+  return (
+    select internal.single(o)
+      from internal.allocate_to_tenants(
+             p_user_id, jsonb_build_array(jsonb_build_object(
+               'tenant_id', p_tenant_id, 'amount', p_amount, 'currency', p_currency, 'idempotency_key', p_idempotency_key)),
+             p_reference_note, p_ip_address, 'CREDIT_INJECTION', v_actor, p_request_id) as o);
+end
+$$;
+
+-- sql/60_tenants/allocate_to_tenants.sql
+
+-- Gives points of the platform to tenants' pools, each allocation by itself: {tenant_id, amount, currency, reference_note,
+-- idempotency_key}. What it answers or refuses stands in the allocation's place. An allocation is a lot of the pool, which
+-- ends as the tenant's policy says.
+--
+-- Replay:  under a key of the tenant's the same allocation is answered as the first time, with "replayed", for ever.
+-- Locks:   internal.lock_pools; then internal.allocations_limit_detail's; then the cache rows.
+-- Refuses: rate_limited, the whole; in place: invalid_body, invalid_amount, tenant_not_found, nonce_reused.
+
+create or replace function internal.allocate_to_tenants(
+  p_user_id          uuid,
+  p_allocations      jsonb,
+  p_reference_note   text,
+  p_ip_address       inet,
+  p_transaction_type text,
+  p_actor            text,
+  p_request_id       text
+)
+returns setof internal.outcome
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'  -- a day has 24 hours, in whatever zone somebody looks
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_entries jsonb;  -- the allocations as they are understood, each with its refusal
+  v_new int[];      -- those that are neither refused nor replays
+  v_limit text;
+begin
+  select jsonb_agg(to_jsonb(p) || jsonb_build_object(
+           'id', internal.uuidv7(), 'bill_id', internal.uuidv7(),
+           'hash', internal.request_hash(jsonb_build_object(
+             'allocate', trim_scale(p.amount), 'currency', p.currency, 'reference_note', p.reference_note)),
+           'refusal', case
+             when jsonb_typeof(p.entry) <> 'object' then internal.refusal('invalid_body', 'allocations: each must be an object')
+             when p.tenant_id is null then internal.refusal('invalid_body', 'tenant_id: must be an id')
+             when length(p.idempotency_key) not between 1 and 200 then
+               internal.refusal('invalid_body', 'idempotency_key: must have 1 to 200 characters')
+             when t.id is null then internal.refusal('tenant_not_found')
+             when p.currency <> t.currency then internal.refusal('invalid_body', format('currency: the tenant''s is %s', t.currency))
+             else internal.points_refusal(p.amount) end) order by p."position")
+    into v_entries
+    from (
+      select a."position", a.entry,
+             case when a.entry ->> 'tenant_id' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                  then (a.entry ->> 'tenant_id')::uuid end as tenant_id,
+             case when jsonb_typeof(a.entry -> 'amount') = 'number' or a.entry ->> 'amount' ~ '^-?\d{1,18}(\.\d{1,18})?$'
+                  then (a.entry ->> 'amount')::numeric end as amount,
+             a.entry ->> 'currency' as currency, coalesce(a.entry ->> 'reference_note', p_reference_note) as reference_note,
+             a.entry ->> 'idempotency_key' as idempotency_key
+        from jsonb_array_elements(p_allocations) with ordinality as a(entry, "position")) as p
+    left join lateral (
+         select x.id, x.currency from public.tenants as x where x.id = p.tenant_id and x.is_active limit 1) as t on true;
+
+  perform from internal.lock_pools(array(
+    select distinct e.tenant_id from jsonb_to_recordset(v_entries) as e(tenant_id uuid, refusal jsonb)
+     where e.refusal is null order by 1));
+
+  -- Of those under one key in this call, the first counts. No pool ever gets more than its column holds.
+  select array_agg(n."position" order by n."position") filter (where n.is_first and not n.is_too_much),
+         jsonb_agg(to_jsonb(n) || jsonb_build_object('refusal', case
+           when n.is_first and n.is_too_much then internal.refusal('invalid_amount', 'amount: no pool holds as much')
+           else n.refusal end) order by n."position")
+    into v_new, v_entries
+    from (
+      select e.*, e.refusal is null and l.id is null and row_number() over (
+               partition by e.refusal is null, e.tenant_id, e.idempotency_key is null, coalesce(e.idempotency_key, e."position"::text)
+               order by e."position") = 1 as is_first,
+             (coalesce(a.balance, 0) / 100.0 > 9999999999999.99 - sum(e.amount) filter (where e.refusal is null and l.id is null) over (
+               partition by e.tenant_id order by e."position")) is true as is_too_much
+        from jsonb_to_recordset(v_entries) as e(
+               "position" int, tenant_id uuid, id uuid, bill_id uuid, amount numeric, reference_note text, idempotency_key text,
+               hash text, refusal jsonb)
+        left join lateral (
+             select x.id from public.allocation_logs as x
+              where x.tenant_id = e.tenant_id and x.idempotency_key = e.idempotency_key limit 1) as l on true
+        left join lateral (
+             select x.balance from ledger.accounts as x where x.book_id = e.tenant_id and x.account = 'tenant.pool' limit 1) as a on true
+      ) as n;
+
+  if v_new is not null then
+    v_limit := internal.allocations_limit_detail(p_user_id, p_ip_address);
+    if v_limit is not null then
+      perform internal.refuse('rate_limited', v_limit);
+    end if;
+
+    insert into public.allocation_logs as l (
+           tenant_id, id, allocated_by, actor, amount, currency, reference_note, expires_at, idempotency_key, request_hash,
+           request_id, is_request, ip_address, created_at, updated_at)
+    select e.tenant_id, e.id, p_user_id, p_actor, e.amount, t.currency, e.reference_note,
+           v_now + case t.expiry_policy
+                     when '90_days' then interval '90 days'
+                     when '180_days' then interval '180 days'
+                     when '1_year' then interval '1 year' end,
+           e.idempotency_key, e.hash, p_request_id, e."position" = v_new[1], p_ip_address, v_now, v_now
+      from jsonb_to_recordset(v_entries) as e(
+             "position" int, tenant_id uuid, id uuid, amount numeric, reference_note text, idempotency_key text, hash text)
+     cross join lateral (select x.currency, x.expiry_policy from public.tenants as x where x.id = e.tenant_id limit 1) as t
+     where e."position" = any (v_new);
+
+    perform internal.bill_tenants(array(
+      select row(e.tenant_id, e.bill_id, e.amount, p_transaction_type, e.id, p_user_id, p_actor, e.reference_note, e.idempotency_key,
+                 e.hash, p_request_id)::internal.tenant_bill
+        from jsonb_to_recordset(v_entries) as e(
+               "position" int, tenant_id uuid, id uuid, bill_id uuid, amount numeric, reference_note text, idempotency_key text, hash text)
+       where e."position" = any (v_new)
+       order by e."position"));
+
+    update public.tenants as t
+       set allocations_due_at = least(t.allocations_due_at, d.expires_at)
+      from (select l.tenant_id, min(l.expires_at) as expires_at
+              from jsonb_to_recordset(v_entries) as e("position" int, tenant_id uuid, id uuid)
+             cross join lateral (
+                   select x.tenant_id, x.expires_at from public.allocation_logs as x
+                    where x.tenant_id = e.tenant_id and x.id = e.id and x.expires_at is not null limit 1) as l
+             where e."position" = any (v_new)
+             group by l.tenant_id) as d
+     where t.id = d.tenant_id;
+
+    insert into public.tenant_alerts as x (tenant_id, kind, threshold, balance, created_at)
+    select e.tenant_id, 'large_allocation', g.large_allocation_above, b.balance_after, v_now
+      from jsonb_to_recordset(v_entries) as e("position" int, tenant_id uuid, bill_id uuid, amount numeric)
+      join public.allocation_limits as g on e.amount > g.large_allocation_above
+     cross join lateral (
+           select x.balance_after from public.platform_billing_logs as x where x.tenant_id = e.tenant_id and x.id = e.bill_id limit 1) as b
+     where e."position" = any (v_new)
+     order by e."position";
+  end if;
+
+  return query
+    select e."position",
+           case when e.refusal is null and l.request_hash = e.hash then
+             jsonb_build_object(
+               'success', true, 'tenant_id', e.tenant_id, 'amount_allocated', internal.points_text(l.amount),
+               'new_allocation_balance', internal.points_text(b.balance_after), 'currency', l.currency, 'allocation_log_id', l.id,
+               'platform_log_id', b.id) || case when l.id <> e.id then '{"replayed": true}' else '{}' end::jsonb end,
+           case when e.refusal is not null then e.refusal
+                when l.request_hash is distinct from e.hash
+                  then internal.refusal('nonce_reused', 'idempotency_key: it came with another request before') end
+      from jsonb_to_recordset(v_entries) as e(
+             "position" int, tenant_id uuid, id uuid, idempotency_key text, hash text, refusal jsonb)
+      left join lateral (
+           select x.* from public.allocation_logs as x
+            where x.tenant_id = e.tenant_id
+              and x.id = case when e."position" = any (v_new) then e.id else (
+                    select y.id from public.allocation_logs as y
+                     where y.tenant_id = e.tenant_id and y.idempotency_key = e.idempotency_key) end
+            limit 1) as l on true
+      left join lateral (
+           select x.id, x.balance_after from public.platform_billing_logs as x
+            where x.tenant_id = l.tenant_id and x.allocation_id = l.id and x.transaction_type in ('CREDIT_INJECTION', 'REFILL')
+            limit 1) as b on true
+     order by e."position";
+end
+$$;
+
+-- sql/60_tenants/allocation_logs_page.sql
+
+-- A page of what was allocated to tenants, the newest first unless another order is asked for.
+-- A manager sees their own tenant's, an administrator and a program one tenant's or everybody's.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: forbidden, tenant_not_found, invalid_body.
+
+create or replace function public.allocation_logs_page(
+  p_user_id    uuid,
+  p_tenant_id  uuid default null,
+  p_status     text default null,
+  p_search     text default null,
+  p_amount_min numeric default null,
+  p_amount_max numeric default null,
+  p_start_date timestamptz default null,
+  p_end_date   timestamptz default null,
+  p_sort       text default 'created_at',
+  p_direction  text default 'desc',
+  p_page       int default null,
+  p_limit      int default 25,
+  p_cursor     text default null,
+  p_with_total boolean default false
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_tenant_id uuid := internal.managed_tenant(p_user_id, p_tenant_id);
+begin
+  if p_status not in ('COMPLETED', 'REVOKED', 'EXPIRED') then
+    perform internal.refuse('invalid_body', 'status: must be COMPLETED, REVOKED or EXPIRED');
+  end if;
+  return internal.tenant_log_page(
+    'allocation_logs', v_tenant_id, p_status, null, null, p_search, p_amount_min, p_amount_max, p_start_date, p_end_date,
+    p_sort, p_direction, p_page, p_limit, p_cursor, p_with_total);
+end
+$$;
+
+-- sql/60_tenants/allocation_metrics.sql
+
+-- What a scrape of Prometheus is told of tenants, as the database has it, so that every process says the same: one row a
+-- tenant for the first p_tenants by their ids, everybody after them as 'others', and the p_wallets fullest wallets.
+-- Counts and sums of allocations only grow: no allocation is deleted, and what is reversed counts as allocated.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: invalid_body.
+
+create or replace function public.allocation_metrics(p_tenants int default 1000, p_wallets int default 0)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set jit = off
+as $$
+declare
+  v_answer jsonb;
+begin
+  if p_tenants not between 0 and 10000 then
+    perform internal.refuse('invalid_body', 'tenants: must be 0 to 10000');
+  elsif p_wallets not between 0 and 10000 then
+    perform internal.refuse('invalid_body', 'wallets: must be 0 to 10000');
+  end if;
+
+  with tenant as (
+    select t.id, t.points_allocation_balance as balance, row_number() over (order by t.id) <= p_tenants as has_label from public.tenants as t
+  ), allocated as (
+    select a.tenant_id, count(*) as allocations, sum(a.amount) as amount from public.allocation_logs as a group by a.tenant_id
+  ), walleted as (
+    select w.tenant_id, count(*) as wallets, sum(w.balance) as balance from public.wallets as w group by w.tenant_id
+  ), labelled as (
+    select case when t.has_label then t.id::text else 'others' end as tenant_id, coalesce(sum(a.allocations), 0) as allocations,
+           coalesce(sum(a.amount), 0) as amount, sum(t.balance) as balance, coalesce(sum(w.wallets), 0) as wallets,
+           coalesce(sum(w.balance), 0) as in_wallets
+      from tenant as t
+      left join allocated as a on a.tenant_id = t.id
+      left join walleted as w on w.tenant_id = t.id
+     group by 1
+  )
+  select jsonb_build_object('tenants', coalesce(jsonb_agg(jsonb_build_object(
+           'tenant_id', l.tenant_id, 'allocations', l.allocations, 'amount', l.amount, 'balance', l.balance,
+           'wallets', l.wallets, 'in_wallets', l.in_wallets) order by l.tenant_id), '[]'))
+    into v_answer
+    from labelled as l;
+
+  return v_answer || jsonb_build_object('wallets', case when p_wallets = 0 then '[]'::jsonb else (
+    select coalesce(jsonb_agg(jsonb_build_object('tenant_id', f.tenant_id, 'user_id', f.user_id, 'balance', f.balance)), '[]')
+      from (select w.tenant_id, w.user_id, w.balance from public.wallets as w
+             order by w.balance desc, w.tenant_id, w.user_id limit p_wallets) as f) end);
+end
+$$;
+
+-- sql/60_tenants/allocations_limit_detail.sql
+
+-- Says that an administrator, or the address they ask from, has allocated as often in the last hour as they may, and when
+-- there is room again: '<policy>: <quota> in <window> s; again in <seconds> s'; null when they may. A bulk counts once.
+-- Until the transaction ends nobody else allocates for the same administrator or from the same address. Of an IPv6 address
+-- the network counts.
+--
+-- Locks:   an advisory lock for each of the two, in order.
+
+create or replace function internal.allocations_limit_detail(p_user_id uuid, p_ip_address inet)
+returns text
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_max int;
+  v_network cidr := network(set_masklen(p_ip_address, case family(p_ip_address) when 6 then 64 else 32 end));
+  v_filled_at timestamptz;  -- when the one was made that has to grow older than the hour
+begin
+  select l.allocations_per_hour_max into v_max from public.allocation_limits as l;
+  if v_max is null then
+    return null;
+  end if;
+  perform pg_advisory_xact_lock(k.key)
+     from (select hashtextextended('tallybook.allocations ' || w.subject, 0) as key
+             from (values (p_user_id::text), (v_network::text)) as w(subject)
+            where w.subject is not null
+            order by 1) as k;
+
+  select max(f.created_at) into v_filled_at
+    from ((select l.created_at from public.allocation_logs as l
+            where l.allocated_by = p_user_id and l.is_request and l.created_at > v_now - interval '1 hour'
+            order by l.created_at desc offset v_max - 1 limit 1)
+          union all
+          (select l.created_at from public.allocation_logs as l
+            where l.ip_network = v_network and l.is_request and l.created_at > v_now - interval '1 hour'
+            order by l.created_at desc offset v_max - 1 limit 1)) as f;
+  if v_filled_at is null then
+    return null;
+  end if;
+  return format('allocations_per_hour: %s in 3600 s; again in %s s', v_max,
+                greatest(1, ceil(3600 - extract(epoch from v_now - v_filled_at))::int));
+end
+$$;
+
+-- sql/60_tenants/ask_recognitions.sql
+
+-- Reads requests to recognize somebody: who gives in which tenant, to whom, how much each, and which accounts may pay for it.
+-- From now on the procedure acts for the givers and their tenants. Nothing is locked yet: what a lock decides, as what the
+-- accounts hold and whether the key is known, is for internal.fund_recognitions.
+--
+-- A program, or an administrator who is no member, gives in the system's name, and names the tenant.
+--
+-- Refuses: invalid_body, invalid_amount, forbidden, tenant_not_found, self_recognition, recipient_not_found, peer_to_peer_off;
+--          each as the verdict on one request.
+
+create or replace function internal.ask_recognitions(p_requests jsonb)
+returns internal.recognition_ask[]
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r where r ->> 'user_id' is not null);
+  v_places text[];    -- each request's tenant, or why there is none
+begin
+  if jsonb_array_length(p_requests) > cardinality(v_users) + 1 then
+    raise exception 'a batch holds at most one request per book';
+  end if;
+  if cardinality(v_users) > 0 then
+    perform internal.act_for(v_users);
+  end if;
+  v_places := array(
+    select case
+             when cardinality(m.tenant_ids) = 1 then m.tenant_ids[1]::text
+             when cardinality(m.tenant_ids) > 1 then 'invalid_body'
+             when r.user_id is not null and not coalesce(r.award and exists (
+                    select from public.system_admins as s where s.id = r.user_id and s.is_active), false) then 'forbidden'
+             else coalesce(r.tenant_id::text, 'invalid_body')
+           end
+      from jsonb_populate_recordset(null::internal.recognition_request, p_requests) with ordinality as r
+     cross join lateral (
+           select array(select x.tenant_id from public.tenant_members as x
+                         where x.user_id = r.user_id and x.is_active and (r.tenant_id is null or x.tenant_id = r.tenant_id)
+                         limit 2) as tenant_ids) as m
+     order by r.ordinality);
+  if exists (select from unnest(v_places) as p(place) where length(p.place) = 36) then
+    perform internal.act_for(array(
+      select u.id from unnest(v_users) as u(id)
+       union
+      select p.place::uuid from unnest(v_places) as p(place) where length(p.place) = 36));
+  end if;
+
+  return array(
+    with request as materialized (
+      select r.ordinality as position, r.user_id, r.recipients, r.message, r.award_tier, r.idempotency_key, r.request_id,
+             coalesce(r.award, false) as award,
+             coalesce(r.recognition_type, 'standard') as recognition_type, coalesce(r.split, 'flat') as split,
+             coalesce(r.visibility, 'public') as visibility, coalesce(cardinality(r.recipients), 0) as heads,
+             case when length(p.place) = 36 then p.place::uuid end as tenant_id,
+             case when length(p.place) < 36 then p.place end as refused,
+             r.points as said, internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,tenant_id,ordinality,request_id,idempotency_key}'::text[]
+               || jsonb_build_object('points', trim_scale(r.points)))) as request_hash
+        from jsonb_populate_recordset(null::internal.recognition_request, p_requests) with ordinality as r
+        join unnest(v_places) with ordinality as p(place, ordinality) on p.ordinality = r.ordinality
+    ), known as materialized (
+      select r.*, t.id is not null and t.is_active as open, t.allocation_mode, t.peer_to_peer_enabled, m.role, m.department_id, d.monthly_cap,
+             m.user_id as from_user_id, tier.points as tier_points, coalesce(r.said, tier.points, 0) as each_points
+        from request as r
+        left join lateral (select x.* from public.tenants as x where x.id = r.tenant_id limit 1) as t on true
+        left join lateral (
+             select x.* from public.tenant_members as x
+              where x.tenant_id = r.tenant_id and x.user_id = r.user_id and x.is_active limit 1) as m on true
+        left join lateral (
+             select x.monthly_cap from public.departments as x
+              where x.tenant_id = r.tenant_id and x.id = m.department_id limit 1) as d on true
+        left join lateral (
+             select (t.award_tiers ->> r.award_tier)::numeric as points
+              where jsonb_typeof(t.award_tiers -> r.award_tier) = 'number') as tier on true
+    ), judged as materialized (
+      select k.*,
+             case
+               when k.refused is not null then k.refused
+               when not k.open then 'tenant_not_found'
+               when k.message is null or k.message !~ '\S' or length(k.message) > 2000 or length(k.idempotency_key) > 200
+                    or k.recognition_type not in ('standard', 'individual_award', 'group_award', 'ecard')
+                    or k.visibility not in ('public', 'private', 'department') or k.split not in ('flat', 'equal')
+                    or k.heads not between 1 and 200 or array_position(k.recipients, null) is not null
+                    or k.heads > 1 and k.heads > (select count(distinct x.user_id) from unnest(k.recipients) as x(user_id))
+                    or k.award_tier is not null and k.tier_points is null then 'invalid_body'
+               when not (k.each_points between 0 and 9999999999999.99) or scale(trim_scale(k.each_points)) > 2
+                    or k.said <> k.tier_points or k.award and k.each_points = 0
+                    or k.split = 'flat' and k.each_points * k.heads > 9999999999999.99
+                    or k.split = 'equal' and k.each_points > 0 and k.each_points * 100 < k.heads then 'invalid_amount'
+               when k.award and k.role = 'employee' then 'forbidden'
+               when k.user_id = any (k.recipients) then 'self_recognition'
+               when k.heads > (
+                    select count(*) from unnest(k.recipients) as x(user_id)
+                     cross join lateral (
+                           select from public.tenant_members as y
+                            where y.tenant_id = k.tenant_id and y.user_id = x.user_id and y.is_active limit 1) as z)
+                    then 'recipient_not_found'
+               when k.role = 'employee' and k.each_points > 0 and not k.peer_to_peer_enabled then 'peer_to_peer_off'
+             end as verdict
+        from known as k
+    ), shared as (
+      select j.*, s.shares, case j.split when 'equal' then j.each_points else j.each_points * j.heads end as points
+        from judged as j
+        left join lateral (
+             -- What does not divide goes to the first of them, a hundredth each.
+             select case when j.split = 'flat' then array_fill(j.each_points, array[j.heads]) else array(
+                      select (trunc(j.each_points * 100 / j.heads) + case when g.place <= j.each_points * 100 % j.heads then 1 else 0 end) / 100
+                        from generate_series(1, j.heads) as g(place)
+                       order by g.place) end as shares
+              where j.verdict is null) as s on true
+    )
+    select row(
+             s.position, null, s.tenant_id, s.user_id, s.from_user_id, s.department_id, s.monthly_cap, s.recipients, s.shares,
+             -- Made in order of arrival, in which a wallet's statement shows them.
+             case when s.verdict is null then array(select internal.uuidv7() from generate_series(1, s.heads)) end, s.points, s.message, s.recognition_type, s.award_tier, s.visibility,
+             case when s.from_user_id is null then array['tenant.pool']
+                  when s.role = 'employee' then array['tenant.wallet:' || s.user_id]
+                  else case when s.role in ('tenant_manager', 'hr_admin') then '{}' else array['tenant.lead:' || s.user_id] end
+                       || array['tenant.pool']
+                       || case when s.allocation_mode = 'legacy_fallback' and s.department_id is not null
+                               then array['tenant.budget:' || s.department_id] else '{}' end
+                       || case when s.allocation_mode = 'legacy_fallback' then array['tenant.wallet:' || s.user_id] else '{}' end end,
+             null, null, s.idempotency_key, s.request_hash, s.request_id, s.verdict,
+             case s.verdict
+               when 'forbidden' then case when s.role is null then 'This is open to the members of a tenant only.'
+                                          else 'This is open to managers and leads only.' end
+               when 'invalid_amount' then case
+                 when s.said <> s.tier_points then 'points: the award tier says how many'
+                 when s.split = 'equal' and s.each_points > 0 and s.each_points * 100 < s.heads then 'points: there is not a hundredth for each'
+                 else 'points: must be at most 9999999999999.99 in all, not below 0, with at most two decimal places' end
+               when 'invalid_body' then case
+                 when s.refused is not null then 'tenant_id: must be named'
+                 when s.message is null or s.message !~ '\S' or length(s.message) > 2000 then 'message: must say something, in at most 2000 characters'
+                 when length(s.idempotency_key) > 200 then 'idempotency_key: must have at most 200 characters'
+                 when s.recognition_type not in ('standard', 'individual_award', 'group_award', 'ecard')
+                   then 'recognition_type: must be standard, individual_award, group_award or ecard'
+                 when s.visibility not in ('public', 'private', 'department') then 'visibility: must be public, private or department'
+                 when s.split not in ('flat', 'equal') then 'split: must be flat or equal'
+                 when s.award_tier is not null and s.tier_points is null then 'award_tier: there is no such tier'
+                 else 'recipients: must be 1 to 200, each named once' end
+             end)::internal.recognition_ask
+      from shared as s
+     order by s.position);
+end
+$$;
+
+-- sql/60_tenants/award_to_user.sql
+
+-- Awards points to one member: internal.award_to_user_batch for one request. Without p_user_id it is the system that awards.
+-- Returns {success, amount_awarded, recipient_new_wallet_balance, tenant_remaining_pool, ledger_entry_id, recognition_id, funded_by}.
+--
+-- Replay, Locks, Refuses: as internal.give_recognition_batch.
+
+create or replace function public.award_to_user(
+  p_user_id             uuid,
+  p_to_user_id          uuid,
+  p_amount              numeric,
+  p_recognition_message text,
+  p_tenant_id           uuid default null,
+  p_idempotency_key     text default null,
+  p_request_id          text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_outcome internal.outcome;
+begin
+  select o.* into v_outcome
+    from internal.award_to_user_batch(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+           'user_id', p_user_id, 'to_user_id', p_to_user_id, 'amount', p_amount, 'recognition_message', p_recognition_message,
+           'tenant_id', p_tenant_id, 'idempotency_key', p_idempotency_key, 'request_id', p_request_id)))) as o;
+  return internal.single(v_outcome);
+end
+$$;
+
+-- sql/60_tenants/award_to_user_batch.sql
+
+-- Awards points to members: internal.give_recognition_batch for those who give their company's points, with one recipient each.
+-- A program, or an administrator of the platform, awards in the system's name.
+--
+-- Replay, Locks, Refuses: as internal.give_recognition_batch.
+
+create or replace function internal.award_to_user_batch(p_requests jsonb)
+returns setof internal.outcome
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+begin
+  return query
+  select o.position,
+         jsonb_build_object(
+           'success', true, 'amount_awarded', o.answer -> 'points',
+           'recipient_new_wallet_balance', o.answer #> '{recipients,0,new_wallet_balance}',
+           'tenant_remaining_pool', o.answer -> 'tenant_remaining_pool', 'ledger_entry_id', o.answer #> '{recipients,0,ledger_entry_id}',
+           'recognition_id', o.answer -> 'recognition_id', 'funded_by', o.answer -> 'funded_by')
+         || case when o.answer ? 'replayed' then '{"replayed": true}'::jsonb else '{}'::jsonb end,
+         -- What is at fault is called here as it came.
+         o.refusal || jsonb_build_object('detail', case split_part(o.refusal ->> 'detail', ': ', 1)
+           when 'points' then 'amount: must be above 0, at most 9999999999999.99, with at most two decimal places'
+           when 'message' then 'recognition_message: must say something, in at most 2000 characters'
+           when 'recipients' then 'to_user_id: must be named'
+           else o.refusal ->> 'detail' end)
+    from internal.give_recognition_batch((
+           select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                    'user_id', r.request -> 'user_id', 'recipients', jsonb_build_array(r.request -> 'to_user_id'),
+                    'points', coalesce(r.request -> 'amount', '0'), 'message', r.request -> 'recognition_message',
+                    'recognition_type', 'individual_award', 'award', true, 'tenant_id', r.request -> 'tenant_id',
+                    'idempotency_key', r.request -> 'idempotency_key', 'request_id', r.request -> 'request_id')) order by r.ordinality)
+             from jsonb_array_elements(p_requests) with ordinality as r(request, ordinality))) as o;
+end
+$$;
+
+-- sql/60_tenants/bill_tenants.sql
+
+-- Does to pools what the platform decided, and writes it into the platform's trail; what an administrator decided into the
+-- audit log too. The pools are locked, and what is taken is there.
+--
+-- Locks:   those of internal.move_tenant_points.
+
+create or replace function internal.bill_tenants(p_bills internal.tenant_bill[])
+returns void
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+begin
+  perform from internal.move_tenant_points(array(
+            select internal.tenant_move(
+                     b.tenant_id, case when b.amount > 0 then c.account else 'tenant.pool' end,
+                     case when b.amount > 0 then 'tenant.pool' else c.account end, abs(b.amount), lower(b.transaction_type),
+                     case when b.allocation_id is null then 'platform_billing_log' else 'allocation_log' end,
+                     coalesce(b.allocation_id, b.id), b.id, p_created_at => v_now)
+              from unnest(p_bills) with ordinality as b
+             cross join lateral (
+                   select case b.transaction_type
+                            when 'ADJUSTMENT' then 'tenant.adjusted'
+                            when 'EXPIRY' then 'tenant.expired'
+                            else 'tenant.platform' end as account) as c
+             order by b.ordinality)) as o
+    where o.outcome <> 'posted';
+  if found then
+    raise exception 'a pool changed that was locked';
+  end if;
+
+  -- What stood in the pool after each: what stands there now, less what came later in the set.
+  insert into public.platform_billing_logs as l (
+         tenant_id, id, admin_id, actor, amount, currency, transaction_type, balance_after, reference_note, allocation_id,
+         idempotency_key, request_hash, request_id, created_at)
+  select b.tenant_id, b.id, b.admin_id, b.actor, b.amount, t.currency, b.transaction_type,
+         t.points_allocation_balance - coalesce(sum(b.amount) over (
+           partition by b.tenant_id order by b.ordinality desc rows between unbounded preceding and 1 preceding), 0),
+         b.reference_note, b.allocation_id, b.idempotency_key, b.request_hash, b.request_id, v_now
+    from unnest(p_bills) with ordinality as b
+   cross join lateral (select x.currency, x.points_allocation_balance from public.tenants as x where x.id = b.tenant_id limit 1) as t;
+
+  perform internal.audit(
+            l.actor, 'tenant.' || lower(l.transaction_type), 'tenant', l.tenant_id::text, l.reference_note,
+            jsonb_build_object('balance', internal.points_text(l.balance_after - l.amount)),
+            jsonb_build_object('balance', internal.points_text(l.balance_after), 'amount', internal.points_text(l.amount),
+              'platform_log_id', l.id), l.request_id)
+     from unnest(p_bills) as b
+    cross join lateral (select x.* from public.platform_billing_logs as x where x.tenant_id = b.tenant_id and x.id = b.id limit 1) as l
+    where b.transaction_type not in ('EXPIRY', 'REFILL');
+end
+$$;
+
+-- sql/60_tenants/billed_before.sql
+
+-- The row of the platform's trail that was written under a key of the tenant's, or none. The pool is locked.
+--
+-- Refuses: nonce_reused, when it came with another request; invalid_body.
+
+create or replace function internal.billed_before(p_tenant_id uuid, p_idempotency_key text, p_request_hash text)
+returns public.platform_billing_logs
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_bill public.platform_billing_logs;
+begin
+  if length(p_idempotency_key) not between 1 and 200 then
+    perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
+  end if;
+  select l.* into v_bill
+    from public.platform_billing_logs as l where l.tenant_id = p_tenant_id and l.idempotency_key = p_idempotency_key;
+  if v_bill.id is not null and v_bill.request_hash is distinct from p_request_hash then
+    perform internal.refuse('nonce_reused', 'idempotency_key: it came with another request before');
+  end if;
+  return v_bill;
+end
+$$;
+
+-- sql/60_tenants/bulk_allocate_to_tenants.sql
+
+-- Gives points of the platform to up to 1,000 pools at once: the same to each of p_tenant_ids, or p_allocations, an array
+-- of {tenant_id, amount, currency, reference_note, idempotency_key}, of which the first two are needed. Each is done or
+-- refused by itself; the hourly limit counts the call once. Returns {success_count, failed_count, results}; results tells
+-- of each, in order and counted from 1, {position, tenant_id as it came, and what allocate_to_tenant answers, or code and
+-- detail}.
+--
+-- Replay:  a key of the whole is each allocation's: under it the same is answered as the first time, with "replayed", for
+--          ever.
+-- Locks:   those of internal.allocate_to_tenants.
+-- Refuses: forbidden, invalid_body, rate_limited; in place: invalid_body, invalid_amount, tenant_not_found, nonce_reused.
+
+create or replace function public.bulk_allocate_to_tenants(
+  p_user_id         uuid,
+  p_tenant_ids      uuid[] default null,
+  p_amount          numeric default null,
+  p_allocations     jsonb default null,
+  p_reference_note  text default null,
+  p_currency        text default null,
+  p_idempotency_key text default null,
+  p_ip_address      inet default null,
+  p_actor           text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_allocations jsonb := p_allocations;
+begin
+  if (p_tenant_ids is null) = (p_allocations is null) then
+    perform internal.refuse('invalid_body', 'tenant_ids: either these are given, or allocations');
+  elsif p_tenant_ids is not null then
+    select coalesce(jsonb_agg(jsonb_build_object('tenant_id', t.id, 'amount', p_amount) order by t.ordinality), '[]') into v_allocations
+      from unnest(p_tenant_ids) with ordinality as t(id);
+  elsif jsonb_typeof(p_allocations) <> 'array' then
+    perform internal.refuse('invalid_body', 'allocations: must be an array');
+  end if;
+  if jsonb_array_length(v_allocations) not between 1 and 1000 then
+    perform internal.refuse('invalid_body', 'allocations: must be 1 to 1000');
+  end if;
+
+  return (
+    select jsonb_build_object(
+             'success_count', count(o.answer), 'failed_count', count(o.refusal),
+             'results', jsonb_agg(
+               jsonb_build_object('position', o."position", 'tenant_id', v_allocations -> (o."position" - 1) -> 'tenant_id')
+                 || coalesce(o.answer, jsonb_build_object(
+                      'success', false, 'code', o.refusal -> 'code', 'detail', o.refusal -> 'detail'))
+               order by o."position"))
+      from internal.allocate_to_tenants(
+             p_user_id,
+             (select jsonb_agg(
+                       case when jsonb_typeof(a.entry) = 'object' then
+                         jsonb_strip_nulls(jsonb_build_object('currency', p_currency, 'idempotency_key', p_idempotency_key)) || a.entry
+                       else a.entry end order by a.ordinality)
+                from jsonb_array_elements(v_allocations) with ordinality as a(entry)),
+             coalesce(p_reference_note, format('Bulk allocation for %s tenants', jsonb_array_length(v_allocations))),
+             p_ip_address, 'CREDIT_INJECTION', v_actor, p_request_id) as o);
+end
+$$;
+
+-- sql/60_tenants/clawback_allocation.sql
+
+-- Takes points out of a tenant's pool, back to the platform: so many, or all that it holds. What was delegated or awarded
+-- stays where it is. Returns {success, amount_clawed_back, new_balance, platform_log_id, reason}.
+--
+-- Replay:  under a key of the tenant's the same clawback is answered as the first time, with "replayed", for ever.
+-- Locks:   internal.lock_pools.
+-- Refuses: forbidden, reason_required, invalid_amount, invalid_body, tenant_not_found, nonce_reused, insufficient_pool
+--          (also when there is nothing).
+
+create or replace function public.clawback_allocation(
+  p_user_id         uuid,
+  p_tenant_id       uuid,
+  p_amount          numeric default null,
+  p_reason          text default null,
+  p_idempotency_key text default null,
+  p_actor           text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_refusal jsonb := internal.points_refusal(p_amount);
+  v_hash text := internal.request_hash(jsonb_build_object('clawback', trim_scale(p_amount), 'reason', p_reason));
+  v_pool numeric;
+  v_bill public.platform_billing_logs;
+  v_id uuid;
+begin
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  elsif p_amount is not null and v_refusal is not null then
+    perform internal.refuse(v_refusal ->> 'code', v_refusal ->> 'detail');
+  end if;
+
+  v_pool := internal.locked_pool(p_tenant_id);
+  v_bill := internal.billed_before(p_tenant_id, p_idempotency_key, v_hash);
+  if v_bill.id is null then
+    if v_pool = 0 or p_amount > v_pool then
+      perform internal.refuse('insufficient_pool', format('Insufficient company allocation pool. Available: %s, Required: %s',
+        internal.points_text(v_pool), coalesce(internal.points_text(p_amount), 'all')));
+    end if;
+    v_id := internal.uuidv7();
+    perform internal.bill_tenants(array[row(
+      p_tenant_id, v_id, -coalesce(p_amount, v_pool), 'CLAWBACK', null, p_user_id, v_actor, p_reason, p_idempotency_key, v_hash,
+      p_request_id)::internal.tenant_bill]);
+    select l.* into v_bill from public.platform_billing_logs as l where l.tenant_id = p_tenant_id and l.id = v_id;
+  end if;
+
+  return jsonb_build_object(
+      'success', true, 'tenant_id', p_tenant_id, 'amount_clawed_back', internal.points_text(-v_bill.amount),
+      'new_balance', internal.points_text(v_bill.balance_after), 'platform_log_id', v_bill.id, 'reason', v_bill.reference_note)
+    || case when v_id is null then '{"replayed": true}' else '{}' end::jsonb;
+end
+$$;
+
+-- sql/60_tenants/create_tenant.sql
+
+-- Opens a tenant with an empty pool, and makes a first manager where an account is named. An administrator's or a
+-- program's. Returns {tenant_id, name, currency, currency_label, points_allocation_balance, manager}.
+--
+-- Replay:  a tenant's id may be the caller's own: the same again is answered with "replayed".
+-- Locks:   none.
+-- Refuses: forbidden, invalid_body, user_not_found, nonce_reused.
+
+create or replace function public.create_tenant(
+  p_user_id         uuid,
+  p_name            text,
+  p_currency        text default 'INR',
+  p_currency_label  text default 'Points',
+  p_manager_account text default null,
+  p_tenant_id       uuid default null,
+  p_reason          text default null,
+  p_actor           text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_manager uuid;
+  v_tenant public.tenants;
+  v_replayed boolean;
+  v_answer jsonb;
+begin
+  if coalesce(p_name, '') !~ '\S' then
+    perform internal.refuse('invalid_body', 'name: must be a name');
+  elsif coalesce(p_currency, '') !~ '^[A-Z]{3}$' then
+    perform internal.refuse('invalid_body', 'currency: must be three capital letters');
+  elsif coalesce(p_currency_label, '') !~ '\S' then
+    perform internal.refuse('invalid_body', 'currency_label: must be a name');
+  end if;
+  if p_manager_account is not null then
+    v_manager := internal.user_of_account(p_manager_account);
+  end if;
+
+  insert into public.tenants as t (id, name, currency, currency_label)
+  values (coalesce(p_tenant_id, internal.uuidv7()), p_name, p_currency, p_currency_label)
+  on conflict (id) do nothing
+  returning t.* into v_tenant;
+  v_replayed := not found;
+  if v_replayed then
+    select t.* into v_tenant from public.tenants as t where t.id = p_tenant_id;
+    if (v_tenant.name, v_tenant.currency, v_tenant.currency_label) is distinct from (p_name, p_currency, p_currency_label) then
+      perform internal.refuse('nonce_reused', 'tenant_id: there is another tenant under this id');
+    end if;
+  elsif v_manager is not null then
+    insert into public.tenant_members (tenant_id, user_id, role) values (v_tenant.id, v_manager, 'tenant_manager');
+  end if;
+
+  v_answer := jsonb_build_object(
+    'tenant_id', v_tenant.id, 'name', v_tenant.name, 'currency', v_tenant.currency, 'currency_label', v_tenant.currency_label,
+    'points_allocation_balance', internal.points_text(v_tenant.points_allocation_balance), 'manager', v_manager);
+  if v_replayed then
+    return v_answer || '{"replayed": true}';
+  end if;
+  perform internal.audit(v_actor, 'tenant.create', 'tenant', v_tenant.id::text, p_reason, null, v_answer, p_request_id);
+  return v_answer;
+end
+$$;
+
+-- sql/60_tenants/credit_wallet.sql
+
+-- Fills a member's wallet from outside the pool: hr_allocation brings what an older system kept for them, adjustment puts
+-- something right. An administrator's or a program's. Returns {tenant_id, user_id, amount, new_wallet_balance,
+-- ledger_entry_id}.
+--
+-- Replay:  an entry's id may be the caller's own: the same again is answered as the first time, with "replayed", for ever.
+-- Locks:   the member's row; then the wallet's account.
+-- Refuses: forbidden, tenant_not_found, recipient_not_found, own_event, invalid_body, invalid_amount, reason_required,
+--          nonce_reused.
+
+create or replace function public.credit_wallet(
+  p_user_id    uuid,
+  p_tenant_id  uuid,
+  p_to_user_id uuid,
+  p_amount     numeric,
+  p_source     text,
+  p_reason     text,
+  p_entry_id   uuid default null,
+  p_actor      text default null,
+  p_request_id text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_id uuid := coalesce(p_entry_id, internal.uuidv7());
+  v_outcome text;
+  v_entry public.wallet_ledger;
+begin
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  elsif p_amount is null or p_amount <= 0 or p_amount > 9999999999999.99 or scale(trim_scale(p_amount)) > 2 then
+    perform internal.refuse('invalid_amount', 'amount: must be greater than zero, with at most two decimal places');
+  elsif p_source is null or p_source not in ('hr_allocation', 'adjustment') then
+    perform internal.refuse('invalid_body', 'source: must be hr_allocation or adjustment');
+  elsif p_to_user_id = p_user_id then
+    perform internal.refuse('own_event', 'to_user_id: nobody fills their own wallet');
+  elsif not exists (select from public.tenants as t where t.id = p_tenant_id) then
+    perform internal.refuse('tenant_not_found', 'Tenant not found');
+  end if;
+
+  -- A first credit finds no account to lock. Of two at once under one id, the second finds the first one's entry.
+  perform from public.tenant_members as m where m.tenant_id = p_tenant_id and m.user_id = p_to_user_id for no key update;
+  if not found then
+    perform internal.refuse('recipient_not_found', format('to_user_id: %s', p_to_user_id));
+  end if;
+
+  select m.outcome into v_outcome
+    from internal.move_tenant_points(array[internal.tenant_move(
+      p_tenant_id, case p_source when 'adjustment' then 'tenant.adjusted' else 'tenant.legacy' end, 'tenant.wallet:' || p_to_user_id,
+      p_amount, 'wallet_credit', 'wallet_credit', v_id, v_id, p_source, p_reason, p_user_id)]) as m;
+  select l.* into v_entry
+    from public.wallet_ledger as l where l.tenant_id = p_tenant_id and l.id = v_id and l.user_id = p_to_user_id;
+  if v_outcome = 'posted' then
+    perform internal.audit(
+      v_actor, 'wallet.credit', 'user', p_to_user_id::text, p_reason,
+      jsonb_build_object('balance', internal.points_text(v_entry.balance_after - p_amount)),
+      jsonb_build_object('balance', internal.points_text(v_entry.balance_after), 'tenant_id', p_tenant_id,
+        'amount', internal.points_text(p_amount), 'source', p_source, 'ledger_entry_id', v_id), p_request_id);
+  elsif (v_entry.points, v_entry.source, v_entry.reference_type) is distinct from (p_amount, p_source, 'wallet_credit') then
+    perform internal.refuse('nonce_reused', 'entry_id: it came with another request before');
+  end if;
+  return jsonb_build_object(
+      'tenant_id', p_tenant_id, 'user_id', p_to_user_id, 'amount', internal.points_text(p_amount),
+      'new_wallet_balance', internal.points_text(v_entry.balance_after), 'ledger_entry_id', v_id)
+    || case when v_outcome = 'replayed' then '{"replayed": true}' else '{}' end::jsonb;
+end
+$$;
+
+-- sql/60_tenants/delegate_to_lead.sql
+
+-- Gives a lead points of the pool to award, by a manager of the tenant. Returns {success,
+-- lead_new_balance, tenant_remaining_balance, reference_note, delegation_id}.
+--
+-- Replay:  under a key of the manager's the same is answered as the first time, with "replayed", for ever.
+-- Locks:   the lead's account, the pool; then the cache rows.
+-- Refuses: forbidden, invalid_amount, invalid_body, recipient_not_found, nonce_reused, insufficient_pool.
+
+create or replace function public.delegate_to_lead(
+  p_user_id         uuid,
+  p_lead_user_id    uuid,
+  p_amount          numeric,
+  p_reference_note  text default null,
+  p_tenant_id       uuid default null,
+  p_idempotency_key text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  return internal.move_lead_budget(
+    internal.membership(p_user_id, p_tenant_id), p_lead_user_id, p_amount, false, p_reference_note, p_idempotency_key, p_request_id);
+end
+$$;
+
+-- sql/60_tenants/department_json.sql
+
+-- A department as the procedures show it.
+
+create or replace function internal.department_json(p_department public.departments)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object(
+    'tenant_id', p_department.tenant_id, 'department_id', p_department.id, 'name', p_department.name,
+    'monthly_cap', internal.points_text(p_department.monthly_cap));
+end
+$$;
+
+-- sql/60_tenants/expire_allocations.sql
+
+-- Takes out of at most p_limit pools what is left of the allocations whose time is up; returns {"expired": tenants, "lots":
+-- n, "points": text}. Each becomes a row of the platform's trail that names it. After each look the tenant's row says until
+-- when nothing of the pool ends.
+--
+-- Replay:  what expired is gone; a second run finds others or none.
+-- Locks:   the pools, in order; then the allocations; then the cache rows.
+-- Refuses: nothing.
+
+create or replace function public.expire_allocations(p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_tenants uuid[] := array(
+    select t.id from public.tenants as t where t.allocations_due_at <= v_now order by t.allocations_due_at limit p_limit);
+  v_bills internal.tenant_bill[];
+begin
+  perform from internal.lock_pools(v_tenants);
+
+  v_bills := array(
+    select row(l.tenant_id, internal.uuidv7(), -l.remaining, 'EXPIRY', l.id, null, 'system', 'The allocation''s time is up', null, null,
+               null)::internal.tenant_bill
+      from internal.pool_lots(v_tenants) as l
+     where l.is_allocation and l.remaining > 0 and l.expires_at <= v_now
+     order by l.tenant_id, l.created_at, l.id);
+  if cardinality(v_bills) > 0 then
+    update public.allocation_logs as l
+       set expired_amount = l.expired_amount - b.amount, status = 'EXPIRED', updated_at = v_now
+      from unnest(v_bills) as b
+     where l.tenant_id = b.tenant_id and l.id = b.allocation_id;
+    perform internal.bill_tenants(v_bills);
+  end if;
+
+  update public.tenants as t
+     set allocations_due_at = (
+           select min(l.expires_at) from internal.pool_lots(array[t.id]) as l where l.expires_at > v_now)
+   where t.id = any (v_tenants);
+
+  return jsonb_build_object(
+    'expired', cardinality(v_tenants), 'lots', cardinality(v_bills),
+    'points', (select internal.points_text(coalesce(-sum(b.amount), 0)) from unnest(v_bills) as b));
+end
+$$;
+
+-- sql/60_tenants/expire_wallet_lots.sql
+
+-- Ends what was not spent in time of these wallets, tenant and user in the same places, and returns how many points that
+-- were. Every credit of a wallet's statement is a lot, and the oldest is spent first: of the lots whose time is up there is
+-- left what they brought less all that was ever taken. A refund is a new lot.
+--
+-- Replay:  what expired is taken; a second look finds nothing.
+-- Locks:   the wallets' accounts, in order; then what internal.move_tenant_points locks.
+-- Refuses: nothing.
+
+create or replace function internal.expire_wallet_lots(p_tenant_ids uuid[], p_user_ids uuid[])
+returns numeric
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_moves internal.tenant_movement[];
+begin
+  perform
+     from (select d.tenant_id, 'tenant.wallet:' || d.user_id as account
+             from unnest(p_tenant_ids, p_user_ids) as d(tenant_id, user_id)
+            order by 1, 2) as d
+    cross join lateral (
+          select from ledger.accounts as a where a.book_id = d.tenant_id and a.account = d.account for update) as locked;
+
+  v_moves := array(
+    select internal.tenant_move(
+             d.tenant_id, 'tenant.wallet:' || d.user_id, 'tenant.expired', e.points, 'expiry', 'wallet', w.id,
+             p_wallet_source => 'expiry', p_description => 'Not spent in time', p_created_at => v_now)
+      from unnest(p_tenant_ids, p_user_ids) as d(tenant_id, user_id)
+      join public.tenants as t on t.id = d.tenant_id
+      join public.wallets as w on w.tenant_id = d.tenant_id and w.user_id = d.user_id
+     cross join lateral (
+           select sum(case when l.transaction_type = 'debit' then -l.points
+                           when l.created_at <= v_now - internal.wallet_term(t.wallet_expiry_policy) then l.points end) as points
+             from public.wallet_ledger as l
+            where l.tenant_id = d.tenant_id and l.user_id = d.user_id) as e
+     where t.wallet_expiry_policy <> 'never' and e.points > 0
+     order by d.tenant_id, d.user_id);
+  if cardinality(v_moves) > 0 then
+    perform from internal.move_tenant_points(v_moves);
+  end if;
+
+  -- From when the oldest is that is left. Where nothing is, whatever comes will come later than now.
+  update public.wallets as w
+     set oldest_lot_at = o.oldest_at
+    from (
+      select d.tenant_id, d.user_id, coalesce(min(c.created_at) filter (where c.upto > c.taken), v_now) as oldest_at
+        from unnest(p_tenant_ids, p_user_ids) as d(tenant_id, user_id)
+        left join lateral (
+             select l.created_at, l.transaction_type,
+                    sum(l.points) filter (where l.transaction_type = 'credit') over (order by l.created_at, l.id) as upto,
+                    coalesce(sum(l.points) filter (where l.transaction_type = 'debit') over (), 0) as taken
+               from public.wallet_ledger as l
+              where l.tenant_id = d.tenant_id and l.user_id = d.user_id) as c on c.transaction_type = 'credit'
+       group by d.tenant_id, d.user_id) as o
+   where w.tenant_id = o.tenant_id and w.user_id = o.user_id;
+  return coalesce((select sum(m.amount) from unnest(v_moves) as m), 0);
+end
+$$;
+
+-- sql/60_tenants/expire_wallets.sql
+
+-- Ends what was not spent in time, of at most p_limit wallets of the tenants whose policy says that it ends; returns
+-- {"looked_at": wallets, "points": text}. Where a tenant's policy says 'never', as it does unless somebody changed it,
+-- wallets are for ever.
+--
+-- Replay:  what expired is gone; a second run finds others or none.
+-- Locks:   internal.expire_wallet_lots of all of them.
+-- Refuses: nothing.
+
+create or replace function public.expire_wallets(p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_tenant_ids uuid[];
+  v_user_ids uuid[];
+begin
+  select coalesce(array_agg(d.tenant_id), '{}'), coalesce(array_agg(d.user_id), '{}')
+    into v_tenant_ids, v_user_ids
+    from (select w.tenant_id, w.user_id
+            from public.tenants as t
+           cross join lateral (
+                 select x.tenant_id, x.user_id
+                   from public.wallets as x
+                  where x.tenant_id = t.id and x.oldest_lot_at <= v_now - internal.wallet_term(t.wallet_expiry_policy)
+                  order by x.oldest_lot_at
+                  limit p_limit) as w
+           where t.wallet_expiry_policy <> 'never'
+           limit p_limit) as d;
+  return jsonb_build_object(
+    'looked_at', cardinality(v_tenant_ids),
+    'points', internal.points_text(internal.expire_wallet_lots(v_tenant_ids, v_user_ids)));
+end
+$$;
+
+-- sql/60_tenants/fund_recognitions.sql
+
+-- Decides which account pays for each recognition: the first of its sources that holds all of it, in order of arrival, what was
+-- paid before counted as gone. One source pays a whole recognition. Known keys are found, and departments' monthly caps kept.
+--
+-- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay, in the ledger's
+--          order; then the departments that have a cap. Nothing that is decided here can be undone by others before the commit.
+-- Refuses: nonce_reused, department_cap_reached, insufficient_pool, insufficient_wallet; each as the verdict on one request.
+
+create or replace function internal.fund_recognitions(p_asks internal.recognition_ask[])
+returns internal.recognition_ask[]
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+as $$
+declare
+  v_asks internal.recognition_ask[] := p_asks;
+  v_ask internal.recognition_ask;
+  v_names text[];      -- tenant/account, or tenant/cap:department
+  v_rooms numeric[];   -- what each has left
+  v_told record;
+  v_givers uuid[];     -- whose wallets are among them
+  v_known uuid[];      -- what is under the key of each
+  v_hashes text[];     -- and the request with which it came
+  v_pool int;
+  v_cap int;
+  v_at int;
+begin
+  perform pg_advisory_xact_lock(l.key)
+     from (select distinct hashtextextended(coalesce(a.from_user_id, a.tenant_id)::text, 60) as key
+             from unnest(p_asks) as a where a.idempotency_key is not null and a.tenant_id is not null order by 1) as l;
+
+  with payer as materialized (
+    select distinct a.tenant_id, s.account
+      from unnest(p_asks) as a
+     cross join unnest(a.sources) as s(account)
+     where a.verdict is null and a.points > 0
+  ), wanted as materialized (
+    select t.tenant_id, t.account, bool_or(t.pays) as pays
+      from (
+        select p.tenant_id, p.account, true as pays from payer as p
+         union all
+        select a.tenant_id, 'tenant.wallet:' || r.user_id, false
+          from unnest(p_asks) as a
+         cross join unnest(a.recipients) as r(user_id)
+         where a.verdict is null and a.points > 0
+           and a.tenant_id in (select p.tenant_id from payer as p where starts_with(p.account, 'tenant.wallet:'))) as t
+     group by t.tenant_id, t.account
+     order by t.tenant_id, t.account
+  )
+  select coalesce(array_agg(w.tenant_id || '/' || w.account) filter (where w.pays), '{}'),
+         coalesce(array_agg(coalesce(x.room, 0) / 100.0) filter (where w.pays), '{}'),
+         array_agg(split_part(w.account, ':', 2)::uuid) filter (where w.pays and starts_with(w.account, 'tenant.wallet:'))
+    into v_names, v_rooms, v_givers
+    from wanted as w
+    left join lateral (
+         select a.balance - a.held - a.floor as room
+           from ledger.accounts as a
+          where a.book_id = w.tenant_id and a.account = w.account
+            for update) as x on true;
+
+  -- A pool that does not pay is told all the same.
+  for v_told in
+    select t.tenant_id || '/tenant.pool' as name, coalesce(x.room, 0) / 100.0 as room
+      from (select distinct a.tenant_id from unnest(p_asks) as a where a.tenant_id is not null) as t
+      left join lateral (
+           select a.balance - a.held - a.floor as room
+             from ledger.accounts as a
+            where a.book_id = t.tenant_id and a.account = 'tenant.pool' limit 1) as x on true
+     where not t.tenant_id || '/tenant.pool' = any (v_names)
+  loop
+    v_names := v_names || v_told.name;
+    v_rooms := v_rooms || v_told.room;
+  end loop;
+
+  if exists (select from unnest(p_asks) as a where a.verdict is null and a.points > 0 and a.monthly_cap is not null) then
+    perform internal.lock_departments(p_asks);
+    select v_names || array_agg(d.tenant_id || '/cap:' || d.department_id), v_rooms || array_agg(d.monthly_cap - d.given)
+      into v_names, v_rooms
+      from (
+        select c.tenant_id, c.department_id, x.monthly_cap, (
+                 select coalesce(sum(r.points), 0) from public.recognitions as r
+                  where r.tenant_id = c.tenant_id and r.department_id = c.department_id and r.status = 'active'
+                    and r.created_at >= date_trunc('month', internal.clock())) as given
+          from (select distinct a.tenant_id, a.department_id from unnest(p_asks) as a
+                 where a.verdict is null and a.points > 0 and a.monthly_cap is not null) as c
+         cross join lateral (
+               select y.monthly_cap from public.departments as y
+                where y.tenant_id = c.tenant_id and y.id = c.department_id limit 1) as x) as d;
+  end if;
+
+  -- What is under the key is read under the locks; it is answered as it was, whatever has changed since.
+  select array_agg(k.id order by a.position), array_agg(k.request_hash order by a.position)
+    into v_known, v_hashes
+    from unnest(p_asks) as a
+    left join lateral (
+         -- Two look-ups, since none by an index finds a giver or nobody. They name the key as a range and in their order, and
+         -- nothing may be sorted: so the key's own index is the only way in, also for who plans while the table is empty.
+         (select r.id, r.request_hash from public.recognitions as r
+           where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id
+             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+           order by r.idempotency_key limit 1)
+          union all
+         (select r.id, r.request_hash from public.recognitions as r
+           where a.from_user_id is null and r.tenant_id = a.tenant_id and r.from_user_id is null
+             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+           order by r.from_user_id, r.idempotency_key limit 1)
+          limit 1) as k on true;
+
+  for v_place in 1 .. cardinality(v_asks) loop
+    v_ask := v_asks[v_place];
+    if v_known[v_place] is not null then
+      v_ask.id := v_known[v_place];
+      v_ask.verdict := case when v_hashes[v_place] = v_ask.request_hash then 'known' else 'nonce_reused' end;
+      v_ask.detail := 'idempotency_key: it came with another request before';
+      v_asks[v_place] := v_ask;
+    end if;
+    continue when v_ask.verdict is not null;
+    v_ask.id := v_ask.entries[1];
+    v_pool := array_position(v_names, v_ask.tenant_id || '/tenant.pool');
+    if v_ask.points > 0 then
+      v_cap := case when v_ask.monthly_cap is not null
+                    then array_position(v_names, v_ask.tenant_id || '/cap:' || v_ask.department_id) end;
+      if v_rooms[v_cap] < v_ask.points then
+        v_ask.verdict := 'department_cap_reached';
+        v_ask.detail := format('The department may give %s more this month. Required: %s',
+                               internal.points_text(greatest(v_rooms[v_cap], 0)), internal.points_text(v_ask.points));
+      else
+        foreach v_ask.source in array v_ask.sources loop
+          v_at := array_position(v_names, v_ask.tenant_id || '/' || v_ask.source);
+          exit when v_rooms[v_at] >= v_ask.points;
+          v_at := null;
+        end loop;
+        if v_at is not null then
+          v_rooms[v_at] := v_rooms[v_at] - v_ask.points;
+          if v_cap is not null then
+            v_rooms[v_cap] := v_rooms[v_cap] - v_ask.points;
+          end if;
+          -- What somebody is given, they can give on.
+          if v_ask.recipients && v_givers then
+            for v_recipient in 1 .. cardinality(v_ask.recipients) loop
+              v_at := array_position(v_names, v_ask.tenant_id || '/tenant.wallet:' || v_ask.recipients[v_recipient]);
+              if v_at is not null then
+                v_rooms[v_at] := v_rooms[v_at] + v_ask.shares[v_recipient];
+              end if;
+            end loop;
+          end if;
+        elsif 'tenant.pool' = any (v_ask.sources) then
+          v_ask.verdict := 'insufficient_pool';
+          v_ask.detail := format('Insufficient company allocation pool. Available: %s, Required: %s',
+                                 internal.points_text(v_rooms[v_pool]), internal.points_text(v_ask.points));
+        else
+          v_ask.verdict := 'insufficient_wallet';
+          v_ask.detail := format('Insufficient wallet. Available: %s, Required: %s',
+            internal.points_text(coalesce(v_rooms[array_position(v_names, v_ask.tenant_id || '/' || v_ask.sources[1])], 0)),
+            internal.points_text(v_ask.points));
+        end if;
+      end if;
+    end if;
+    v_ask.pool_after := v_rooms[v_pool];
+    v_asks[v_place] := v_ask;
+  end loop;
+  return v_asks;
+end
+$$;
+
+-- sql/60_tenants/give_recognition.sql
+
+-- Recognizes one or many members of the caller's tenant, with points or without: internal.give_recognition_batch for one request.
+-- Returns {recognition_id, points, recipients: [{user_id, points, new_wallet_balance, ledger_entry_id}], funded_by,
+-- tenant_remaining_pool, status}. Points are each recipient's, or with the split 'equal' all of theirs together; an award tier says
+-- how many in the tenant's own words.
+--
+-- Replay, Locks, Refuses: as internal.give_recognition_batch.
+
+create or replace function public.give_recognition(
+  p_user_id          uuid,
+  p_recipients       uuid[],
+  p_points           numeric default null,
+  p_message          text default null,
+  p_recognition_type text default 'standard',
+  p_award_tier       text default null,
+  p_split            text default 'flat',
+  p_visibility       text default 'public',
+  p_tenant_id        uuid default null,
+  p_idempotency_key  text default null,
+  p_request_id       text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_outcome internal.outcome;
+begin
+  select o.* into v_outcome
+    from internal.give_recognition_batch(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+           'user_id', p_user_id, 'recipients', p_recipients, 'points', p_points, 'message', p_message,
+           'recognition_type', p_recognition_type, 'award_tier', p_award_tier, 'split', p_split, 'visibility', p_visibility,
+           'tenant_id', p_tenant_id, 'idempotency_key', p_idempotency_key, 'request_id', p_request_id)))) as o;
+  return internal.single(v_outcome);
+end
+$$;
+
+-- sql/60_tenants/give_recognition_batch.sql
+
+-- Recognizes people, with points or without: each request is an internal.recognition_request. One account pays a whole
+-- recognition: a lead's own budget, else the company's pool, and where the tenant falls back to what there was of old, the
+-- department's budget and then the giver's wallet. An employee gives from their own wallet where members may give to one another.
+-- Requests of one tenant are decided in order of arrival.
+--
+-- Replay:  the same request under the same key is answered as the first time, with "replayed", for ever. Without a key each is new.
+-- Locks:   internal.fund_recognitions; then the rows it writes.
+-- Refuses: what they say of one request: invalid_body, invalid_amount, nonce_reused, forbidden, tenant_not_found,
+--          recipient_not_found, self_recognition, peer_to_peer_off, department_cap_reached, insufficient_pool, insufficient_wallet.
+
+create or replace function internal.give_recognition_batch(p_requests jsonb)
+returns setof internal.outcome
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_sort = off
+set enable_nestloop = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_asks internal.recognition_ask[] := internal.fund_recognitions(internal.ask_recognitions(p_requests));
+  v_moves internal.tenant_movement[];
+  v_moved internal.tenant_moved[];
+begin
+  v_moves := array(
+    select row(a.tenant_id, r.entry_id, a.source, 'tenant.wallet:' || r.user_id, r.share, 'recognition', 'recognition', a.id,
+               'recognition', a.message, a.asked_by, v_now)::internal.tenant_movement
+      from unnest(v_asks) as a
+     cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
+     where a.verdict is null and r.share > 0
+     order by a.position, r.place);
+
+  insert into public.recognitions (
+         tenant_id, id, from_user_id, recognition_type, award_tier, message, points, funded_by, visibility, department_id, pool_after,
+         idempotency_key, request_hash, request_id, created_at, updated_at)
+  select a.tenant_id, a.id, a.from_user_id, a.recognition_type, a.award_tier, a.message, a.points,
+         coalesce(substring(a.source from '^tenant\.([a-z]+)'), 'nothing'), a.visibility, a.department_id, a.pool_after,
+         a.idempotency_key, case when a.idempotency_key is not null then a.request_hash end, a.request_id, v_now, v_now
+    from unnest(v_asks) as a
+   where a.verdict is null;
+
+  insert into public.recognition_recipients (tenant_id, recognition_id, user_id, points, place, entry_id)
+  select a.tenant_id, a.id, r.user_id, r.share, r.place, case when r.share > 0 then r.entry_id end
+    from unnest(v_asks) as a
+   cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
+   where a.verdict is null;
+
+  if cardinality(v_moves) > 0 then
+    v_moved := array(select o from internal.move_tenant_points(v_moves) as o order by o.position);
+    if exists (select from unnest(v_moved) as o where o.outcome <> 'posted') then
+      raise exception 'an account does not hold what was found in it under its lock';
+    end if;
+  end if;
+
+  -- What stood in a wallet after each entry: what stands there now, less what came later in the set. What is known already is
+  -- looked up, with ids named as ranges and in their order, and nothing may be sorted: so the primary keys are the only way in.
+  return query
+  with leg as (
+    select m.id, l.account, l.delta, l.balance, m.ordinality
+      from unnest(v_moves) with ordinality as m
+      join unnest(v_moved) as o on o.position = m.ordinality
+     cross join lateral (values (m.from_account, -m.amount, o.from_balance), (m.to_account, m.amount, o.to_balance)) as l(account, delta, balance)
+     where starts_with(l.account, 'tenant.wallet:')
+  ), stood as (
+    select l.id, l.delta, l.balance - coalesce(sum(l.delta) over (
+             partition by l.account order by l.ordinality desc rows between unbounded preceding and 1 preceding), 0) as balance_after
+      from leg as l
+  ), reached as (
+    select a.position, jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.share),
+             'new_wallet_balance', internal.points_text(s.balance_after),
+             'ledger_entry_id', case when x.share > 0 then x.entry_id end) order by x.place) as recipients
+      from unnest(v_asks) as a
+     cross join unnest(a.recipients, a.shares, a.entries) with ordinality as x(user_id, share, entry_id, place)
+      left join stood as s on s.id = x.entry_id and s.delta > 0
+     where a.verdict is null
+     group by a.position
+  )
+  select a.position,
+         case when a.verdict is null then
+                jsonb_build_object('recognition_id', a.id, 'points', internal.points_text(a.points), 'recipients', n.recipients,
+                  'funded_by', coalesce(substring(a.source from '^tenant\.([a-z]+)'), 'nothing'),
+                  'tenant_remaining_pool', internal.points_text(a.pool_after), 'status', 'active')
+              when a.verdict = 'known' then
+                jsonb_build_object('recognition_id', r.id, 'points', internal.points_text(r.points), 'recipients', k.recipients,
+                  'funded_by', r.funded_by, 'tenant_remaining_pool', internal.points_text(r.pool_after), 'status', 'active',
+                  'replayed', true) end,
+         case when a.verdict <> 'known' then internal.refusal(a.verdict, a.detail) end
+    from unnest(v_asks) as a
+    left join reached as n on n.position = a.position
+    left join lateral (
+         select x.* from public.recognitions as x
+          where a.verdict = 'known' and x.tenant_id = a.tenant_id and x.id >= a.id and x.id <= a.id
+          order by x.id limit 1) as r on true
+    left join lateral (
+         select jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.points),
+                  'new_wallet_balance', internal.points_text(l.balance_after), 'ledger_entry_id', x.entry_id) order by x.place) as recipients
+           from (select y.* from public.recognition_recipients as y
+                  where a.verdict = 'known' and y.tenant_id = a.tenant_id and y.recognition_id >= a.id and y.recognition_id <= a.id
+                  order by y.recognition_id, y.user_id limit 200) as x
+           left join lateral (
+                select y.balance_after from public.wallet_ledger as y
+                 where y.tenant_id = x.tenant_id and y.id >= x.entry_id and y.id <= x.entry_id
+                   and y.user_id >= x.user_id and y.user_id <= x.user_id
+                 order by y.id, y.user_id limit 1) as l on true) as k on true;
+end
+$$;
+
+-- sql/60_tenants/list_recognitions.sql
+
+-- A page of what a member may see of the tenant's recognitions, the newest first: {recognitions, next_cursor}. That is what is
+-- public, what is shown to their department, and what they gave or got themselves; a manager sees all of it. A cursor leads on
+-- from where a page ended, whatever came meanwhile, and is null at the end.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: invalid_body, forbidden.
+
+create or replace function public.list_recognitions(
+  p_user_id   uuid,
+  p_tenant_id uuid default null,
+  p_scope     text default 'all',
+  p_limit     int default 25,
+  p_cursor    text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+as $$
+declare
+  v_member public.tenant_members;
+  v_manages boolean;
+  v_limit int := coalesce(p_limit, 25);
+  v_bytes bytea;
+  v_microseconds bigint;
+  -- In variables, because a condition that calls a function is no index condition under row-level security.
+  v_before timestamptz := 'infinity';
+  v_before_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  v_page public.recognitions[];
+begin
+  v_member := internal.membership(p_user_id, p_tenant_id);
+  v_manages := v_member.role in ('tenant_manager', 'hr_admin');
+  if p_scope not in ('all', 'given', 'received') then
+    perform internal.refuse('invalid_body', 'scope: must be all, given or received');
+  elsif v_limit not between 1 and 100 then
+    perform internal.refuse('invalid_body', 'limit: must be 1 to 100');
+  end if;
+  if p_cursor is not null then
+    -- 24 bytes, and so 32 characters: the time in microseconds, and the id.
+    if p_cursor ~ '^[A-Za-z0-9_-]{32}$' then
+      v_bytes := decode(translate(p_cursor, '-_', '+/'), 'base64');
+      v_microseconds := ('x' || encode(substring(v_bytes for 8), 'hex'))::bit(64)::bigint;
+    end if;
+    if v_microseconds is null or v_microseconds not between 0 and 9000000000000000 then
+      perform internal.refuse('invalid_body', 'cursor: must be what a page before gave');
+    end if;
+    v_before := 'epoch'::timestamptz + v_microseconds * interval '1 microsecond';
+    v_before_id := encode(substring(v_bytes from 9), 'hex')::uuid;
+  end if;
+
+  -- Each way in goes along an index that brings the order with it; ids sort by time as well. An id is named as a range and in
+  -- the order, where only its own index may lead to it.
+  if p_scope = 'given' then
+    v_page := array(
+      select r from public.recognitions as r
+       where r.tenant_id = v_member.tenant_id and r.from_user_id = any (array[p_user_id]) and (r.created_at, r.id) < (v_before, v_before_id)
+       order by r.from_user_id, r.created_at desc, r.id desc
+       limit v_limit + 1);
+  elsif p_scope = 'received' then
+    v_page := array(
+      select r
+        from (select x.recognition_id from public.recognition_recipients as x
+               where x.tenant_id = v_member.tenant_id and x.user_id = p_user_id and x.recognition_id < v_before_id
+               order by x.recognition_id desc
+               limit v_limit + 1) as x
+       cross join lateral (
+             select y.* from public.recognitions as y
+              where y.tenant_id = v_member.tenant_id and y.id >= x.recognition_id and y.id <= x.recognition_id
+              order by y.id limit 1) as r
+       order by x.recognition_id desc);
+  else
+    v_page := array(
+      select r from public.recognitions as r
+       where r.tenant_id = v_member.tenant_id and (r.created_at, r.id) < (v_before, v_before_id)
+         and (v_manages or r.from_user_id = p_user_id
+              or r.status = 'active' and (r.visibility = 'public' or r.visibility = 'department' and r.department_id = v_member.department_id)
+              or exists (select from public.recognition_recipients as x
+                          where x.tenant_id = r.tenant_id and x.recognition_id = r.id and x.user_id = p_user_id))
+       order by r.created_at desc, r.id desc
+       limit v_limit + 1);
+  end if;
+
+  return jsonb_build_object(
+    'recognitions', coalesce((
+      select jsonb_agg(jsonb_build_object(
+               'recognition_id', r.id, 'from_user_id', r.from_user_id, 'recognition_type', r.recognition_type, 'award_tier', r.award_tier,
+               'message', r.message, 'points', internal.points_text(r.points), 'visibility', r.visibility, 'status', r.status,
+               'created_at', r.created_at, 'recipients', g.recipients) order by r.place)
+        from unnest(v_page[:v_limit]) with ordinality as r(
+               tenant_id, id, from_user_id, recognition_type, award_tier, message, points, funded_by, visibility, status, department_id,
+               pool_after, revoked_at, revoked_by, revoked_reason, idempotency_key, request_hash, request_id, created_at, updated_at, place)
+       cross join lateral (
+             select jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.points)) order by x.place) as recipients
+               from (select y.* from public.recognition_recipients as y
+                      where y.tenant_id = r.tenant_id and y.recognition_id >= r.id and y.recognition_id <= r.id
+                      order by y.recognition_id, y.user_id limit 200) as x) as g), '[]'),
+    'next_cursor', case when cardinality(v_page) > v_limit then translate(encode(
+      int8send((extract(epoch from v_page[v_limit].created_at) * 1000000)::bigint) || uuid_send(v_page[v_limit].id), 'base64'), '+/', '-_') end);
+end
+$$;
+
+-- sql/60_tenants/lock_departments.sql
+
+-- Locks the departments with a monthly cap whose people are about to give points: what a month has given is counted under it.
+--
+-- Locks: those departments, in order.
+
+create or replace function internal.lock_departments(p_asks internal.recognition_ask[])
+returns void
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  perform from public.departments as d
+    where (d.tenant_id, d.id) in (
+          select a.tenant_id, a.department_id from unnest(p_asks) as a
+           where a.verdict is null and a.points > 0 and a.monthly_cap is not null)
+    order by d.tenant_id, d.id
+      for update;
+end
+$$;
+
+-- sql/60_tenants/lock_pools.sql
+
+-- Locks the pools of tenants, in the order in which everything locks them, and says what each holds. A pool that was never
+-- filled has no row to lock: who fills it first is waited for, so that of two first allocations one sees the other.
+--
+-- Locks:   the pools' accounts, in order; for those that there are none of an advisory lock each, in order.
+
+create or replace function internal.lock_pools(p_tenant_ids uuid[])
+returns table (tenant_id uuid, balance numeric)
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_locked uuid[];
+  v_unfilled uuid[];
+begin
+  v_locked := array(select l.book_id from ledger.lock(p_tenant_ids, 'tenant.pool') as l);
+  v_unfilled := array(select u.id from unnest(p_tenant_ids) as u(id) where u.id <> all (v_locked));
+  if cardinality(v_unfilled) > 0 then
+    perform pg_advisory_xact_lock(k.key)
+       from (select hashtextextended(format('tallybook.unfilled_pool %s', u.id), 0) as key from unnest(v_unfilled) as u(id) order by 1) as k;
+    perform from ledger.lock(v_unfilled, 'tenant.pool');
+  end if;
+
+  return query
+    select u.id, coalesce(a.balance / 100.0, 0)::numeric(15, 2)
+      from unnest(p_tenant_ids) as u(id)
+      left join lateral (
+           select x.balance from ledger.accounts as x where x.book_id = u.id and x.account = 'tenant.pool' limit 1) as a on true;
+end
+$$;
+
+-- sql/60_tenants/locked_pool.sql
+
+-- What a tenant's pool holds, which is locked until the transaction ends.
+--
+-- Locks:   internal.lock_pools.
+-- Refuses: tenant_not_found.
+
+create or replace function internal.locked_pool(p_tenant_id uuid)
+returns numeric
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  perform from public.tenants as t where t.id = p_tenant_id;
+  if not found then
+    perform internal.refuse('tenant_not_found');
+  end if;
+  return (select l.balance from internal.lock_pools(array[p_tenant_id]) as l);
+end
+$$;
+
+-- sql/60_tenants/managed_tenant.sql
+
+-- Whose books a caller may look into: a manager's own tenant; for an administrator and a program the tenant that they name,
+-- or null, which is every one.
+--
+-- Refuses: forbidden (no manager of this tenant), tenant_not_found, invalid_body (a manager of several named none).
+
+create or replace function internal.managed_tenant(p_user_id uuid, p_tenant_id uuid default null)
+returns uuid
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_member public.tenant_members;
+begin
+  if p_user_id is null or exists (select from public.system_admins as a where a.id = p_user_id and a.is_active) then
+    if p_tenant_id is not null and not exists (select from public.tenants as t where t.id = p_tenant_id) then
+      perform internal.refuse('tenant_not_found');
+    end if;
+    return p_tenant_id;
+  end if;
+  v_member := internal.membership(p_user_id, p_tenant_id);
+  if v_member.role not in ('tenant_manager', 'hr_admin') then
+    perform internal.refuse('forbidden', 'This is open to the managers of a tenant only.');
+  end if;
+  return v_member.tenant_id;
+end
+$$;
+
+-- sql/60_tenants/managed_tenants.sql
+
+-- The tenants that whoever reads through PostgREST manages.
+
+create or replace function internal.managed_tenants()
+returns uuid[]
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return array(
+    select m.tenant_id from public.tenant_members as m
+     where m.user_id = internal.caller_id() and m.is_active and m.role in ('tenant_manager', 'hr_admin'));
+end
+$$;
+
+-- sql/60_tenants/managing.sql
+
+-- Who may set a tenant up: its managers, the platform's administrators, and programs, which bring no user. Says which
+-- tenant is meant, as what they do it (administrator, tenant_manager, hr_admin), and how the audit log calls them. A
+-- manager need not name the only tenant that they manage; everybody else must.
+--
+-- Locks:   none.
+-- Refuses: forbidden, invalid_body, tenant_not_found.
+
+create or replace function internal.managing(
+  p_user_id     uuid,
+  p_tenant_id   uuid,
+  p_actor       text default null,
+  out tenant_id uuid,
+  out role      text,
+  out actor     text
+)
+returns record
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_found public.tenant_members[];
+begin
+  if p_user_id is null or exists (select from public.system_admins as a where a.id = p_user_id and a.is_active) then
+    role := 'administrator';
+    actor := internal.actor(p_user_id, p_actor);
+    if p_tenant_id is null then
+      perform internal.refuse('invalid_body', 'tenant_id: must be named');
+    end if;
+    select t.id into tenant_id from public.tenants as t where t.id = p_tenant_id;
+    if tenant_id is null then
+      perform internal.refuse('tenant_not_found', 'Tenant not found');
+    end if;
+    return;
+  end if;
+
+  v_found := array(
+    select m from public.tenant_members as m
+     where m.user_id = p_user_id and m.is_active and m.role in ('tenant_manager', 'hr_admin')
+       and (p_tenant_id is null or m.tenant_id = p_tenant_id)
+     limit 2);
+  if cardinality(v_found) = 0 then
+    perform internal.refuse('forbidden', 'This is open to a tenant''s managers only.');
+  elsif cardinality(v_found) > 1 then
+    perform internal.refuse('invalid_body', 'tenant_id: there are several, and one must be named');
+  end if;
+  tenant_id := v_found[1].tenant_id;
+  role := v_found[1].role;
+  actor := p_user_id::text;
+end
+$$;
+
+-- sql/60_tenants/member_json.sql
+
+-- A membership as the procedures show it.
+
+create or replace function internal.member_json(p_member public.tenant_members)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object(
+    'tenant_id', p_member.tenant_id, 'user_id', p_member.user_id, 'role', p_member.role, 'department_id', p_member.department_id,
+    'display_name', p_member.display_name, 'is_active', p_member.is_active);
+end
+$$;
+
+-- sql/60_tenants/member_tenants.sql
+
+-- The tenants to which whoever reads through PostgREST belongs. A user sees their own memberships and no others,
+-- so this needs no rights of its own.
+
+create or replace function internal.member_tenants()
+returns uuid[]
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return array(
+    select m.tenant_id from public.tenant_members as m
+     where m.user_id = internal.caller_id() and m.is_active);
+end
+$$;
+
+-- sql/60_tenants/membership.sql
+
+-- Who a caller is in which tenant: their one active membership, or the one that they name. From now on the procedure acts for
+-- that tenant: row-level security hides every other one from it.
+--
+-- Locks:   none.
+-- Refuses: forbidden (no such membership), invalid_body (several, and none was named).
+
+create or replace function internal.membership(p_user_id uuid, p_tenant_id uuid default null)
+returns public.tenant_members
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_found public.tenant_members[];
+begin
+  perform internal.act_for(array[p_user_id]);
+  v_found := array(
+    select m from public.tenant_members as m
+     where m.user_id = p_user_id and m.is_active and (p_tenant_id is null or m.tenant_id = p_tenant_id)
+     limit 2);
+  if cardinality(v_found) = 0 then
+    perform internal.refuse('forbidden', 'This is open to the members of a tenant only.');
+  elsif cardinality(v_found) > 1 then
+    perform internal.refuse('invalid_body', 'tenant_id: there are several, and one must be named');
+  end if;
+  perform internal.act_for(array[v_found[1].tenant_id]);
+  return v_found[1];
+end
+$$;
+
+-- sql/60_tenants/move_lead_budget.sql
+
+-- Moves points between the pool and a lead's budget, as a manager decided: below zero takes them back. Null is all that the
+-- lead has. The caller's membership is known, and the procedure acts for the tenant.
+--
+-- Replay:  under a key of the manager's the same is answered as the first time, with "replayed", for ever.
+-- Locks:   the lead's account, the pool; then the cache rows.
+-- Refuses: forbidden, invalid_amount, invalid_body, recipient_not_found, nonce_reused, insufficient_pool,
+--          insufficient_budget.
+
+create or replace function internal.move_lead_budget(
+  p_manager         public.tenant_members,
+  p_lead_user_id    uuid,
+  p_amount          numeric,
+  p_is_recall       boolean,
+  p_reference_note  text,
+  p_idempotency_key text,
+  p_request_id      text
+)
+returns jsonb
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_tenant_id uuid := p_manager.tenant_id;
+  v_account text := 'tenant.lead:' || p_lead_user_id;
+  v_refusal jsonb := internal.points_refusal(p_amount);
+  v_hash text := internal.request_hash(jsonb_build_object(
+    'delegate', p_lead_user_id, 'amount', trim_scale(p_amount), 'recall', p_is_recall, 'reference_note', p_reference_note));
+  v_lead numeric;
+  v_pool numeric;
+  v_amount numeric := p_amount;
+  v_moved internal.tenant_moved;
+  v_row public.lead_delegations;
+  v_replayed boolean;
+begin
+  if p_manager.role not in ('tenant_manager', 'hr_admin') then
+    perform internal.refuse('forbidden', 'This is open to those who manage a tenant only.');
+  elsif v_refusal is not null and not (p_is_recall and p_amount is null) then
+    perform internal.refuse(v_refusal ->> 'code', v_refusal ->> 'detail');
+  elsif length(p_idempotency_key) not between 1 and 200 then
+    perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
+  end if;
+
+  v_lead := coalesce((select l.available / 100.0 from ledger.lock(array[v_tenant_id], v_account) as l), 0);
+  v_pool := coalesce((select l.available / 100.0 from ledger.lock(array[v_tenant_id], 'tenant.pool') as l), 0);
+
+  select d.* into v_row
+    from public.lead_delegations as d
+   where d.tenant_id = v_tenant_id and d.delegated_by = p_manager.user_id and d.idempotency_key = p_idempotency_key;
+  v_replayed := v_row.id is not null;
+  if v_replayed and v_row.request_hash is distinct from v_hash then
+    perform internal.refuse('nonce_reused', 'idempotency_key: it came with another request before');
+  end if;
+
+  if not v_replayed then
+    -- Who is a lead no more keeps no budget; taking it back needs no office.
+    perform from public.tenant_members as m
+      where m.tenant_id = v_tenant_id and m.user_id = p_lead_user_id
+        and (p_is_recall or m.is_active and m.role in ('tenant_lead', 'dept_lead', 'manager'));
+    if not found then
+      perform internal.refuse('recipient_not_found', 'lead_user_id: no lead of this tenant is known by it');
+    end if;
+    if p_is_recall then
+      v_amount := coalesce(p_amount, v_lead);
+      if v_amount = 0 or v_amount > v_lead then
+        perform internal.refuse('insufficient_budget', format('amount: the lead has %s', internal.points_text(v_lead)));
+      end if;
+    elsif v_amount > v_pool then
+      perform internal.refuse('insufficient_pool', format('Insufficient company allocation pool. Available: %s, Required: %s',
+        internal.points_text(v_pool), internal.points_text(v_amount)));
+    end if;
+
+    v_row.id := internal.uuidv7();
+    v_moved := internal.move_tenant_points(array[internal.tenant_move(
+      v_tenant_id, case when p_is_recall then v_account else 'tenant.pool' end,
+      case when p_is_recall then 'tenant.pool' else v_account end, v_amount, case when p_is_recall then 'recall' else 'delegation' end,
+      'lead_delegation', v_row.id, v_row.id, p_created_by => p_manager.user_id, p_created_at => v_now)]);
+    if v_moved.outcome is distinct from 'posted' then
+      raise exception 'a balance changed that was locked';
+    end if;
+    insert into public.lead_delegations as d (
+           tenant_id, id, delegated_by, lead_user_id, amount, lead_balance, pool_balance, reference_note, idempotency_key,
+           request_hash, request_id, created_at)
+    values (v_tenant_id, v_row.id, p_manager.user_id, p_lead_user_id, case when p_is_recall then -v_amount else v_amount end,
+            case when p_is_recall then v_moved.from_balance else v_moved.to_balance end,
+            case when p_is_recall then v_moved.to_balance else v_moved.from_balance end,
+            p_reference_note, p_idempotency_key, v_hash, p_request_id, v_now)
+    returning d.* into v_row;
+    -- What comes back returns to the lots that it was of, and some may have ended meanwhile.
+    update public.tenants as t set allocations_due_at = v_now
+     where p_is_recall and t.id = v_tenant_id;
+  end if;
+
+  return jsonb_build_object(
+      'success', true, 'tenant_id', v_tenant_id, 'lead_user_id', p_lead_user_id, 'amount', internal.points_text(abs(v_row.amount)),
+      'lead_new_balance', internal.points_text(v_row.lead_balance), 'tenant_remaining_balance', internal.points_text(v_row.pool_balance),
+      'reference_note', v_row.reference_note, 'delegation_id', v_row.id)
+    || case when v_replayed then '{"replayed": true}' else '{}' end::jsonb;
+end
+$$;
+
+-- sql/60_tenants/move_tenant_points.sql
+
+-- Moves points of tenants for a set of movements, and keeps what tells of them equal to the ledger: pools, leads' and
+-- departments' budgets, wallets, and the wallets' statements. The only way a tenant's points move.
+-- The pool is the tenant's hot row: it is locked when the ledger posts and written last.
+--
+-- Replay:  a movement whose transfer is in the book moves nothing again.
+-- Locks:   the accounts, in order; then the cache rows: wallets, members, departments, the tenant.
+-- Refuses: insufficient_funds, as an outcome. Movements are taken in their order; what is refused leaves room for the next.
+
+create or replace function internal.move_tenant_points(p_moves internal.tenant_movement[])
+returns setof internal.tenant_moved
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_posted ledger.posted[];
+begin
+  v_posted := array(
+    select o
+      from ledger.post(array(
+             select row(m.id, m.tenant_id, m.from_account, m.to_account, (m.amount * 100)::bigint, m.kind, m.source_type,
+                        m.source_id, m.created_at)::ledger.posting
+               from unnest(p_moves) with ordinality as m
+              order by m.ordinality)) as o);
+
+  return query
+  with move as materialized (
+    select m.*, o.outcome, o.from_available, o.to_available
+      from unnest(p_moves) with ordinality as m
+      join unnest(v_posted) as o on o.transfer_id = m.id
+  ), leg as materialized (
+    select m.tenant_id, m.id, m.ordinality, split_part(l.account, ':', 1) as kind, nullif(split_part(l.account, ':', 2), '')::uuid as owner,
+           l.delta, m.wallet_source, m.source_type, m.source_id, m.description, m.created_by, m.created_at
+      from move as m
+     cross join lateral (values (m.from_account, -m.amount), (m.to_account, m.amount)) as l(account, delta)
+     where m.outcome = 'posted'
+  ), earned as materialized (
+    insert into public.wallets as w (tenant_id, user_id, id, balance, lifetime_earned, lifetime_spent, created_at, updated_at)
+    -- What is proposed must be possible, also where it only takes from a wallet that is there.
+    select l.tenant_id, l.owner, gen_random_uuid(), greatest(sum(l.delta), 0), sum(greatest(l.delta, 0)), sum(greatest(-l.delta, 0)), v_now, v_now
+      from leg as l
+     where l.kind = 'tenant.wallet'
+     group by l.tenant_id, l.owner
+     order by l.tenant_id, l.owner
+    on conflict (tenant_id, user_id) do update
+       set balance         = w.balance + excluded.lifetime_earned - excluded.lifetime_spent,
+           lifetime_earned = w.lifetime_earned + excluded.lifetime_earned,
+           lifetime_spent  = w.lifetime_spent + excluded.lifetime_spent,
+           updated_at      = excluded.updated_at
+    returning w.tenant_id, w.user_id, w.id, w.balance
+  ), told as (
+    -- What stood in the wallet after each entry: what stands there now, less what came later in the set.
+    insert into public.wallet_ledger (
+           tenant_id, id, wallet_id, user_id, transaction_type, source, points, balance_after, reference_type, reference_id,
+           description, created_by, created_at)
+    select l.tenant_id, l.id, e.id, l.owner, case when l.delta > 0 then 'credit' else 'debit' end, l.wallet_source, abs(l.delta),
+           e.balance - coalesce(sum(l.delta) over (
+             partition by l.tenant_id, l.owner order by l.ordinality desc rows between unbounded preceding and 1 preceding), 0),
+           l.source_type, l.source_id, l.description, l.created_by, l.created_at
+      from leg as l
+      join earned as e on e.tenant_id = l.tenant_id and e.user_id = l.owner
+     where l.kind = 'tenant.wallet'
+  ), led as (
+    update public.tenant_members as x
+       set lead_distribution_balance = x.lead_distribution_balance + d.delta, updated_at = v_now
+      from (select l.tenant_id, l.owner, sum(l.delta) as delta from leg as l where l.kind = 'tenant.lead' group by l.tenant_id, l.owner) as d
+     where x.tenant_id = d.tenant_id and x.user_id = d.owner
+  ), budgeted as (
+    update public.departments as x
+       set budget_balance = x.budget_balance + d.delta
+      from (select l.tenant_id, l.owner, sum(l.delta) as delta from leg as l where l.kind = 'tenant.budget' group by l.tenant_id, l.owner) as d
+     where x.tenant_id = d.tenant_id and x.id = d.owner
+  ), pooled as (
+    update public.tenants as x
+       set points_allocation_balance = x.points_allocation_balance + d.delta, updated_at = v_now
+      from (select l.tenant_id, sum(l.delta) as delta from leg as l where l.kind = 'tenant.pool' group by l.tenant_id order by 1) as d
+     where x.id = d.tenant_id
+  )
+  select m.ordinality::int, m.id, m.outcome, (m.from_available / 100.0)::numeric(15, 2), (m.to_available / 100.0)::numeric(15, 2)
+    from move as m
+   order by m.ordinality;
+end
+$$;
+
+-- sql/60_tenants/platform_billing_logs_page.sql
+
+-- A page of the platform's trail: what came into tenants and was taken from them, with its sign.
+-- A manager sees their own tenant's, an administrator and a program one tenant's or everybody's.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: forbidden, tenant_not_found, invalid_body.
+
+create or replace function public.platform_billing_logs_page(
+  p_user_id    uuid,
+  p_tenant_id  uuid default null,
+  p_type       text default null,
+  p_search     text default null,
+  p_amount_min numeric default null,
+  p_amount_max numeric default null,
+  p_start_date timestamptz default null,
+  p_end_date   timestamptz default null,
+  p_sort       text default 'created_at',
+  p_direction  text default 'desc',
+  p_page       int default null,
+  p_limit      int default 25,
+  p_cursor     text default null,
+  p_with_total boolean default false
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_tenant_id uuid := internal.managed_tenant(p_user_id, p_tenant_id);
+begin
+  if p_type not in ('CREDIT_INJECTION', 'CLAWBACK', 'ADJUSTMENT', 'REVERSAL', 'EXPIRY', 'REFILL') then
+    perform internal.refuse('invalid_body', 'type: must be CREDIT_INJECTION, CLAWBACK, ADJUSTMENT, REVERSAL, EXPIRY or REFILL');
+  end if;
+  return internal.tenant_log_page(
+    'platform_billing_logs', v_tenant_id, p_type, null, null, p_search, p_amount_min, p_amount_max, p_start_date, p_end_date,
+    p_sort, p_direction, p_page, p_limit, p_cursor, p_with_total);
+end
+$$;
+
+-- sql/60_tenants/points_ledger_stats.sql
+
+-- What the logs of tenants come to: what was allocated, what the platform put in and took out by type, what the tenants have
+-- now and where. What moved through wallets is told by source for one tenant; for all of them in one sum since ever.
+-- The end date is not included; balances are those of now.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: forbidden, tenant_not_found, invalid_body.
+
+create or replace function public.points_ledger_stats(
+  p_user_id    uuid,
+  p_tenant_id  uuid default null,
+  p_start_date timestamptz default null,
+  p_end_date   timestamptz default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_custom_plan
+set jit = off
+as $$
+declare
+  v_tenant_id uuid := internal.managed_tenant(p_user_id, p_tenant_id);
+  v_from timestamptz := coalesce(p_start_date, '-infinity');
+  v_until timestamptz := coalesce(p_end_date, 'infinity');
+  v_answer jsonb;
+begin
+  if v_until < v_from then
+    perform internal.refuse('invalid_body', 'end_date: must not lie before start_date');
+  end if;
+
+  select jsonb_build_object(
+           'tenant_id', v_tenant_id, 'from', p_start_date, 'to', p_end_date,
+           'allocations', (
+             select jsonb_build_object('count', count(*), 'amount', internal.points_text(coalesce(sum(x.amount), 0)),
+                      'reversed', internal.points_text(coalesce(sum(x.reversed_amount), 0)), 'last_at', max(x.created_at))
+               from public.allocation_logs as x
+              where (v_tenant_id is null or x.tenant_id = v_tenant_id) and x.created_at >= v_from and x.created_at < v_until),
+           'billing', (
+             select coalesce(jsonb_object_agg(b.transaction_type, jsonb_build_object(
+                      'count', b.entries, 'amount', internal.points_text(b.amount))), '{}')
+               from (select x.transaction_type, count(*) as entries, sum(x.amount) as amount
+                       from public.platform_billing_logs as x
+                      where (v_tenant_id is null or x.tenant_id = v_tenant_id) and x.created_at >= v_from and x.created_at < v_until
+                      group by x.transaction_type) as b),
+           'tenants', t.tenants,
+           'balances', jsonb_build_object('pool', internal.points_text(t.pool), 'leads', internal.points_text(m.leads),
+             'departments', internal.points_text(d.departments), 'wallets', internal.points_text(w.balance)),
+           'wallets', jsonb_build_object('count', w.wallets, 'earned', internal.points_text(w.balance + w.spent),
+             'spent', internal.points_text(w.spent)))
+    into v_answer
+    from (select count(*) as tenants, coalesce(sum(x.points_allocation_balance), 0) as pool
+            from public.tenants as x where v_tenant_id is null or x.id = v_tenant_id) as t
+   cross join (select coalesce(sum(x.lead_distribution_balance), 0) as leads
+            from public.tenant_members as x where (v_tenant_id is null or x.tenant_id = v_tenant_id) and x.lead_distribution_balance > 0) as m
+   cross join (select coalesce(sum(x.budget_balance), 0) as departments
+            from public.departments as x where v_tenant_id is null or x.tenant_id = v_tenant_id) as d
+   -- What was earned is what is there and what was spent: adding up is what takes the time, where wallets are many.
+   cross join (select count(*) as wallets, coalesce(sum(x.balance), 0) as balance,
+                coalesce(sum(x.lifetime_spent) filter (where x.lifetime_spent > 0), 0) as spent
+            from public.wallets as x where v_tenant_id is null or x.tenant_id = v_tenant_id) as w;
+
+  if v_tenant_id is not null then
+    v_answer := v_answer || jsonb_build_object('entries', (
+      select coalesce(jsonb_object_agg(e.source, jsonb_build_object('count', e.entries, 'credited', internal.points_text(e.credited),
+               'debited', internal.points_text(e.debited))), '{}')
+        from (select x.source, count(*) as entries, coalesce(sum(x.points) filter (where x.transaction_type = 'credit'), 0) as credited,
+                     coalesce(sum(x.points) filter (where x.transaction_type = 'debit'), 0) as debited
+                from public.wallet_ledger as x
+               where x.tenant_id = v_tenant_id and x.created_at >= v_from and x.created_at < v_until
+               group by x.source) as e));
+  end if;
+  return v_answer;
+end
+$$;
+
+-- sql/60_tenants/points_refusal.sql
+
+-- Why this is no number of tenants' points to move: the refusal, or null.
+
+create or replace function internal.points_refusal(p_points numeric, p_argument text default 'amount')
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if p_points is null or p_points <= 0 then
+    return internal.refusal('invalid_amount', p_argument || ': must be a number greater than zero');
+  elsif p_points > 9999999999999.99 then
+    return internal.refusal('invalid_amount', p_argument || ': must be at most 9999999999999.99');
+  elsif scale(trim_scale(p_points)) > 2 then
+    return internal.refusal('invalid_amount', p_argument || ': must have at most two decimal places');
+  end if;
+  return null;
+end
+$$;
+
+-- sql/60_tenants/points_text.sql
+
+-- An amount of points as the tenants' addresses write it: a decimal text with no places that say nothing ('50000', '49000.5').
+
+create or replace function internal.points_text(p_points numeric)
+returns text
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return trim_scale(p_points)::text;
+end
+$$;
+
+-- sql/60_tenants/pool_lots.sql
+
+-- What is in tenants' pools, by how it came: each allocation, and each adjustment upwards, what of it is left, and when
+-- that ends. First come, first spent: what a pool holds is of its latest lots. What was taken back or expired was of the
+-- allocation that it names. Nothing of this is stored; an allocation's row says what was taken of it by name. What comes
+-- back from leads and members goes to the lots it was of.
+
+create or replace function internal.pool_lots(p_tenant_ids uuid[])
+returns table (tenant_id uuid, id uuid, is_allocation boolean, amount numeric, remaining numeric, created_at timestamptz, expires_at timestamptz)
+language plpgsql stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  return query
+  with lot as (
+    select l.tenant_id, l.id, true as is_allocation, l.amount, l.amount - l.reversed_amount - l.expired_amount as kept, l.created_at,
+           l.expires_at
+      from public.allocation_logs as l
+     where l.tenant_id = any (p_tenant_ids)
+    union all
+    select b.tenant_id, b.id, false, b.amount, b.amount, b.created_at, null
+      from public.platform_billing_logs as b
+     where b.tenant_id = any (p_tenant_ids) and b.transaction_type = 'ADJUSTMENT' and b.amount > 0
+       -- A row that somebody wrote by hand moved nothing.
+       and exists (select from ledger.transfers as t where t.book_id = b.tenant_id and t.transfer_id = b.id)
+  ), later as (
+    select l.*, coalesce(sum(l.kept) over (
+             partition by l.tenant_id order by l.created_at desc, l.id desc rows between unbounded preceding and 1 preceding), 0) as kept_later
+      from lot as l
+  )
+  select l.tenant_id, l.id, l.is_allocation, l.amount,
+         greatest(0, least(l.kept, coalesce(a.balance, 0) / 100.0 - l.kept_later))::numeric(15, 2), l.created_at, l.expires_at
+    from later as l
+    left join lateral (
+         select x.balance from ledger.accounts as x where x.book_id = l.tenant_id and x.account = 'tenant.pool' limit 1) as a on true;
+end
+$$;
+
+-- sql/60_tenants/recall_from_lead.sql
+
+-- Takes points back from a lead's budget into the pool, by a manager of the tenant: so many, or all. Returns {success,
+-- lead_new_balance, tenant_remaining_balance, reference_note, delegation_id}.
+--
+-- Replay:  under a key of the manager's the same is answered as the first time, with "replayed", for ever.
+-- Locks:   the lead's account, the pool; then the cache rows.
+-- Refuses: forbidden, invalid_amount, invalid_body, recipient_not_found, nonce_reused, insufficient_budget.
+
+create or replace function public.recall_from_lead(
+  p_user_id         uuid,
+  p_lead_user_id    uuid,
+  p_amount          numeric default null,
+  p_reference_note  text default null,
+  p_tenant_id       uuid default null,
+  p_idempotency_key text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+begin
+  return internal.move_lead_budget(
+    internal.membership(p_user_id, p_tenant_id), p_lead_user_id, p_amount, true, p_reference_note, p_idempotency_key, p_request_id);
+end
+$$;
+
+-- sql/60_tenants/redeem_reward.sql
+
+-- Spends a member's points on a reward of their tenant. Returns {redemption_id, tenant_id, reward_id, reward_name,
+-- points_spent, new_wallet_balance, ledger_entry_id}.
+--
+-- Replay:  under a key of the member's the same redemption is answered as the first time, with "replayed", for ever.
+-- Locks:   the wallet's account; then the reward's row, where its stock ends.
+-- Refuses: invalid_body, forbidden, nonce_reused, redemptions_paused, reward_not_found, reward_out_of_stock,
+--          insufficient_wallet.
+
+create or replace function public.redeem_reward(
+  p_user_id         uuid,
+  p_reward_id       uuid,
+  p_tenant_id       uuid default null,
+  p_idempotency_key text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_tenant_id uuid := (internal.membership(p_user_id, p_tenant_id)).tenant_id;
+  v_wallet text := 'tenant.wallet:' || p_user_id;
+  v_hash text := internal.request_hash(jsonb_build_object('reward', p_reward_id));
+  v_tenant public.tenants;
+  v_available numeric(15, 2);
+  v_reward public.rewards;
+  v_done public.reward_redemptions;
+  v_replayed boolean;
+  v_entry public.wallet_ledger;
+begin
+  if length(p_idempotency_key) not between 1 and 200 then
+    perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
+  elsif p_reward_id is null then
+    perform internal.refuse('invalid_body', 'reward_id: must be named');
+  end if;
+
+  perform from ledger.lock(array[v_tenant_id], v_wallet);
+  select x.* into v_done
+    from public.reward_redemptions as x
+   where x.tenant_id = v_tenant_id and x.user_id = p_user_id and x.idempotency_key = p_idempotency_key;
+  v_replayed := v_done.id is not null;
+  if v_replayed and v_done.request_hash <> v_hash then
+    perform internal.refuse('nonce_reused', 'idempotency_key: it came with another request before');
+  end if;
+
+  if not v_replayed then
+    select t.* into v_tenant from public.tenants as t where t.id = v_tenant_id;
+    if v_tenant.redemptions_paused then
+      perform internal.refuse('redemptions_paused', 'This tenant has paused them.');
+    end if;
+    if v_tenant.wallet_expiry_policy <> 'never' then
+      perform internal.expire_wallet_lots(array[v_tenant_id], array[p_user_id]);
+    end if;
+
+    select r.* into v_reward from public.rewards as r where r.tenant_id = v_tenant_id and r.id = p_reward_id and r.is_active;
+    if v_reward.id is null then
+      perform internal.refuse('reward_not_found', format('reward_id: %s', p_reward_id));
+    elsif v_reward.stock is not null then
+      -- Somebody may have changed or emptied it since it was read.
+      update public.rewards as r
+         set stock = r.stock - 1, updated_at = internal.clock()
+       where r.tenant_id = v_tenant_id and r.id = p_reward_id and r.is_active and (r.stock > 0 or r.stock is null)
+      returning r.* into v_reward;
+      if not found then
+        perform internal.refuse('reward_out_of_stock', format('reward_id: %s', p_reward_id));
+      end if;
+    end if;
+
+    select coalesce(min(a.balance - a.held), 0) / 100.0 into v_available
+      from ledger.accounts as a where a.book_id = v_tenant_id and a.account = v_wallet;
+    if v_available < v_reward.points_cost then
+      perform internal.refuse('insufficient_wallet', format('Available: %s, Required: %s',
+        internal.points_text(v_available), internal.points_text(v_reward.points_cost)));
+    end if;
+
+    v_done.tenant_id := v_tenant_id;
+    v_done.id := internal.uuidv7();
+    v_done.entry_id := internal.uuidv7();
+    v_done.reward_id := p_reward_id;
+    v_done.points := v_reward.points_cost;
+    perform from internal.move_tenant_points(array[internal.tenant_move(
+      v_tenant_id, v_wallet, 'tenant.redeemed', v_done.points, 'redemption', 'reward_redemption', v_done.id, v_done.entry_id,
+      'redemption', v_reward.name, p_user_id)]);
+    insert into public.reward_redemptions (
+           tenant_id, id, user_id, reward_id, points, entry_id, idempotency_key, request_hash, request_id)
+    values (v_tenant_id, v_done.id, p_user_id, p_reward_id, v_done.points, v_done.entry_id, p_idempotency_key, v_hash, p_request_id);
+  end if;
+
+  select l.* into v_entry
+    from public.wallet_ledger as l where l.tenant_id = v_tenant_id and l.id = v_done.entry_id and l.user_id = p_user_id;
+  return jsonb_build_object(
+      'redemption_id', v_done.id, 'tenant_id', v_tenant_id, 'reward_id', v_done.reward_id, 'reward_name', v_entry.description,
+      'points_spent', internal.points_text(v_done.points), 'new_wallet_balance', internal.points_text(v_entry.balance_after),
+      'ledger_entry_id', v_done.entry_id)
+    || case when v_replayed then '{"replayed": true}' else '{}' end::jsonb;
+end
+$$;
+
+-- sql/60_tenants/refill_pools.sql
+
+-- Fills at most p_limit pools that fell below the percentage of their refill at which they are to be filled again; returns
+-- {"refilled": n, "points": text}. A refill is an allocation, and lifts the pool above that percentage: once a crossing.
+--
+-- Replay:  a pool that was filled is not below it any more.
+-- Locks:   those of internal.allocate_to_tenants.
+-- Refuses: nothing.
+
+create or replace function public.refill_pools(p_limit int default 1000)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_tenants uuid[];
+  v_refilled uuid[];
+  v_points numeric;
+begin
+  v_tenants := array(
+    select t.id from public.tenants as t
+     where t.auto_refill_amount is not null and t.is_active
+       and t.points_allocation_balance < t.auto_refill_amount * t.auto_refill_threshold / 100
+     order by t.id limit p_limit);
+
+  -- Another worker may have filled some before this one held the lock.
+  v_tenants := array(
+    select l.tenant_id
+      from internal.lock_pools(v_tenants) as l
+      join public.tenants as t on t.id = l.tenant_id and t.is_active
+     where l.balance < t.auto_refill_amount * t.auto_refill_threshold / 100
+     order by l.tenant_id);
+  if cardinality(v_tenants) = 0 then
+    return '{"refilled": 0, "points": "0"}'::jsonb;
+  end if;
+
+  select array_agg((o.answer ->> 'tenant_id')::uuid), coalesce(sum((o.answer ->> 'amount_allocated')::numeric), 0)
+    into v_refilled, v_points
+    from internal.allocate_to_tenants(
+           null, (select jsonb_agg(jsonb_build_object('tenant_id', t.id, 'amount', t.auto_refill_amount) order by t.id)
+                    from public.tenants as t where t.id = any (v_tenants)),
+           'Automatic refill', null, 'REFILL', 'system', null) as o
+   where o.answer is not null;
+
+  insert into public.tenant_alerts as x (tenant_id, kind, threshold, balance, created_at)
+  select t.id, 'refilled', t.auto_refill_amount * t.auto_refill_threshold / 100, t.points_allocation_balance, v_now
+    from public.tenants as t
+   where t.id = any (v_refilled)
+   order by t.id;
+  return jsonb_build_object('refilled', coalesce(cardinality(v_refilled), 0), 'points', internal.points_text(v_points));
+end
+$$;
+
+-- sql/60_tenants/refund_reward_redemption.sql
+
+-- Gives back the points of a redemption, and puts the reward back where its stock ends. A manager's, an administrator's or
+-- a program's decision. The entry in the wallet bears the redemption's id. Returns {redemption_id, tenant_id, user_id,
+-- reward_id, points_refunded, new_wallet_balance, ledger_entry_id}.
+--
+-- Replay:  what was refunded is answered as the first time, with "replayed", whatever the reason now.
+-- Locks:   the wallet's account; then the reward's row.
+-- Refuses: forbidden, invalid_body, tenant_not_found, reason_required, redemption_not_found, own_event.
+
+create or replace function public.refund_reward_redemption(
+  p_user_id       uuid,
+  p_redemption_id uuid,
+  p_reason        text,
+  p_tenant_id     uuid default null,
+  p_actor         text default null,
+  p_request_id    text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_who record := internal.managing(p_user_id, p_tenant_id, p_actor);
+  v_done public.reward_redemptions;
+  v_replayed boolean;
+  v_entry public.wallet_ledger;
+begin
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  end if;
+  select x.* into v_done from public.reward_redemptions as x where x.tenant_id = v_who.tenant_id and x.id = p_redemption_id;
+  if v_done.id is null then
+    perform internal.refuse('redemption_not_found', format('redemption_id: %s', p_redemption_id));
+  elsif v_done.user_id = p_user_id then
+    perform internal.refuse('own_event', 'redemption_id: nobody refunds points to themselves');
+  end if;
+
+  perform from ledger.lock(array[v_who.tenant_id], 'tenant.wallet:' || v_done.user_id);
+  update public.reward_redemptions as x
+     set status = 'refunded'
+   where x.tenant_id = v_who.tenant_id and x.id = p_redemption_id and x.status = 'completed';
+  v_replayed := not found;
+
+  if not v_replayed then
+    perform from internal.move_tenant_points(array[internal.tenant_move(
+      v_who.tenant_id, 'tenant.redeemed', 'tenant.wallet:' || v_done.user_id, v_done.points, 'reversal', 'reward_redemption',
+      v_done.id, v_done.id, 'reversal', p_reason, p_user_id)]);
+    update public.rewards as r
+       set stock = r.stock + 1, updated_at = internal.clock()
+     where r.tenant_id = v_who.tenant_id and r.id = v_done.reward_id and r.stock is not null;
+  end if;
+
+  select l.* into v_entry
+    from public.wallet_ledger as l where l.tenant_id = v_who.tenant_id and l.id = v_done.id and l.user_id = v_done.user_id;
+  if not v_replayed then
+    perform internal.audit(
+      v_who.actor, 'reward.refund', 'user', v_done.user_id::text, p_reason,
+      jsonb_build_object('balance', internal.points_text(v_entry.balance_after - v_done.points)),
+      jsonb_build_object('balance', internal.points_text(v_entry.balance_after), 'tenant_id', v_who.tenant_id,
+        'redemption_id', v_done.id, 'points', internal.points_text(v_done.points)), p_request_id);
+  end if;
+  return jsonb_build_object(
+      'redemption_id', v_done.id, 'tenant_id', v_who.tenant_id, 'user_id', v_done.user_id, 'reward_id', v_done.reward_id,
+      'points_refunded', internal.points_text(v_done.points), 'new_wallet_balance', internal.points_text(v_entry.balance_after),
+      'ledger_entry_id', v_done.id)
+    || case when v_replayed then '{"replayed": true}' else '{}' end::jsonb;
+end
+$$;
+
+-- sql/60_tenants/reverse_allocation.sql
+
+-- Takes one allocation back to the platform, or so much of it: what neither was taken back already nor has expired, as far
+-- as the pool still holds points. Without an amount that is all there is to take. Returns {success, allocation_log_id,
+-- amount_reversed, reversed_in_all, status, new_balance, platform_log_id, reason}.
+--
+-- Replay:  under a key of the tenant's the same reversal is answered as the first time, with "replayed", for ever.
+-- Locks:   internal.lock_pools; the allocation's row.
+-- Refuses: forbidden, reason_required, invalid_amount, invalid_body, tenant_not_found, allocation_not_found, nonce_reused,
+--          not_reversible.
+
+create or replace function public.reverse_allocation(
+  p_user_id         uuid,
+  p_tenant_id       uuid,
+  p_allocation_id   uuid,
+  p_amount          numeric default null,
+  p_reason          text default null,
+  p_idempotency_key text default null,
+  p_actor           text default null,
+  p_request_id      text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_actor text := internal.actor(p_user_id, p_actor);
+  v_refusal jsonb := internal.points_refusal(p_amount);
+  v_hash text := internal.request_hash(jsonb_build_object(
+    'reverse', p_allocation_id, 'amount', trim_scale(p_amount), 'reason', p_reason));
+  v_pool numeric;
+  v_available numeric;
+  v_allocation public.allocation_logs;
+  v_bill public.platform_billing_logs;
+  v_id uuid;
+begin
+  if coalesce(p_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
+  elsif p_amount is not null and v_refusal is not null then
+    perform internal.refuse(v_refusal ->> 'code', v_refusal ->> 'detail');
+  end if;
+
+  v_pool := internal.locked_pool(p_tenant_id);
+  v_bill := internal.billed_before(p_tenant_id, p_idempotency_key, v_hash);
+  select l.* into v_allocation from public.allocation_logs as l where l.tenant_id = p_tenant_id and l.id = p_allocation_id;
+  if v_allocation.id is null then
+    perform internal.refuse('allocation_not_found', format('allocation_id: %s', p_allocation_id));
+  end if;
+
+  if v_bill.id is null then
+    v_available := least(v_allocation.amount - v_allocation.reversed_amount - v_allocation.expired_amount, v_pool);
+    if v_available = 0 or p_amount > v_available then
+      perform internal.refuse('not_reversible', format('amount: %s of %s can be taken back',
+        internal.points_text(v_available), internal.points_text(v_allocation.amount)));
+    end if;
+    v_id := internal.uuidv7();
+    perform internal.bill_tenants(array[row(
+      p_tenant_id, v_id, -coalesce(p_amount, v_available), 'REVERSAL', p_allocation_id, p_user_id, v_actor, p_reason,
+      p_idempotency_key, v_hash, p_request_id)::internal.tenant_bill]);
+    update public.allocation_logs as l
+       set reversed_amount = l.reversed_amount + coalesce(p_amount, v_available), updated_at = internal.clock(),
+           status = case when l.reversed_amount + coalesce(p_amount, v_available) + l.expired_amount = l.amount then 'REVOKED'
+                         else l.status end
+     where l.tenant_id = p_tenant_id and l.id = p_allocation_id
+    returning l.* into v_allocation;
+    select l.* into v_bill from public.platform_billing_logs as l where l.tenant_id = p_tenant_id and l.id = v_id;
+  end if;
+
+  return jsonb_build_object(
+      'success', true, 'tenant_id', p_tenant_id, 'allocation_log_id', p_allocation_id,
+      'amount_reversed', internal.points_text(-v_bill.amount), 'reversed_in_all', internal.points_text(v_allocation.reversed_amount),
+      'status', v_allocation.status, 'new_balance', internal.points_text(v_bill.balance_after), 'platform_log_id', v_bill.id,
+      'reason', v_bill.reference_note)
+    || case when v_id is null then '{"replayed": true}' else '{}' end::jsonb;
+end
+$$;
+
+-- sql/60_tenants/revoke_recognition.sql
+
+-- Takes a recognition back: what each recipient got goes from their wallet to where it came from, all of it or nothing.
+-- Wallets are permanent unless the tenant's settings say otherwise: then its managers may revoke what brought points, else only
+-- an administrator of the platform, or a program for one, who names the tenant. Praise without points its managers may always.
+-- Returns {recognition_id, status, points, returned_to, reason, revoked_at}.
+--
+-- Replay:  what is revoked already is answered as it was, with "replayed".
+-- Locks:   the recognition; then the accounts and the rows that tell of them.
+-- Refuses: reason_required, invalid_body, forbidden, recognition_not_found, not_reversible (wallets are permanent, or one of them
+--          does not hold its part any more).
+
+create or replace function public.revoke_recognition(
+  p_user_id        uuid,
+  p_recognition_id uuid,
+  p_reason         text,
+  p_tenant_id      uuid default null,
+  p_actor          text default null,
+  p_request_id     text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_custom_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_reason text := trim(p_reason);
+  v_tenant_id uuid := p_tenant_id;
+  v_administers boolean;
+  v_member public.tenant_members;
+  v_actor text;
+  v_given public.recognitions;
+  v_moves internal.tenant_movement[];
+  v_replayed boolean;
+begin
+  if coalesce(v_reason, '') = '' then
+    perform internal.refuse('reason_required');
+  elsif length(v_reason) > 1000 then
+    perform internal.refuse('invalid_body', 'reason: must have at most 1000 characters');
+  end if;
+
+  v_administers := p_user_id is null or p_tenant_id is not null and exists (
+    select from public.system_admins as s where s.id = p_user_id and s.is_active);
+  if v_administers then
+    if p_tenant_id is null then
+      perform internal.refuse('invalid_body', 'tenant_id: must be named');
+    end if;
+    v_actor := internal.actor(p_user_id, p_actor);
+    perform internal.act_for(array[p_tenant_id]);
+  else
+    v_member := internal.membership(p_user_id, p_tenant_id);
+    if v_member.role <> 'tenant_manager' then
+      perform internal.refuse('forbidden', 'This is open to the tenant''s managers only.');
+    end if;
+    v_tenant_id := v_member.tenant_id;
+    v_actor := p_user_id::text;
+  end if;
+
+  select r.* into v_given from public.recognitions as r where r.tenant_id = v_tenant_id and r.id = p_recognition_id for update;
+  if v_given.id is null then
+    perform internal.refuse('recognition_not_found');
+  end if;
+  v_replayed := v_given.status = 'revoked';
+  if not v_replayed then
+    if v_given.points > 0 and not v_administers and (select t.wallets_permanent from public.tenants as t where t.id = v_tenant_id) then
+      perform internal.refuse('not_reversible', 'Wallets are permanent here: an administrator of the platform must revoke this.');
+    end if;
+
+    v_moves := array(
+      select internal.tenant_move(
+               v_tenant_id, 'tenant.wallet:' || r.user_id,
+               case v_given.funded_by when 'pool' then 'tenant.pool'
+                                      when 'budget' then 'tenant.budget:' || v_given.department_id
+                                      else 'tenant.' || v_given.funded_by || ':' || v_given.from_user_id end,
+               r.points, 'reversal', 'recognition', v_given.id, p_wallet_source => 'reversal', p_description => v_reason,
+               p_created_by => p_user_id)
+        from public.recognition_recipients as r
+       where r.tenant_id = v_tenant_id and r.recognition_id = v_given.id and r.points > 0
+       order by r.place);
+    if cardinality(v_moves) > 0 then
+      if exists (select from internal.move_tenant_points(v_moves) as o where o.outcome <> 'posted') then
+        perform internal.refuse('not_reversible', 'A wallet does not hold these points any more.');
+      end if;
+    end if;
+
+    update public.recognitions as r
+       set status = 'revoked', revoked_at = v_now, revoked_by = v_actor, revoked_reason = v_reason, updated_at = v_now
+     where r.tenant_id = v_tenant_id and r.id = v_given.id
+    returning r.* into v_given;
+    perform internal.audit(v_actor, 'revoke_recognition', 'recognition', v_given.id::text, v_reason,
+      '{"status": "active"}', jsonb_build_object('status', 'revoked', 'tenant_id', v_tenant_id, 'points', v_given.points), p_request_id);
+  end if;
+
+  return jsonb_build_object(
+    'recognition_id', v_given.id, 'status', v_given.status, 'points', internal.points_text(v_given.points),
+    'returned_to', v_given.funded_by, 'reason', v_given.revoked_reason, 'revoked_at', v_given.revoked_at)
+    || case when v_replayed then '{"replayed": true}' else '{}' end::jsonb;
+end
+$$;
+
+-- sql/60_tenants/reward_json.sql
+
+-- A reward as the addresses show it.
+
+create or replace function internal.reward_json(p_reward public.rewards)
+returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object(
+    'reward_id', p_reward.id, 'name', p_reward.name, 'description', p_reward.description,
+    'points_cost', internal.points_text(p_reward.points_cost), 'stock', p_reward.stock, 'is_active', p_reward.is_active);
+end
+$$;
+
+-- sql/60_tenants/rewards_catalogue.sql
+
+-- What a member can redeem: {tenant_id, redemptions_paused, balance, rewards}, the cheapest first. A manager sees what is
+-- not on offer too.
+--
+-- Locks:   none.
+-- Refuses: forbidden, invalid_body.
+
+create or replace function public.rewards_catalogue(p_user_id uuid, p_tenant_id uuid default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_member public.tenant_members := internal.membership(p_user_id, p_tenant_id);
+begin
+  return jsonb_build_object(
+    'tenant_id', v_member.tenant_id,
+    'redemptions_paused', (select t.redemptions_paused from public.tenants as t where t.id = v_member.tenant_id),
+    'balance', internal.points_text(coalesce((
+      select w.balance from public.wallets as w where w.tenant_id = v_member.tenant_id and w.user_id = p_user_id), 0)),
+    'rewards', coalesce((
+      select jsonb_agg(internal.reward_json(r) order by r.points_cost, r.name, r.id)
+        from public.rewards as r
+       where r.tenant_id = v_member.tenant_id
+         and (r.is_active or v_member.role in ('tenant_manager', 'hr_admin'))), '[]'));
+end
+$$;
+
+-- sql/60_tenants/set_department.sql
+
+-- Adds a department to a tenant, or changes one: what is null stays as it is, and `no_cap` takes the monthly cap away. Its
+-- tenant's managers', an administrator's or a program's. Returns the department.
+--
+-- Replay:  a change made twice is one; a second new one of the same name is refused.
+-- Locks:   the department's row.
+-- Refuses: forbidden, invalid_body, invalid_amount, tenant_not_found, department_not_found.
+
+create or replace function public.set_department(
+  p_user_id       uuid,
+  p_department_id uuid default null,
+  p_name          text default null,
+  p_monthly_cap   numeric default null,
+  p_no_cap        boolean default false,
+  p_tenant_id     uuid default null,
+  p_reason        text default null,
+  p_actor         text default null,
+  p_request_id    text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_who record := internal.managing(p_user_id, p_tenant_id, p_actor);
+  v_before public.departments;
+  v_after public.departments;
+begin
+  if p_name !~ '\S' or p_department_id is null and p_name is null then
+    perform internal.refuse('invalid_body', 'name: must be a name');
+  elsif p_monthly_cap < 0 or p_monthly_cap > 9999999999999.99 or scale(trim_scale(p_monthly_cap)) > 2 then
+    perform internal.refuse('invalid_amount', 'monthly_cap: must not be below zero, with at most two decimal places');
+  elsif p_no_cap and p_monthly_cap is not null then
+    perform internal.refuse('invalid_body', 'monthly_cap: either one or none');
+  end if;
+
+  begin
+    if p_department_id is null then
+      insert into public.departments as d (tenant_id, name, monthly_cap)
+      values (v_who.tenant_id, p_name, p_monthly_cap)
+      returning d.* into v_after;
+    else
+      select d.* into v_before
+        from public.departments as d where d.tenant_id = v_who.tenant_id and d.id = p_department_id for update;
+      if v_before.id is null then
+        perform internal.refuse('department_not_found', format('department_id: %s', p_department_id));
+      end if;
+      update public.departments as d
+         set name        = coalesce(p_name, d.name),
+             monthly_cap = case when not coalesce(p_no_cap, false) then coalesce(p_monthly_cap, d.monthly_cap) end
+       where d.tenant_id = v_who.tenant_id and d.id = p_department_id
+      returning d.* into v_after;
+    end if;
+  exception when unique_violation then
+    perform internal.refuse('invalid_body', 'name: there is another department of this name');
+  end;
+
+  perform internal.audit(
+    v_who.actor, 'department.set', 'department', v_after.id::text, p_reason,
+    case when v_before.id is not null then internal.department_json(v_before) end, internal.department_json(v_after), p_request_id);
+  return internal.department_json(v_after);
+end
+$$;
+
+-- sql/60_tenants/set_member.sql
+
+-- Takes somebody into a tenant, by user id or e-mail address, or changes what they are there: what is null stays as it is.
+-- Its tenant's managers', an administrator's or a program's; nobody changes what they are themselves, and only a
+-- tenant_manager or an administrator makes tenant_managers, or changes one. What makes an administrator of the platform
+-- is elsewhere. Returns the membership.
+--
+-- Replay:  a change made twice is one.
+-- Locks:   the member's row.
+-- Refuses: forbidden, invalid_body, tenant_not_found, user_not_found, own_event, department_not_found.
+
+create or replace function public.set_member(
+  p_user_id       uuid,
+  p_account       text,
+  p_role          text default null,
+  p_department_id uuid default null,
+  p_no_department boolean default false,
+  p_display_name  text default null,
+  p_is_active     boolean default null,
+  p_tenant_id     uuid default null,
+  p_reason        text default null,
+  p_actor         text default null,
+  p_request_id    text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_who record := internal.managing(p_user_id, p_tenant_id, p_actor);
+  v_user_id uuid := internal.user_of_account(p_account);
+  v_before public.tenant_members;
+  v_after public.tenant_members;
+begin
+  if p_role not in ('tenant_manager', 'hr_admin', 'tenant_lead', 'dept_lead', 'manager', 'employee') then
+    perform internal.refuse('invalid_body', 'role: must be a role of members');
+  elsif p_no_department and p_department_id is not null then
+    perform internal.refuse('invalid_body', 'department_id: either one or none');
+  elsif v_user_id = p_user_id then
+    perform internal.refuse('own_event', 'account: nobody changes what they are themselves');
+  elsif p_department_id is not null
+        and not exists (select from public.departments as d where d.tenant_id = v_who.tenant_id and d.id = p_department_id) then
+    perform internal.refuse('department_not_found', format('department_id: %s', p_department_id));
+  end if;
+
+  -- Made first and locked, so that of two at once the second sees what the first made of it.
+  insert into public.tenant_members as m (tenant_id, user_id)
+  values (v_who.tenant_id, v_user_id)
+  on conflict (tenant_id, user_id) do nothing;
+  if not found then
+    select m.* into v_before
+      from public.tenant_members as m where m.tenant_id = v_who.tenant_id and m.user_id = v_user_id for update;
+  end if;
+  if v_who.role = 'hr_admin' and 'tenant_manager' in (p_role, v_before.role) then
+    perform internal.refuse('forbidden', 'Only a tenant_manager or an administrator makes tenant_managers, or changes one.');
+  end if;
+  update public.tenant_members as m
+     set role          = coalesce(p_role, m.role),
+         department_id = case when not coalesce(p_no_department, false) then coalesce(p_department_id, m.department_id) end,
+         display_name  = coalesce(p_display_name, m.display_name),
+         is_active     = coalesce(p_is_active, m.is_active),
+         updated_at    = internal.clock()
+   where m.tenant_id = v_who.tenant_id and m.user_id = v_user_id
+  returning m.* into v_after;
+
+  perform internal.audit(
+    v_who.actor, 'member.set', 'user', v_user_id::text, p_reason,
+    case when v_before.user_id is not null then internal.member_json(v_before) end, internal.member_json(v_after), p_request_id);
+  return internal.member_json(v_after);
+end
+$$;
+
+-- sql/60_tenants/set_reward.sql
+
+-- Puts a reward on offer, or changes one: what is null stays as it is. `stock` is how many there are now; `unlimited` takes
+-- the end from it. Its tenant's managers', an administrator's or a program's. Returns the reward and its tenant_id.
+--
+-- Replay:  a change made twice is one; without an id there is a new reward every time.
+-- Locks:   the reward's row.
+-- Refuses: forbidden, invalid_body, invalid_amount, tenant_not_found, reward_not_found.
+
+create or replace function public.set_reward(
+  p_user_id     uuid,
+  p_reward_id   uuid default null,
+  p_name        text default null,
+  p_points_cost numeric default null,
+  p_description text default null,
+  p_stock       int default null,
+  p_unlimited   boolean default false,
+  p_is_active   boolean default null,
+  p_tenant_id   uuid default null,
+  p_reason      text default null,
+  p_actor       text default null,
+  p_request_id  text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_who record := internal.managing(p_user_id, p_tenant_id, p_actor);
+  v_before public.rewards;
+  v_after public.rewards;
+begin
+  if p_points_cost <= 0 or p_points_cost > 9999999999999.99 or scale(trim_scale(p_points_cost)) > 2 then
+    perform internal.refuse('invalid_amount', 'points_cost: must be greater than zero, with at most two decimal places');
+  elsif p_stock < 0 then
+    perform internal.refuse('invalid_amount', 'stock: must not be below zero');
+  elsif p_unlimited and p_stock is not null then
+    perform internal.refuse('invalid_body', 'stock: what is unlimited has none');
+  elsif p_name !~ '\S' or p_reward_id is null and p_name is null then
+    perform internal.refuse('invalid_body', 'name: must be a name');
+  elsif p_reward_id is null and p_points_cost is null then
+    perform internal.refuse('invalid_body', 'points_cost: must say what it costs');
+  end if;
+
+  if p_reward_id is null then
+    insert into public.rewards as r (tenant_id, name, description, points_cost, stock, is_active)
+    values (v_who.tenant_id, p_name, p_description, p_points_cost, p_stock, coalesce(p_is_active, true))
+    returning r.* into v_after;
+  else
+    select r.* into v_before from public.rewards as r where r.tenant_id = v_who.tenant_id and r.id = p_reward_id for update;
+    if v_before.id is null then
+      perform internal.refuse('reward_not_found', format('reward_id: %s', p_reward_id));
+    end if;
+    update public.rewards as r
+       set name        = coalesce(p_name, r.name),
+           description = coalesce(p_description, r.description),
+           points_cost = coalesce(p_points_cost, r.points_cost),
+           stock       = case when not coalesce(p_unlimited, false) then coalesce(p_stock, r.stock) end,
+           is_active   = coalesce(p_is_active, r.is_active),
+           updated_at  = internal.clock()
+     where r.tenant_id = v_who.tenant_id and r.id = p_reward_id
+    returning r.* into v_after;
+  end if;
+  perform internal.audit(
+    v_who.actor, 'reward.set', 'reward', v_after.id::text, p_reason,
+    case when v_before.id is not null then internal.reward_json(v_before) end,
+    internal.reward_json(v_after) || jsonb_build_object('tenant_id', v_who.tenant_id), p_request_id);
+  return internal.reward_json(v_after) || jsonb_build_object('tenant_id', v_who.tenant_id);
+end
+$$;
+
+-- sql/60_tenants/tenant_allocation_stats.sql
+
+-- What a tenant has to give, as its people are shown it, with the budget and the wallet of whoever looks. Members see their
+-- own tenant; an administrator and a program name one.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: forbidden (no member), invalid_body (several tenants, or none named), tenant_not_found.
+
+create or replace function public.tenant_allocation_stats(p_user_id uuid, p_tenant_id uuid default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_named boolean := p_tenant_id is not null;
+  v_member public.tenant_members;
+  v_tenant public.tenants;
+  v_wallet numeric(15, 2);
+  v_status text;
+begin
+  if p_user_id is null and not v_named then
+    perform internal.refuse('invalid_body', 'tenant_id: a program must name the tenant');
+  elsif p_user_id is null
+     or v_named and exists (select from public.system_admins as a where a.id = p_user_id and a.is_active) then
+    perform internal.act_for(array[p_tenant_id]);
+    v_member.tenant_id := p_tenant_id;
+  else
+    v_member := internal.membership(p_user_id, p_tenant_id);
+  end if;
+
+  select t.* into v_tenant from public.tenants as t where t.id = v_member.tenant_id;
+  if v_tenant.id is null then
+    perform internal.refuse('tenant_not_found');
+  end if;
+  select w.balance into v_wallet from public.wallets as w where w.tenant_id = v_tenant.id and w.user_id = v_member.user_id;
+  v_status := case when v_tenant.points_allocation_balance <= 0 then 'empty'
+                   when v_tenant.points_allocation_balance < v_tenant.low_balance_threshold then 'low'
+                   else 'ready' end;
+
+  return jsonb_build_object(
+    'tenant_id', v_tenant.id,
+    'tenant_name', v_tenant.name,
+    'points_allocation_balance', internal.points_text(v_tenant.points_allocation_balance),
+    'currency', v_tenant.currency,
+    'currency_label', v_tenant.currency_label,
+    'status', v_status,
+    'message', case v_status
+       when 'empty' then 'No points available. Please contact Platform Admin.'
+       when 'low' then format('The balance is low: %s %s left. Ask Platform Admin for more in time.',
+                              internal.points_text(v_tenant.points_allocation_balance), v_tenant.currency_label)
+       else format('Ready to give: %s %s available.', internal.points_text(v_tenant.points_allocation_balance), v_tenant.currency_label) end,
+    'low_balance_threshold', internal.points_text(v_tenant.low_balance_threshold),
+    'allocation_mode', v_tenant.allocation_mode,
+    'redemptions_paused', v_tenant.redemptions_paused,
+    'role', v_member.role,
+    'lead_distribution_balance', internal.points_text(v_member.lead_distribution_balance),
+    'wallet_balance', case when v_member.user_id is not null then internal.points_text(coalesce(v_wallet, 0)) end);
+end
+$$;
+
+-- sql/60_tenants/tenant_balances_below_zero.sql
+
+-- What must not be: anything of a tenant that is below zero. Always empty, because a CHECK forbids each; critical if not.
+
+create or replace view public.tenant_balances_below_zero
+with (security_invoker = true)
+as
+select t.id as tenant_id, 'pool' as what, t.id as owner_id, t.points_allocation_balance as balance
+  from public.tenants as t where t.points_allocation_balance < 0
+union all
+select m.tenant_id, 'lead', m.user_id, m.lead_distribution_balance from public.tenant_members as m where m.lead_distribution_balance < 0
+union all
+select d.tenant_id, 'department', d.id, d.budget_balance from public.departments as d where d.budget_balance < 0
+union all
+select w.tenant_id, 'wallet', w.user_id, w.balance from public.wallets as w where w.balance < 0;
+
+-- sql/60_tenants/tenant_discrepancies.sql
+
+-- Where tenants disagree with the ledger: the part of ledger.discrepancies that is theirs.
+
+create or replace view internal.tenant_discrepancies
+with (security_invoker = true)
+as
+with kept as (
+  select t.id as tenant_id, 'tenant.pool' as account, t.points_allocation_balance as points from public.tenants as t
+  union all
+  select m.tenant_id, 'tenant.lead:' || m.user_id, m.lead_distribution_balance from public.tenant_members as m
+  union all
+  select d.tenant_id, 'tenant.budget:' || d.id, d.budget_balance from public.departments as d
+  union all
+  select w.tenant_id, 'tenant.wallet:' || w.user_id, w.balance from public.wallets as w
+)
+select 'I3' as invariant, coalesce(a.book_id, k.tenant_id) as book_id, coalesce(a.account, k.account) as subject,
+       (coalesce(a.balance, 0) / 100.0)::numeric(15, 2)::text as expected, coalesce(k.points, 0)::numeric(15, 2)::text as actual
+  from (select x.book_id, x.account, x.balance from ledger.accounts as x where x.asset = 'tenant_points') as a
+  full join kept as k on k.tenant_id = a.book_id and k.account = a.account
+ where coalesce(a.balance, 0) <> coalesce(k.points, 0) * 100
+union all
+-- A wallet's statement is what it holds, and each entry a transfer.
+select 'I3', w.tenant_id, 'statement of the wallet of ' || w.user_id, w.balance::text, coalesce(l.points, 0)::text
+  from public.wallets as w
+  left join (select x.tenant_id, x.user_id, sum(case x.transaction_type when 'credit' then x.points else -x.points end) as points
+               from public.wallet_ledger as x group by x.tenant_id, x.user_id) as l on l.tenant_id = w.tenant_id and l.user_id = w.user_id
+ where w.balance <> coalesce(l.points, 0)
+union all
+select 'I2', l.tenant_id, 'wallet entry ' || l.id, 'a transfer', 'none'
+  from public.wallet_ledger as l
+ where not exists (select from ledger.transfers as t where t.book_id = l.tenant_id and t.transfer_id = l.id and t.amount = l.points * 100);
+
+-- sql/60_tenants/tenant_large_allocations.sql
+
+-- Allocations of the last day above 1,000,000 points, whatever the tenant's currency; the database's setting
+-- tallybook.large_allocation names another threshold:
+-- alter database postgres set tallybook.large_allocation = '500000'.
+
+create or replace view public.tenant_large_allocations
+with (security_invoker = true)
+as
+select a.tenant_id, t.name, a.id as allocation_id, a.amount, a.currency, a.status, a.allocated_by, a.actor, a.reference_note, a.created_at
+  from public.allocation_logs as a
+  join public.tenants as t on t.id = a.tenant_id
+ where a.created_at > (select internal.clock()) - interval '1 day'
+   and a.amount > coalesce(nullif(current_setting('tallybook.large_allocation', true), ''), '1000000')::numeric;
+
+-- sql/60_tenants/tenant_log_page.sql
+
+-- A page of one of the three logs of tenants: {items, next_cursor}, and total where it is wanted: null beyond 10,000.
+-- A cursor leads on from where a page ended, whatever came meanwhile: the sort, the last row's time or amount, and its ids;
+-- null at the end. The end date is not included. Without a tenant: of all of them.
+-- The query is put together from what is asked, so that each gets the index of its own order. Only words from here go into
+-- it; what a caller says goes into its parameters.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: invalid_body.
+
+create or replace function internal.tenant_log_page(
+  p_log        text,  -- 'allocation_logs' | 'platform_billing_logs' | 'wallet_ledger'
+  p_tenant_id  uuid,
+  p_status     text,  -- what the log calls its status or its type
+  p_source     text,
+  p_member_id  uuid,
+  p_search     text,
+  p_amount_min numeric,
+  p_amount_max numeric,
+  p_start_date timestamptz,
+  p_end_date   timestamptz,
+  p_sort       text,
+  p_direction  text,
+  p_page       int,
+  p_limit      int,
+  p_cursor     text,
+  p_with_total boolean
+)
+returns jsonb
+language plpgsql volatile
+set search_path = ''
+set timezone = 'UTC'
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+as $$
+declare
+  v_total_max constant int := 10000;
+  v_is_wallet boolean := p_log = 'wallet_ledger';
+  v_by_amount boolean := coalesce(p_sort, 'created_at') = 'amount';
+  v_descends boolean := coalesce(p_direction, 'desc') = 'desc';
+  v_limit int := coalesce(p_limit, 25);
+  v_page int := coalesce(p_page, 1);
+  v_amount text := case p_log when 'wallet_ledger' then 'points' else 'amount' end;
+  v_key text;    -- what the page is in the order of
+  v_where text;
+  v_item text;
+  v_bytes bytea;
+  v_mark bytea;  -- two letters, so that a cursor leads on in its own order only
+  v_last bigint;
+  v_named uuid[];
+  v_answer jsonb;
+  v_total int;
+begin
+  if coalesce(p_sort, 'created_at') not in ('created_at', 'amount') then
+    perform internal.refuse('invalid_body', 'sort: must be created_at or amount');
+  elsif coalesce(p_direction, 'desc') not in ('asc', 'desc') then
+    perform internal.refuse('invalid_body', 'direction: must be asc or desc');
+  elsif v_limit not between 1 and 10000 then
+    perform internal.refuse('invalid_body', 'limit: must be 1 to 10000');
+  elsif v_page < 1 or (v_page - 1)::bigint * v_limit > v_total_max then
+    perform internal.refuse('invalid_body', 'page: lies beyond the 10000th row; go on by next_cursor');
+  elsif p_cursor is not null and v_page > 1 then
+    perform internal.refuse('invalid_body', 'cursor: says already where the page begins');
+  elsif v_by_amount and v_is_wallet and p_tenant_id is null then
+    perform internal.refuse('invalid_body', 'sort: wallets are sorted by amount for one tenant at a time');
+  end if;
+
+  v_mark := convert_to(case when v_by_amount then 'a' else 'c' end || case when v_descends then 'd' else 'u' end, 'UTF8');
+  if p_cursor is not null then
+    if p_cursor ~ '^[A-Za-z0-9_-]{56}$' then
+      v_bytes := decode(translate(p_cursor, '-_', '+/'), 'base64');
+      v_last := ('x' || encode(substring(v_bytes from 3 for 8), 'hex'))::bit(64)::bigint;
+    end if;
+    if v_bytes is null or substring(v_bytes for 2) <> v_mark or v_last not between -9000000000000000 and 9000000000000000 then
+      perform internal.refuse('invalid_body', 'cursor: must be what a page before gave, in the same order');
+    end if;
+  end if;
+
+  v_key := case when v_by_amount then 'x.' || v_amount else 'x.created_at' end;
+  if p_search is not null then
+    -- By name: of a tenant among all, of a person in one.
+    if p_tenant_id is null then
+      v_named := array(select t.id from public.tenants as t where strpos(lower(t.name), lower(p_search)) > 0);
+    elsif v_is_wallet then
+      v_named := array(
+        select m.user_id from public.tenant_members as m
+         where m.tenant_id = p_tenant_id and strpos(lower(m.display_name), lower(p_search)) > 0);
+    end if;
+  end if;
+
+  v_where := concat_ws(' and ', 'true',
+    case when p_tenant_id is not null then 'x.tenant_id = $1' end,
+    case when p_status is not null then
+      case p_log when 'allocation_logs' then 'x.status = $2' else 'x.transaction_type = $2' end end,
+    case when p_source is not null then 'x.source = $3' end,
+    case when p_member_id is not null then 'x.user_id = $4' end,
+    case when p_search is not null then
+      case when v_is_wallet then '(strpos(lower(x.description), lower($5)) > 0'
+           else '(strpos(lower(concat_ws('' '', x.reference_note, x.actor)), lower($5)) > 0' end
+      || case when p_tenant_id is null then ' or x.tenant_id = any ($6))'
+              when v_is_wallet then ' or x.user_id = any ($6))' else ')' end end,
+    case when p_amount_min is not null then format('x.%I >= $7', v_amount) end,
+    case when p_amount_max is not null then format('x.%I <= $8', v_amount) end,
+    case when p_start_date is not null then 'x.created_at >= $9' end,
+    case when p_end_date is not null then 'x.created_at < $10' end);
+
+  if coalesce(p_with_total, false) then
+    execute format('select count(*) from (select from public.%I as x where %s limit $11) as c', p_log, v_where)
+       into v_total
+      using p_tenant_id, p_status, p_source, p_member_id, p_search, v_named, p_amount_min, p_amount_max, p_start_date, p_end_date,
+            v_total_max + 1;
+  end if;
+
+  v_item := case p_log
+    when 'allocation_logs' then
+      '''allocated_by'', p.allocated_by, ''actor'', p.actor, ''amount'', internal.points_text(p.amount), ''currency'', p.currency,'
+      || ' ''status'', p.status, ''reversed_amount'', internal.points_text(p.reversed_amount), ''reference_note'', p.reference_note,'
+      || ' ''expires_at'', p.expires_at'
+    when 'platform_billing_logs' then
+      '''admin_id'', p.admin_id, ''actor'', p.actor, ''amount'', internal.points_text(p.amount), ''currency'', p.currency,'
+      || ' ''transaction_type'', p.transaction_type, ''reference_note'', p.reference_note, ''allocation_id'', p.allocation_id'
+    else
+      '''wallet_id'', p.wallet_id, ''user_id'', p.user_id, ''transaction_type'', p.transaction_type, ''source'', p.source,'
+      || ' ''points'', internal.points_text(p.points), ''balance_after'', internal.points_text(p.balance_after),'
+      || ' ''reference_type'', p.reference_type, ''reference_id'', p.reference_id, ''description'', p.description,'
+      || ' ''created_by'', p.created_by' end;
+
+  execute format(
+    $q$
+    with page as materialized (
+      select row_number() over (order by %1$s %2$s, x.id %2$s %3$s) as n, x.*
+        from public.%4$I as x
+       where %5$s %6$s
+       order by %1$s %2$s, x.id %2$s %3$s
+       limit $11 + 1 offset $12
+    )
+    select jsonb_build_object(
+             'items', coalesce(jsonb_agg(jsonb_build_object(
+                        'id', p.id, 'tenant_id', p.tenant_id, 'tenant_name', t.name, 'created_at', p.created_at, %7$s)
+                        order by p.n) filter (where p.n <= $11 + $12), '[]'),
+             'next_cursor', case when count(*) > $11 then
+                translate(max(encode($13 || int8send(%8$s) || uuid_send(p.id) || uuid_send(%9$s), 'base64'))
+                  filter (where p.n = $11 + $12), '+/', '-_') end)
+      from page as p
+      left join public.tenants as t on t.id = p.tenant_id
+    $q$,
+    v_key,
+    case when v_descends then 'desc' else 'asc' end,
+    -- What went from wallet to wallet has one id in both statements.
+    case when v_is_wallet then case when v_descends then ', x.user_id desc' else ', x.user_id asc' end end,
+    p_log,
+    v_where,
+    case when p_cursor is not null then
+      format('and (%s, x.id%s) %s (%s, $15%s)', v_key, case when v_is_wallet then ', x.user_id' end,
+             case when v_descends then '<' else '>' end,
+             case when v_by_amount then '$17' else '$14' end,
+             case when v_is_wallet then ', $16' end) end,
+    v_item,
+    case when v_by_amount then format('(p.%I * 100)::bigint', v_amount)
+         else '(extract(epoch from p.created_at) * 1000000)::bigint' end,
+    case when v_is_wallet then 'p.user_id' else '''00000000-0000-0000-0000-000000000000''::uuid' end)
+     into v_answer
+    using p_tenant_id, p_status, p_source, p_member_id, p_search, v_named, p_amount_min, p_amount_max, p_start_date, p_end_date,
+          v_limit, (v_page - 1) * v_limit, v_mark, 'epoch'::timestamptz + v_last * interval '1 microsecond',
+          encode(substring(v_bytes from 11 for 16), 'hex')::uuid, encode(substring(v_bytes from 27 for 16), 'hex')::uuid, v_last / 100.0;
+
+  if coalesce(p_with_total, false) then
+    v_answer := v_answer || jsonb_build_object('total', case when v_total <= v_total_max then v_total end);
+  end if;
+  return v_answer;
+end
+$$;
+
+-- sql/60_tenants/tenant_move.sql
+
+-- A movement of a tenant's points by the names of what is known of it.
+
+create or replace function internal.tenant_move(
+  p_tenant_id     uuid,
+  p_from_account  text,
+  p_to_account    text,
+  p_amount        numeric,
+  p_kind          text,
+  p_source_type   text,
+  p_source_id     uuid,
+  p_id            uuid default null,
+  p_wallet_source text default null,
+  p_description   text default null,
+  p_created_by    uuid default null,
+  p_created_at    timestamptz default null
+)
+returns internal.tenant_movement
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_move internal.tenant_movement;
+begin
+  v_move.tenant_id := p_tenant_id;
+  v_move.id := coalesce(p_id, internal.uuidv7());
+  v_move.from_account := p_from_account;
+  v_move.to_account := p_to_account;
+  v_move.amount := p_amount;
+  v_move.kind := p_kind;
+  v_move.source_type := p_source_type;
+  v_move.source_id := p_source_id;
+  v_move.wallet_source := p_wallet_source;
+  v_move.description := p_description;
+  v_move.created_by := p_created_by;
+  v_move.created_at := coalesce(p_created_at, internal.clock());
+  return v_move;
+end
+$$;
+
+-- sql/60_tenants/wallet.sql
+
+-- What a member has and had: {tenant_id, user_id, balance, lifetime_earned, lifetime_spent, entries}, the last ten entries
+-- of their statement, newest first.
+--
+-- Locks:   none.
+-- Refuses: forbidden, invalid_body.
+
+create or replace function public.wallet(p_user_id uuid, p_tenant_id uuid default null)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set timezone = 'UTC'
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_tenant_id uuid := (internal.membership(p_user_id, p_tenant_id)).tenant_id;
+  v_wallet public.wallets;
+begin
+  select w.* into v_wallet from public.wallets as w where w.tenant_id = v_tenant_id and w.user_id = p_user_id;
+  return jsonb_build_object(
+    'tenant_id', v_tenant_id, 'user_id', p_user_id,
+    'balance', internal.points_text(coalesce(v_wallet.balance, 0)),
+    'lifetime_earned', internal.points_text(coalesce(v_wallet.lifetime_earned, 0)),
+    'lifetime_spent', internal.points_text(coalesce(v_wallet.lifetime_spent, 0)),
+    'entries', coalesce((
+      select jsonb_agg(jsonb_build_object(
+               'id', l.id, 'transaction_type', l.transaction_type, 'source', l.source, 'points', internal.points_text(l.points),
+               'balance_after', internal.points_text(l.balance_after), 'reference_type', l.reference_type,
+               'reference_id', l.reference_id, 'description', l.description, 'created_by', l.created_by,
+               'created_at', l.created_at) order by l.created_at desc, l.id desc)
+        from (select x.* from public.wallet_ledger as x
+               where x.tenant_id = v_tenant_id and x.user_id = p_user_id
+               order by x.created_at desc, x.id desc
+               limit 10) as l), '[]'));
+end
+$$;
+
+-- sql/60_tenants/wallet_ledger_page.sql
+
+-- A page of the statements of wallets, of all members or of one.
+-- A manager sees their own tenant's, an administrator and a program one tenant's or everybody's.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: forbidden, tenant_not_found, invalid_body.
+
+create or replace function public.wallet_ledger_page(
+  p_user_id    uuid,
+  p_tenant_id  uuid default null,
+  p_type       text default null,
+  p_source     text default null,
+  p_member_id  uuid default null,
+  p_search     text default null,
+  p_amount_min numeric default null,
+  p_amount_max numeric default null,
+  p_start_date timestamptz default null,
+  p_end_date   timestamptz default null,
+  p_sort       text default 'created_at',
+  p_direction  text default 'desc',
+  p_page       int default null,
+  p_limit      int default 25,
+  p_cursor     text default null,
+  p_with_total boolean default false
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+as $$
+declare
+  v_tenant_id uuid := internal.managed_tenant(p_user_id, p_tenant_id);
+begin
+  if p_type not in ('credit', 'debit') then
+    perform internal.refuse('invalid_body', 'type: must be credit or debit');
+  elsif p_source not in ('hr_allocation', 'recognition', 'redemption', 'adjustment', 'expiry', 'reversal') then
+    perform internal.refuse('invalid_body', 'source: must be hr_allocation, recognition, redemption, adjustment, expiry or reversal');
+  end if;
+  return internal.tenant_log_page(
+    'wallet_ledger', v_tenant_id, p_type, p_source, p_member_id, p_search, p_amount_min, p_amount_max, p_start_date, p_end_date,
+    p_sort, p_direction, p_page, p_limit, p_cursor, p_with_total);
+end
+$$;
+
+-- sql/60_tenants/wallet_term.sql
+
+-- How long points stay in a wallet under a tenant's policy; null: for ever.
+
+create or replace function internal.wallet_term(p_policy text)
+returns interval
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  return case p_policy when '90_days' then interval '90 days' when '180_days' then interval '180 days'
+                       when '1_year' then interval '1 year' end;
+end
+$$;
+
 -- sql/80_operations/00_tables.sql
 
 -- Operating the whole. Runs once.
@@ -10559,7 +14454,9 @@ select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.cre
 union all
 select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.usage_discrepancies as d
 union all
-select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_reservation_discrepancies as d;
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.credit_reservation_discrepancies as d
+union all
+select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.tenant_discrepancies as d;
 
 -- sql/80_operations/readiness.sql
 
@@ -10603,6 +14500,54 @@ begin
 end
 $$;
 
+-- sql/80_operations/report_allocations.sql
+
+-- The latest allocations, of one tenant or of all.
+
+create or replace function public.report_allocations(p_tenant_id uuid default null, p_limit int default 100)
+returns table (created_at timestamptz, tenant text, amount numeric, currency text, status text, reversed_amount numeric, actor text, reference_note text, id uuid)
+language sql stable
+set search_path = ''
+as $$
+  select a.created_at, t.name, a.amount, a.currency, a.status, a.reversed_amount, a.actor, a.reference_note, a.id
+    from (select x.* from public.allocation_logs as x where p_tenant_id is null or x.tenant_id = p_tenant_id
+           order by x.created_at desc, x.id desc limit p_limit) as a
+    left join public.tenants as t on t.id = a.tenant_id
+   order by a.created_at desc, a.id desc
+$$;
+
+-- sql/80_operations/report_allocations_by_day.sql
+
+-- How much was allocated on each day in UTC, the latest first.
+
+create or replace function public.report_allocations_by_day(p_since interval default '30 days')
+returns table (date date, allocation_count bigint, total_allocated numeric, tenants_allocated_to bigint)
+language sql stable
+set search_path = ''
+as $$
+  select (a.created_at at time zone 'UTC')::date, count(*), sum(a.amount), count(distinct a.tenant_id)
+    from public.allocation_logs as a
+   where a.created_at >= internal.clock() - p_since
+   group by 1
+   order by 1 desc
+$$;
+
+-- sql/80_operations/report_allocations_by_week.sql
+
+-- How much was allocated in each week in UTC, from Monday on, the latest first.
+
+create or replace function public.report_allocations_by_week(p_since interval default '30 days')
+returns table (week date, allocations bigint, total_points_allocated numeric, tenants_allocated_to bigint)
+language sql stable
+set search_path = ''
+as $$
+  select date_trunc('week', a.created_at at time zone 'UTC')::date, count(*), sum(a.amount), count(distinct a.tenant_id)
+    from public.allocation_logs as a
+   where a.created_at >= internal.clock() - p_since
+   group by 1
+   order by 1 desc
+$$;
+
 -- sql/80_operations/report_balance.sql
 
 -- Why does a redemption fail though there should be points? One user's balance as cached and as the events say, and what
@@ -10644,6 +14589,38 @@ as $$
           group by x.user_id) as e on e.user_id = c.user_id
    where coalesce(c.available_points, 0) <> coalesce(e.points, 0)
    order by abs(coalesce(c.available_points, 0) - coalesce(e.points, 0)) desc
+$$;
+
+-- sql/80_operations/report_billing.sql
+
+-- The latest of what came into tenants and was taken from them, of one tenant or of all.
+
+create or replace function public.report_billing(p_tenant_id uuid default null, p_limit int default 100)
+returns table (created_at timestamptz, tenant text, transaction_type text, amount numeric, currency text, actor text, reference_note text, id uuid)
+language sql stable
+set search_path = ''
+as $$
+  select b.created_at, t.name, b.transaction_type, b.amount, b.currency, b.actor, b.reference_note, b.id
+    from (select x.* from public.platform_billing_logs as x where p_tenant_id is null or x.tenant_id = p_tenant_id
+           order by x.created_at desc, x.id desc limit p_limit) as b
+    left join public.tenants as t on t.id = b.tenant_id
+   order by b.created_at desc, b.id desc
+$$;
+
+-- sql/80_operations/report_clawbacks.sql
+
+-- What was taken back from tenants of late: clawbacks and reversals, the latest first.
+
+create or replace function public.report_clawbacks(p_since interval default '1 month')
+returns table (created_at timestamptz, tenant text, transaction_type text, amount numeric, actor text, reference_note text, allocation_id uuid, tenant_id uuid)
+language sql stable
+set search_path = ''
+as $$
+  select b.created_at, t.name, b.transaction_type, b.amount, b.actor, b.reference_note, b.allocation_id, b.tenant_id
+    from public.platform_billing_logs as b
+    left join public.tenants as t on t.id = b.tenant_id
+   where b.created_at >= internal.clock() - p_since and b.transaction_type in ('CLAWBACK', 'REVERSAL')
+   order by b.created_at desc, b.id desc
 $$;
 
 -- sql/80_operations/report_coupon_codes.sql
@@ -10832,6 +14809,22 @@ as $$
    order by 3 desc, f.insight_type, f.severity
 $$;
 
+-- sql/80_operations/report_large_allocations.sql
+
+-- Single allocations of late above an amount, the largest first.
+
+create or replace function public.report_large_allocations(p_since interval default '1 month', p_above numeric default 1000000)
+returns table (created_at timestamptz, tenant text, amount numeric, currency text, actor text, reference_note text, id uuid)
+language sql stable
+set search_path = ''
+as $$
+  select a.created_at, t.name, a.amount, a.currency, a.actor, a.reference_note, a.id
+    from public.allocation_logs as a
+    left join public.tenants as t on t.id = a.tenant_id
+   where a.created_at >= internal.clock() - p_since and a.amount > p_above
+   order by a.amount desc, a.id
+$$;
+
 -- sql/80_operations/report_queue.sql
 
 -- Is the worker keeping up? What waits, what has waited for over an hour (should be under 100), and what comes in.
@@ -10900,6 +14893,84 @@ as $$
    order by 4 desc, t.template_name
 $$;
 
+-- sql/80_operations/report_tenant_audit.sql
+
+-- Where tenants disagree with the ledger, as `tallybook verify` has it: the yearly audit of all transactions, any day.
+
+create or replace function public.report_tenant_audit()
+returns table (invariant text, tenant_id uuid, subject text, expected text, actual text)
+language sql stable
+set search_path = ''
+as $$
+  select d.invariant, d.book_id, d.subject, d.expected, d.actual from internal.tenant_discrepancies as d order by 1, 2, 3
+$$;
+
+-- sql/80_operations/report_tenant_balances.sql
+
+-- What each tenant has to give, the most first, beside what it was allocated and how often.
+
+create or replace function public.report_tenant_balances(p_limit int default 100)
+returns table (name text, tenant_id uuid, allocation_count bigint, total_received numeric, current_balance numeric, in_wallets numeric, is_active boolean)
+language sql stable
+set search_path = ''
+as $$
+  select t.name, t.id, a.allocations, a.amount, t.points_allocation_balance, w.balance, t.is_active
+    from (select x.* from public.tenants as x order by x.points_allocation_balance desc, x.id limit p_limit) as t
+   cross join lateral (
+         select count(*) as allocations, coalesce(sum(x.amount), 0) as amount from public.allocation_logs as x where x.tenant_id = t.id) as a
+   cross join lateral (
+         select coalesce(sum(x.balance), 0) as balance from public.wallets as x where x.tenant_id = t.id) as w
+   order by t.points_allocation_balance desc, t.id
+$$;
+
+-- sql/80_operations/report_tenant_totals.sql
+
+-- The runbook's daily check in one row: what all tenants have to give, the least and the most of them, and how many are
+-- empty, low, or below zero, which none may be.
+
+create or replace function public.report_tenant_totals()
+returns table (total_tenants bigint, total_allocated_budget numeric, min_balance numeric, max_balance numeric, empty bigint, low bigint, below_zero bigint)
+language sql stable
+set search_path = ''
+as $$
+  select count(*), sum(t.points_allocation_balance), min(t.points_allocation_balance), max(t.points_allocation_balance),
+         count(*) filter (where t.points_allocation_balance = 0),
+         count(*) filter (where t.points_allocation_balance > 0 and t.points_allocation_balance < t.low_balance_threshold),
+         count(*) filter (where t.points_allocation_balance < 0)
+    from public.tenants as t
+$$;
+
+-- sql/80_operations/report_tenants_below_zero.sql
+
+-- What of tenants is below zero: nothing, or somebody must be called.
+
+create or replace function public.report_tenants_below_zero()
+returns table (tenant_id uuid, what text, owner_id uuid, balance numeric)
+language sql stable
+set search_path = ''
+as $$
+  select v.tenant_id, v.what, v.owner_id, v.balance from public.tenant_balances_below_zero as v order by v.balance, v.tenant_id
+$$;
+
+-- sql/80_operations/report_top_tenants.sql
+
+-- Who was allocated the most, since ever or of late.
+
+create or replace function public.report_top_tenants(p_limit int default 20, p_since interval default null)
+returns table (name text, points_allocation_balance numeric, allocation_count bigint, total_received numeric, tenant_id uuid)
+language sql stable
+set search_path = ''
+as $$
+  select t.name, t.points_allocation_balance, a.allocations, a.amount, t.id
+    from (select x.tenant_id, count(*) as allocations, sum(x.amount) as amount
+            from public.allocation_logs as x
+           where p_since is null or x.created_at >= internal.clock() - p_since
+           group by x.tenant_id) as a
+    join public.tenants as t on t.id = a.tenant_id
+   order by a.amount desc, t.id
+   limit p_limit
+$$;
+
 -- sql/80_operations/report_totals.sql
 
 -- Everything there is, in one row. total_points_awarded is the runbook's name for the net sum: what was spent and what
@@ -10916,6 +14987,36 @@ as $$
            where e.validation_status = 'validated' and e.points_delta < 0 and e.event_type <> 'points_expiry'), 0),
          coalesce(-sum(e.points_delta) filter (where e.validation_status = 'validated' and e.event_type = 'points_expiry'), 0)
     from public.points_events as e
+$$;
+
+-- sql/80_operations/report_usage_by_tenant.sql
+
+-- What tenants did with their points of late, who gave most first: what was allocated, what reached wallets by awards and
+-- recognitions, what was redeemed, and what the pool holds. `used` is the share of awarded and held that was awarded, in percent.
+
+create or replace function public.report_usage_by_tenant(p_since interval default '30 days')
+returns table (name text, allocated numeric, awarded numeric, awards bigint, recipients bigint, redeemed numeric, balance numeric, used numeric, tenant_id uuid)
+language sql stable
+set search_path = ''
+as $$
+  select t.name, coalesce(a.amount, 0), coalesce(w.awarded, 0), coalesce(w.awards, 0), coalesce(w.recipients, 0), coalesce(w.redeemed, 0),
+         t.points_allocation_balance,
+         round(100 * coalesce(w.awarded, 0) / nullif(coalesce(w.awarded, 0) + t.points_allocation_balance, 0), 2), t.id
+    from public.tenants as t
+    left join (select x.tenant_id, sum(x.amount) as amount
+                 from public.allocation_logs as x
+                where x.created_at >= internal.clock() - p_since
+                group by x.tenant_id) as a on a.tenant_id = t.id
+    left join (select x.tenant_id,
+                      sum(x.points) filter (where x.transaction_type = 'credit' and x.source in ('hr_allocation', 'recognition')) as awarded,
+                      count(*) filter (where x.transaction_type = 'credit' and x.source in ('hr_allocation', 'recognition')) as awards,
+                      count(distinct x.user_id)
+                        filter (where x.transaction_type = 'credit' and x.source in ('hr_allocation', 'recognition')) as recipients,
+                      sum(x.points) filter (where x.transaction_type = 'debit' and x.source = 'redemption') as redeemed
+                 from public.wallet_ledger as x
+                where x.created_at >= internal.clock() - p_since
+                group by x.tenant_id) as w on w.tenant_id = t.id
+   order by coalesce(w.awarded, 0) desc, t.name, t.id
 $$;
 
 -- sql/80_operations/resume_points.sql
@@ -11000,7 +15101,8 @@ begin
 
   foreach v_procedure in array array[
     'expire_holds', 'cleanup_expired_nonces', 'expire_points', 'mark_expired_coupons', 'forget_sealed_codes',
-    'cleanup_coupon_attempts', 'cleanup_expired_attestations', 'expire_credits', 'allocate_monthly_credits', 'fold_usage'] loop
+    'cleanup_coupon_attempts', 'cleanup_expired_attestations', 'expire_credits', 'allocate_monthly_credits', 'fold_usage',
+    'expire_allocations', 'refill_pools', 'expire_wallets'] loop
     -- By its name in a value, because it is not there to be checked where pg_cron is not.
     execute format('select %I.schedule($1, $2, $3)', 'cron')
       using 'tallybook ' || v_procedure, p_schedule, format('select public.%I()', v_procedure);
@@ -12136,6 +16238,402 @@ grant execute on function
   public.credit_analytics_distribution(uuid)
 to tallybook_functions, service_role, tallybook_operator;
 
+-- policies/60_tenants.sql
+
+-- Tenants: a member reads what is theirs and what their company shares, a manager what is the company's; procedures write,
+-- an operator sets tenants and members up.
+
+revoke all on
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts,
+  internal.tenant_discrepancies
+from public, anon, authenticated, service_role;
+
+grant select on
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts
+to authenticated, service_role, tallybook_operator;
+grant select, insert, update on
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts
+to tallybook_procedures, tallybook_upkeep;
+grant insert, update on public.tenants, public.departments, public.tenant_members, public.rewards to tallybook_operator;
+grant select on internal.tenant_discrepancies to tallybook_operator;
+
+alter table public.tenants enable row level security;
+alter table public.tenants force row level security;
+alter table public.departments enable row level security;
+alter table public.departments force row level security;
+alter table public.tenant_members enable row level security;
+alter table public.tenant_members force row level security;
+alter table public.allocation_logs enable row level security;
+alter table public.allocation_logs force row level security;
+alter table public.platform_billing_logs enable row level security;
+alter table public.platform_billing_logs force row level security;
+alter table public.wallets enable row level security;
+alter table public.wallets force row level security;
+alter table public.wallet_ledger enable row level security;
+alter table public.wallet_ledger force row level security;
+alter table public.recognitions enable row level security;
+alter table public.recognitions force row level security;
+alter table public.recognition_recipients enable row level security;
+alter table public.recognition_recipients force row level security;
+alter table public.rewards enable row level security;
+alter table public.rewards force row level security;
+alter table public.reward_redemptions enable row level security;
+alter table public.reward_redemptions force row level security;
+alter table public.tenant_alerts enable row level security;
+alter table public.tenant_alerts force row level security;
+
+drop policy if exists "a member reads their own company's row" on public.tenants;
+create policy "a member reads their own company's row" on public.tenants for select to authenticated
+  using (id = any ((select internal.member_tenants())::uuid[]));
+drop policy if exists "a procedure touches the tenants of its subjects" on public.tenants;
+create policy "a procedure touches the tenants of its subjects" on public.tenants to tallybook_procedures
+  using ((id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all tenants" on public.tenants;
+create policy "upkeep sees all tenants" on public.tenants to tallybook_upkeep using (true);
+drop policy if exists "the service reads all tenants" on public.tenants;
+create policy "the service reads all tenants" on public.tenants for select to service_role using (true);
+drop policy if exists "an operator sets all tenants" on public.tenants;
+create policy "an operator sets all tenants" on public.tenants to tallybook_operator using (true);
+drop policy if exists "a member reads their own company's departments" on public.departments;
+create policy "a member reads their own company's departments" on public.departments for select to authenticated
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]));
+drop policy if exists "a procedure touches the departments of its subjects" on public.departments;
+create policy "a procedure touches the departments of its subjects" on public.departments to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all departments" on public.departments;
+create policy "upkeep sees all departments" on public.departments to tallybook_upkeep using (true);
+drop policy if exists "the service reads all departments" on public.departments;
+create policy "the service reads all departments" on public.departments for select to service_role using (true);
+drop policy if exists "an operator sets all departments" on public.departments;
+create policy "an operator sets all departments" on public.departments to tallybook_operator using (true);
+drop policy if exists "a member reads their own membership" on public.tenant_members;
+create policy "a member reads their own membership" on public.tenant_members for select to authenticated
+  using (user_id = (select internal.caller_id()));
+drop policy if exists "a procedure touches the members of its subjects" on public.tenant_members;
+create policy "a procedure touches the members of its subjects" on public.tenant_members to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[]) or user_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all members" on public.tenant_members;
+create policy "upkeep sees all members" on public.tenant_members to tallybook_upkeep using (true);
+drop policy if exists "the service reads all members" on public.tenant_members;
+create policy "the service reads all members" on public.tenant_members for select to service_role using (true);
+drop policy if exists "an operator sets all members" on public.tenant_members;
+create policy "an operator sets all members" on public.tenant_members to tallybook_operator using (true);
+drop policy if exists "a manager reads what was allocated to their company" on public.allocation_logs;
+create policy "a manager reads what was allocated to their company" on public.allocation_logs for select to authenticated
+  using (tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the allocations of its subjects" on public.allocation_logs;
+create policy "a procedure touches the allocations of its subjects" on public.allocation_logs to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all allocations" on public.allocation_logs;
+create policy "upkeep sees all allocations" on public.allocation_logs to tallybook_upkeep using (true);
+drop policy if exists "the service reads all allocations" on public.allocation_logs;
+create policy "the service reads all allocations" on public.allocation_logs for select to service_role using (true);
+drop policy if exists "an operator sets all allocations" on public.allocation_logs;
+create policy "an operator sets all allocations" on public.allocation_logs to tallybook_operator using (true);
+drop policy if exists "a manager reads the billing of their company" on public.platform_billing_logs;
+create policy "a manager reads the billing of their company" on public.platform_billing_logs for select to authenticated
+  using (tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the billing of its subjects" on public.platform_billing_logs;
+create policy "a procedure touches the billing of its subjects" on public.platform_billing_logs to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all billing" on public.platform_billing_logs;
+create policy "upkeep sees all billing" on public.platform_billing_logs to tallybook_upkeep using (true);
+drop policy if exists "the service reads all billing" on public.platform_billing_logs;
+create policy "the service reads all billing" on public.platform_billing_logs for select to service_role using (true);
+drop policy if exists "an operator sets all billing" on public.platform_billing_logs;
+create policy "an operator sets all billing" on public.platform_billing_logs to tallybook_operator using (true);
+drop policy if exists "a member reads their own wallet and a manager all" on public.wallets;
+create policy "a member reads their own wallet and a manager all" on public.wallets for select to authenticated
+  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the wallets of its subjects" on public.wallets;
+create policy "a procedure touches the wallets of its subjects" on public.wallets to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all wallets" on public.wallets;
+create policy "upkeep sees all wallets" on public.wallets to tallybook_upkeep using (true);
+drop policy if exists "the service reads all wallets" on public.wallets;
+create policy "the service reads all wallets" on public.wallets for select to service_role using (true);
+drop policy if exists "an operator sets all wallets" on public.wallets;
+create policy "an operator sets all wallets" on public.wallets to tallybook_operator using (true);
+drop policy if exists "a member reads their own statement and a manager all" on public.wallet_ledger;
+create policy "a member reads their own statement and a manager all" on public.wallet_ledger for select to authenticated
+  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the wallet entries of its subjects" on public.wallet_ledger;
+create policy "a procedure touches the wallet entries of its subjects" on public.wallet_ledger to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all wallet entries" on public.wallet_ledger;
+create policy "upkeep sees all wallet entries" on public.wallet_ledger to tallybook_upkeep using (true);
+drop policy if exists "the service reads all wallet entries" on public.wallet_ledger;
+create policy "the service reads all wallet entries" on public.wallet_ledger for select to service_role using (true);
+drop policy if exists "an operator sets all wallet entries" on public.wallet_ledger;
+create policy "an operator sets all wallet entries" on public.wallet_ledger to tallybook_operator using (true);
+drop policy if exists "a member reads what is public and what is their own" on public.recognitions;
+create policy "a member reads what is public and what is their own" on public.recognitions for select to authenticated
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and (visibility = 'public' or from_user_id = (select internal.caller_id()))
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the recognitions of its subjects" on public.recognitions;
+create policy "a procedure touches the recognitions of its subjects" on public.recognitions to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all recognitions" on public.recognitions;
+create policy "upkeep sees all recognitions" on public.recognitions to tallybook_upkeep using (true);
+drop policy if exists "the service reads all recognitions" on public.recognitions;
+create policy "the service reads all recognitions" on public.recognitions for select to service_role using (true);
+drop policy if exists "an operator sets all recognitions" on public.recognitions;
+create policy "an operator sets all recognitions" on public.recognitions to tallybook_operator using (true);
+drop policy if exists "a member reads what they were given and a manager all" on public.recognition_recipients;
+create policy "a member reads what they were given and a manager all" on public.recognition_recipients for select to authenticated
+  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the recipients of its subjects" on public.recognition_recipients;
+create policy "a procedure touches the recipients of its subjects" on public.recognition_recipients to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all recipients" on public.recognition_recipients;
+create policy "upkeep sees all recipients" on public.recognition_recipients to tallybook_upkeep using (true);
+drop policy if exists "the service reads all recipients" on public.recognition_recipients;
+create policy "the service reads all recipients" on public.recognition_recipients for select to service_role using (true);
+drop policy if exists "an operator sets all recipients" on public.recognition_recipients;
+create policy "an operator sets all recipients" on public.recognition_recipients to tallybook_operator using (true);
+drop policy if exists "a member reads what their company offers" on public.rewards;
+create policy "a member reads what their company offers" on public.rewards for select to authenticated
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]));
+drop policy if exists "a procedure touches the rewards of its subjects" on public.rewards;
+create policy "a procedure touches the rewards of its subjects" on public.rewards to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all rewards" on public.rewards;
+create policy "upkeep sees all rewards" on public.rewards to tallybook_upkeep using (true);
+drop policy if exists "the service reads all rewards" on public.rewards;
+create policy "the service reads all rewards" on public.rewards for select to service_role using (true);
+drop policy if exists "an operator sets all rewards" on public.rewards;
+create policy "an operator sets all rewards" on public.rewards to tallybook_operator using (true);
+drop policy if exists "a member reads what they redeemed and a manager all" on public.reward_redemptions;
+create policy "a member reads what they redeemed and a manager all" on public.reward_redemptions for select to authenticated
+  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the redeemed rewards of its subjects" on public.reward_redemptions;
+create policy "a procedure touches the redeemed rewards of its subjects" on public.reward_redemptions to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all redeemed rewards" on public.reward_redemptions;
+create policy "upkeep sees all redeemed rewards" on public.reward_redemptions to tallybook_upkeep using (true);
+drop policy if exists "the service reads all redeemed rewards" on public.reward_redemptions;
+create policy "the service reads all redeemed rewards" on public.reward_redemptions for select to service_role using (true);
+drop policy if exists "an operator sets all redeemed rewards" on public.reward_redemptions;
+create policy "an operator sets all redeemed rewards" on public.reward_redemptions to tallybook_operator using (true);
+drop policy if exists "a manager reads their company's alerts" on public.tenant_alerts;
+create policy "a manager reads their company's alerts" on public.tenant_alerts for select to authenticated
+  using (tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the alerts of its subjects" on public.tenant_alerts;
+create policy "a procedure touches the alerts of its subjects" on public.tenant_alerts to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all alerts" on public.tenant_alerts;
+create policy "upkeep sees all alerts" on public.tenant_alerts to tallybook_upkeep using (true);
+drop policy if exists "the service reads all alerts" on public.tenant_alerts;
+create policy "the service reads all alerts" on public.tenant_alerts for select to service_role using (true);
+drop policy if exists "an operator sets all alerts" on public.tenant_alerts;
+create policy "an operator sets all alerts" on public.tenant_alerts to tallybook_operator using (true);
+
+revoke all on function
+  internal.tenant_move(uuid, text, text, numeric, text, text, uuid, uuid, text, text, uuid, timestamptz),
+  internal.move_tenant_points(internal.tenant_movement[]), internal.adjust_tenant_pool(), internal.points_text(numeric),
+  internal.member_tenants(), internal.managed_tenants(), internal.membership(uuid, uuid)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.tenant_move(uuid, text, text, numeric, text, text, uuid, uuid, text, text, uuid, timestamptz),
+  internal.move_tenant_points(internal.tenant_movement[]), internal.points_text(numeric)
+to tallybook_procedures, tallybook_upkeep;
+grant execute on function internal.membership(uuid, uuid) to tallybook_procedures;
+alter function internal.adjust_tenant_pool() owner to tallybook_upkeep;
+grant execute on function internal.member_tenants(), internal.managed_tenants() to authenticated;
+
+-- Wallets, rewards, and who is a member.
+revoke all on function
+  internal.managing(uuid, uuid, text), internal.wallet_term(text), internal.expire_wallet_lots(uuid[], uuid[]),
+  internal.reward_json(public.rewards), internal.member_json(public.tenant_members), internal.department_json(public.departments),
+  public.redeem_reward(uuid, uuid, uuid, text, text), public.refund_reward_redemption(uuid, uuid, text, uuid, text, text),
+  public.rewards_catalogue(uuid, uuid), public.wallet(uuid, uuid), public.expire_wallets(int),
+  public.set_reward(uuid, uuid, text, numeric, text, int, boolean, boolean, uuid, text, text, text),
+  public.credit_wallet(uuid, uuid, uuid, numeric, text, text, uuid, text, text),
+  public.set_member(uuid, text, text, uuid, boolean, text, boolean, uuid, text, text, text),
+  public.set_department(uuid, uuid, text, numeric, boolean, uuid, text, text, text),
+  public.create_tenant(uuid, text, text, text, text, uuid, text, text, text)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.wallet_term(text), internal.expire_wallet_lots(uuid[], uuid[]), internal.reward_json(public.rewards)
+to tallybook_procedures, tallybook_upkeep;
+grant execute on function
+  internal.managing(uuid, uuid, text), internal.member_json(public.tenant_members), internal.department_json(public.departments)
+to tallybook_upkeep;
+
+alter function public.redeem_reward(uuid, uuid, uuid, text, text) owner to tallybook_procedures;
+alter function public.rewards_catalogue(uuid, uuid) owner to tallybook_procedures;
+alter function public.wallet(uuid, uuid) owner to tallybook_procedures;
+alter function public.refund_reward_redemption(uuid, uuid, text, uuid, text, text) owner to tallybook_upkeep;
+alter function public.set_reward(uuid, uuid, text, numeric, text, int, boolean, boolean, uuid, text, text, text) owner to tallybook_upkeep;
+alter function public.credit_wallet(uuid, uuid, uuid, numeric, text, text, uuid, text, text) owner to tallybook_upkeep;
+alter function public.expire_wallets(int) owner to tallybook_upkeep;
+alter function public.set_member(uuid, text, text, uuid, boolean, text, boolean, uuid, text, text, text) owner to tallybook_upkeep;
+alter function public.set_department(uuid, uuid, text, numeric, boolean, uuid, text, text, text) owner to tallybook_upkeep;
+alter function public.create_tenant(uuid, text, text, text, text, uuid, text, text, text) owner to tallybook_upkeep;
+
+grant execute on function
+  public.redeem_reward(uuid, uuid, uuid, text, text), public.rewards_catalogue(uuid, uuid), public.wallet(uuid, uuid),
+  public.refund_reward_redemption(uuid, uuid, text, uuid, text, text)
+to tallybook_functions, service_role;
+grant execute on function
+  public.set_reward(uuid, uuid, text, numeric, text, int, boolean, boolean, uuid, text, text, text),
+  public.credit_wallet(uuid, uuid, uuid, numeric, text, text, uuid, text, text),
+  public.set_member(uuid, text, text, uuid, boolean, text, boolean, uuid, text, text, text),
+  public.set_department(uuid, uuid, text, numeric, boolean, uuid, text, text, text),
+  public.create_tenant(uuid, text, text, text, text, uuid, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+grant execute on function public.expire_wallets(int) to service_role, tallybook_worker, tallybook_operator;
+
+-- The platform's side: allocations, what is taken back, budgets of leads, and upkeep.
+revoke all on public.allocation_limits, public.lead_delegations from public, anon, authenticated, service_role;
+grant select on public.lead_delegations to authenticated, service_role, tallybook_operator;
+grant select, insert on public.lead_delegations to tallybook_procedures, tallybook_upkeep;
+grant select on public.allocation_limits to service_role, tallybook_upkeep;
+grant select, update on public.allocation_limits to tallybook_operator;
+
+alter table public.allocation_limits enable row level security;
+alter table public.allocation_limits force row level security;
+alter table public.lead_delegations enable row level security;
+alter table public.lead_delegations force row level security;
+
+drop policy if exists "upkeep and the service know the limits of allocations" on public.allocation_limits;
+create policy "upkeep and the service know the limits of allocations" on public.allocation_limits for select
+  to service_role, tallybook_upkeep using (true);
+drop policy if exists "an operator sets the limits of allocations" on public.allocation_limits;
+create policy "an operator sets the limits of allocations" on public.allocation_limits to tallybook_operator using (true);
+drop policy if exists "a lead reads what they were given and a manager all" on public.lead_delegations;
+create policy "a lead reads what they were given and a manager all" on public.lead_delegations for select to authenticated
+  using (lead_user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+drop policy if exists "a procedure touches the delegations of its subjects" on public.lead_delegations;
+create policy "a procedure touches the delegations of its subjects" on public.lead_delegations to tallybook_procedures
+  using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
+drop policy if exists "upkeep sees all delegations" on public.lead_delegations;
+create policy "upkeep sees all delegations" on public.lead_delegations to tallybook_upkeep using (true);
+drop policy if exists "the service and operators read all delegations" on public.lead_delegations;
+create policy "the service and operators read all delegations" on public.lead_delegations for select
+  to service_role, tallybook_operator using (true);
+
+revoke all on function
+  internal.lock_pools(uuid[]), internal.locked_pool(uuid), internal.bill_tenants(internal.tenant_bill[]),
+  internal.billed_before(uuid, text, text), internal.points_refusal(numeric, text), internal.allocations_limit_detail(uuid, inet),
+  internal.allocate_to_tenants(uuid, jsonb, text, inet, text, text, text), internal.pool_lots(uuid[]), internal.alert_tenant(),
+  internal.move_lead_budget(public.tenant_members, uuid, numeric, boolean, text, text, text),
+  public.allocate_to_tenant(uuid, uuid, numeric, text, text, text, inet, text, text),
+  public.bulk_allocate_to_tenants(uuid, uuid[], numeric, jsonb, text, text, text, inet, text, text),
+  public.clawback_allocation(uuid, uuid, numeric, text, text, text, text),
+  public.reverse_allocation(uuid, uuid, uuid, numeric, text, text, text, text),
+  public.adjust_tenant_pool_to(uuid, uuid, numeric, text, text, text, text),
+  public.delegate_to_lead(uuid, uuid, numeric, text, uuid, text, text),
+  public.recall_from_lead(uuid, uuid, numeric, text, uuid, text, text),
+  public.expire_allocations(int), public.refill_pools(int)
+from public, anon, authenticated, service_role;
+
+grant execute on function internal.points_refusal(numeric, text) to tallybook_procedures, tallybook_upkeep;
+grant execute on function
+  internal.lock_pools(uuid[]), internal.locked_pool(uuid), internal.bill_tenants(internal.tenant_bill[]),
+  internal.billed_before(uuid, text, text), internal.allocations_limit_detail(uuid, inet),
+  internal.allocate_to_tenants(uuid, jsonb, text, inet, text, text, text), internal.pool_lots(uuid[])
+to tallybook_upkeep;
+grant execute on function internal.move_lead_budget(public.tenant_members, uuid, numeric, boolean, text, text, text)
+to tallybook_procedures;
+
+alter function internal.alert_tenant() owner to tallybook_upkeep;
+alter function public.allocate_to_tenant(uuid, uuid, numeric, text, text, text, inet, text, text) owner to tallybook_upkeep;
+alter function public.bulk_allocate_to_tenants(uuid, uuid[], numeric, jsonb, text, text, text, inet, text, text)
+owner to tallybook_upkeep;
+alter function public.clawback_allocation(uuid, uuid, numeric, text, text, text, text) owner to tallybook_upkeep;
+alter function public.reverse_allocation(uuid, uuid, uuid, numeric, text, text, text, text) owner to tallybook_upkeep;
+alter function public.adjust_tenant_pool_to(uuid, uuid, numeric, text, text, text, text) owner to tallybook_upkeep;
+alter function public.delegate_to_lead(uuid, uuid, numeric, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.recall_from_lead(uuid, uuid, numeric, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.expire_allocations(int) owner to tallybook_upkeep;
+alter function public.refill_pools(int) owner to tallybook_upkeep;
+
+grant execute on function
+  public.allocate_to_tenant(uuid, uuid, numeric, text, text, text, inet, text, text),
+  public.bulk_allocate_to_tenants(uuid, uuid[], numeric, jsonb, text, text, text, inet, text, text),
+  public.clawback_allocation(uuid, uuid, numeric, text, text, text, text),
+  public.reverse_allocation(uuid, uuid, uuid, numeric, text, text, text, text),
+  public.adjust_tenant_pool_to(uuid, uuid, numeric, text, text, text, text)
+to tallybook_functions, service_role, tallybook_operator;
+grant execute on function
+  public.delegate_to_lead(uuid, uuid, numeric, text, uuid, text, text),
+  public.recall_from_lead(uuid, uuid, numeric, text, uuid, text, text)
+to tallybook_functions, service_role;
+grant execute on function public.expire_allocations(int), public.refill_pools(int) to service_role, tallybook_worker, tallybook_operator;
+
+-- Recognitions and awards.
+revoke all on function
+  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[]), internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb),
+  public.give_recognition(uuid, uuid[], numeric, text, text, text, text, text, uuid, text, text),
+  public.award_to_user(uuid, uuid, numeric, text, uuid, text, text),
+  public.revoke_recognition(uuid, uuid, text, uuid, text, text), public.list_recognitions(uuid, uuid, text, int, text)
+from public, anon, authenticated, service_role;
+
+alter function internal.give_recognition_batch(jsonb) owner to tallybook_procedures;
+alter function internal.award_to_user_batch(jsonb) owner to tallybook_procedures;
+alter function public.give_recognition(uuid, uuid[], numeric, text, text, text, text, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.award_to_user(uuid, uuid, numeric, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.revoke_recognition(uuid, uuid, text, uuid, text, text) owner to tallybook_procedures;
+alter function public.list_recognitions(uuid, uuid, text, int, text) owner to tallybook_procedures;
+
+grant execute on function
+  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[])
+to tallybook_procedures;
+grant execute on function internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb) to tallybook_functions;
+grant execute on function
+  public.give_recognition(uuid, uuid[], numeric, text, text, text, text, text, uuid, text, text),
+  public.award_to_user(uuid, uuid, numeric, text, uuid, text, text),
+  public.revoke_recognition(uuid, uuid, text, uuid, text, text), public.list_recognitions(uuid, uuid, text, int, text)
+to tallybook_functions, service_role;
+grant execute on function
+  public.award_to_user(uuid, uuid, numeric, text, uuid, text, text), public.revoke_recognition(uuid, uuid, text, uuid, text, text)
+to tallybook_operator;
+-- Reading: statistics for members, the logs for managers, numbers for whoever watches.
+
+revoke all on public.tenant_balances_below_zero, public.tenant_large_allocations from public, anon, authenticated, service_role;
+grant select on public.tenant_balances_below_zero, public.tenant_large_allocations to service_role, tallybook_operator;
+
+revoke all on function
+  internal.managed_tenant(uuid, uuid),
+  internal.tenant_log_page(text, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.tenant_allocation_stats(uuid, uuid),
+  public.allocation_logs_page(uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.platform_billing_logs_page(uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.wallet_ledger_page(
+    uuid, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.points_ledger_stats(uuid, uuid, timestamptz, timestamptz), public.allocation_metrics(int, int)
+from public, anon, authenticated, service_role;
+
+grant execute on function
+  internal.membership(uuid, uuid), internal.managed_tenant(uuid, uuid),
+  internal.tenant_log_page(text, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean)
+to tallybook_upkeep;
+
+alter function public.tenant_allocation_stats(uuid, uuid) owner to tallybook_procedures;
+alter function public.allocation_logs_page(
+  uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean) owner to tallybook_upkeep;
+alter function public.platform_billing_logs_page(
+  uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean) owner to tallybook_upkeep;
+alter function public.wallet_ledger_page(
+  uuid, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean)
+owner to tallybook_upkeep;
+alter function public.points_ledger_stats(uuid, uuid, timestamptz, timestamptz) owner to tallybook_upkeep;
+alter function public.allocation_metrics(int, int) owner to tallybook_upkeep;
+
+grant execute on function
+  public.tenant_allocation_stats(uuid, uuid),
+  public.allocation_logs_page(uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.platform_billing_logs_page(uuid, uuid, text, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.wallet_ledger_page(
+    uuid, uuid, text, text, uuid, text, numeric, numeric, timestamptz, timestamptz, text, text, int, int, text, boolean),
+  public.points_ledger_stats(uuid, uuid, timestamptz, timestamptz), public.allocation_metrics(int, int)
+to tallybook_functions, service_role;
+
 -- policies/80_operations.sql
 
 -- Operating: the audit of migrations, and what must agree.
@@ -12192,6 +16690,19 @@ from public, anon, authenticated, service_role;
 grant execute on function
   public.report_credit_balances(), public.report_credit_usage(interval), public.report_credit_low_balances(int),
   public.report_credit_unusual_spending(int), public.report_credit_failure_spikes()
+to tallybook_operator;
+
+revoke all on function
+  public.report_tenant_totals(), public.report_tenant_balances(int), public.report_tenants_below_zero(), public.report_tenant_audit(),
+  public.report_allocations(uuid, int), public.report_billing(uuid, int), public.report_allocations_by_day(interval),
+  public.report_allocations_by_week(interval), public.report_top_tenants(int, interval), public.report_clawbacks(interval),
+  public.report_large_allocations(interval, numeric), public.report_usage_by_tenant(interval)
+from public, anon, authenticated, service_role;
+grant execute on function
+  public.report_tenant_totals(), public.report_tenant_balances(int), public.report_tenants_below_zero(), public.report_tenant_audit(),
+  public.report_allocations(uuid, int), public.report_billing(uuid, int), public.report_allocations_by_day(interval),
+  public.report_allocations_by_week(interval), public.report_top_tenants(int, interval), public.report_clawbacks(interval),
+  public.report_large_allocations(interval, numeric), public.report_usage_by_tenant(interval)
 to tallybook_operator;
 
 -- policies/99_last.sql

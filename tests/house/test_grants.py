@@ -58,7 +58,11 @@ def test_clients_execute_what_policies_need_and_nothing_else(database: Database)
         for thing, role, _ in rows
         if role in {"anon", "authenticated"} and thing.startswith("routine")
     }
-    assert executable == {"routine internal.caller_id()"}
+    assert executable == {
+        "routine internal.caller_id()",
+        "routine internal.member_tenants()",
+        "routine internal.managed_tenants()",
+    }
 
 
 def test_the_functions_login_reads_and_writes_nothing_itself(database: Database) -> None:
