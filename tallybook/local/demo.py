@@ -26,6 +26,19 @@ PARTNER: Final = UUID("d0000000-0000-4000-8000-0000000000ba")
 PARTNER_ID: Final = "starbucks"
 """Who stands behind the partner's counter, and may look at coupons by their codes."""
 
+COMPANY: Final = UUID("d0000000-0000-4000-8000-0000000000c0")
+COMPANY_NAME: Final = "Acme"
+REWARD: Final = UUID("d0000000-0000-4000-8000-0000000000ce")
+"""A company with an empty pool, and what its people can spend points on: docs/tenants.md."""
+
+MEMBERS: Final = (
+    (UUID("d0000000-0000-4000-8000-0000000000c1"), "tenant_manager", "Mona"),
+    (UUID("d0000000-0000-4000-8000-0000000000c2"), "tenant_lead", "Leo"),
+    (UUID("d0000000-0000-4000-8000-0000000000c3"), "employee", "Ella"),
+    (UUID("d0000000-0000-4000-8000-0000000000c4"), "employee", "Emil"),
+)
+"""Who belongs to it; `tallybook token --sub` prints their tokens."""
+
 POINTS: Final = 5000
 POINTS_MIN: Final = 1000
 """With less than this the user is given POINTS again: every start has something to spend."""
@@ -146,6 +159,7 @@ def _fill(connection: psycopg.Connection[Any]) -> int:
         " on conflict (template_id) do nothing",
         TEMPLATES,
     )
+    _found(connection)
     points = _points(connection)
     if points >= POINTS_MIN:
         return points
@@ -158,6 +172,29 @@ def _fill(connection: psycopg.Connection[Any]) -> int:
         (USER, POINTS - points),
     )
     return _points(connection)
+
+
+def _found(connection: psycopg.Connection[Any]) -> None:
+    """The company, its people, and one reward. What is there stays as it was made since."""
+    connection.execute(
+        "insert into public.tenants (id, name) values (%s, %s) on conflict do nothing",
+        (COMPANY, COMPANY_NAME),
+    )
+    connection.cursor().executemany(
+        "insert into auth.users (id, email, created_at) values (%s, %s, now() - interval '1 year')"
+        " on conflict do nothing",
+        [(user_id, f"{name.lower()}@example.com") for user_id, _, name in MEMBERS],
+    )
+    connection.cursor().executemany(
+        "insert into public.tenant_members (tenant_id, user_id, role, display_name)"
+        " values (%s, %s, %s, %s) on conflict do nothing",
+        [(COMPANY, *member) for member in MEMBERS],
+    )
+    connection.execute(
+        "insert into public.rewards (tenant_id, id, name, points_cost)"
+        " values (%s, %s, 'Lunch for two', 500) on conflict do nothing",
+        (COMPANY, REWARD),
+    )
 
 
 def _points(connection: psycopg.Connection[Any]) -> int:
