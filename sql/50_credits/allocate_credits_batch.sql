@@ -29,7 +29,7 @@ declare
   v_sign int;
   v_set int[];
   v_moves internal.credit_movement[];
-  v_moved jsonb := '[]';
+  v_moved jsonb := jsonb_build_array();
 begin
   if p_transaction_type is null or p_transaction_type not in ('bonus', 'purchase', 'adjustment', 'allocation') then
     perform internal.refuse('invalid_body', 'transaction_type: must be bonus, purchase, adjustment or allocation');

@@ -13,6 +13,8 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
+declare
+  v_before numeric;
 begin
   perform internal.act_for(array[p_user_id]);
   if (p_monthly_cap >= 0 and p_monthly_cap < 1000000000000) is false then
@@ -20,11 +22,17 @@ begin
   end if;
   perform internal.lock_credits(array[p_user_id]);
 
+  select c.monthly_cap into v_before from public.user_credits as c where c.user_id = p_user_id;
   insert into public.user_credits as c (user_id, monthly_cap, version)
   values (p_user_id, trunc(p_monthly_cap, 6), 1)
   on conflict (user_id) do update
      set monthly_cap = excluded.monthly_cap, version = c.version + 1, updated_at = internal.clock()
    where c.monthly_cap is distinct from excluded.monthly_cap;
+  if v_before is distinct from trunc(p_monthly_cap, 6) then
+    perform internal.audit(p_user_id::text, 'credits.monthly_cap', 'user', p_user_id::text, null,
+      jsonb_build_object('monthly_cap', internal.credits_json(v_before)),
+      jsonb_build_object('monthly_cap', internal.credits_json(trunc(p_monthly_cap, 6))), p_request_id);
+  end if;
 
   return internal.monthly_cap(p_user_id) || jsonb_build_object('account', internal.credit_account(p_user_id));
 end

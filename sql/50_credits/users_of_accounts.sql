@@ -10,7 +10,7 @@ as $$
 declare
   v_id constant text := '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
   v_emails text[] := array(select distinct lower(a.account) from unnest(p_accounts) as a(account) where a.account !~* v_id);
-  v_known jsonb := '{}';
+  v_known jsonb := jsonb_build_object();
 begin
   if cardinality(v_emails) > 0 then
     begin

@@ -6273,7 +6273,7 @@ declare
   v_sign int;
   v_set int[];
   v_moves internal.credit_movement[];
-  v_moved jsonb := '[]';
+  v_moved jsonb := jsonb_build_array();
 begin
   if p_transaction_type is null or p_transaction_type not in ('bonus', 'purchase', 'adjustment', 'allocation') then
     perform internal.refuse('invalid_body', 'transaction_type: must be bonus, purchase, adjustment or allocation');
@@ -7646,8 +7646,8 @@ declare
   v_bytes bytea;
   v_microseconds bigint;
   -- In variables, because a condition that calls a function is no index condition under row-level security.
-  v_before timestamptz := 'infinity';
-  v_before_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  v_before timestamptz := timestamptz 'infinity';
+  v_before_id uuid := uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   v_start timestamptz := coalesce(p_start_date, '-infinity');
   v_end timestamptz := coalesce(p_end_date, 'infinity');
   v_page public.credit_transactions[];
@@ -9827,6 +9827,8 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
+declare
+  v_before numeric;
 begin
   perform internal.act_for(array[p_user_id]);
   if (p_monthly_cap >= 0 and p_monthly_cap < 1000000000000) is false then
@@ -9834,11 +9836,17 @@ begin
   end if;
   perform internal.lock_credits(array[p_user_id]);
 
+  select c.monthly_cap into v_before from public.user_credits as c where c.user_id = p_user_id;
   insert into public.user_credits as c (user_id, monthly_cap, version)
   values (p_user_id, trunc(p_monthly_cap, 6), 1)
   on conflict (user_id) do update
      set monthly_cap = excluded.monthly_cap, version = c.version + 1, updated_at = internal.clock()
    where c.monthly_cap is distinct from excluded.monthly_cap;
+  if v_before is distinct from trunc(p_monthly_cap, 6) then
+    perform internal.audit(p_user_id::text, 'credits.monthly_cap', 'user', p_user_id::text, null,
+      jsonb_build_object('monthly_cap', internal.credits_json(v_before)),
+      jsonb_build_object('monthly_cap', internal.credits_json(trunc(p_monthly_cap, 6))), p_request_id);
+  end if;
 
   return internal.monthly_cap(p_user_id) || jsonb_build_object('account', internal.credit_account(p_user_id));
 end
@@ -10411,7 +10419,7 @@ as $$
 declare
   v_id constant text := '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$';
   v_emails text[] := array(select distinct lower(a.account) from unnest(p_accounts) as a(account) where a.account !~* v_id);
-  v_known jsonb := '{}';
+  v_known jsonb := jsonb_build_object();
 begin
   if cardinality(v_emails) > 0 then
     begin
