@@ -198,6 +198,9 @@ grant execute on function
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.membership(uuid, uuid) to tallybook_procedures;
 alter function internal.adjust_tenant_pool() owner to tallybook_upkeep;
+grant execute on function internal.caller_id() to tallybook_upkeep;  -- what policies ask looks with upkeep's eyes
+alter function internal.member_tenants() owner to tallybook_upkeep;
+alter function internal.managed_tenants() owner to tallybook_upkeep;
 grant execute on function internal.member_tenants(), internal.managed_tenants() to authenticated;
 
 -- Wallets, rewards, and who is a member.
