@@ -40,11 +40,9 @@ ASKED_BY_MANAGERS = {
 }
 ASKED = [
     *(("employee", procedure) for procedure in ASKED_BY_MEMBERS),
-    *(
-        (role, procedure)
-        for role in ("tenant_manager", "hr_admin")
-        for procedure in ASKED_BY_MANAGERS
-    ),
+    *(("tenant_manager", procedure) for procedure in ASKED_BY_MANAGERS),
+    # Revoking is no hr_admin's at any time.
+    *(("hr_admin", name) for name in ASKED_BY_MANAGERS if name != "revoke_recognition"),
 ]
 
 
