@@ -1,9 +1,8 @@
--- The active tenants that whoever reads through PostgREST manages. It has rights of its own, because the policy of the
--- tenants' table asks internal.member_tenants(), which must not ask it back; it says nothing of anybody else.
+-- The active tenants that whoever reads through PostgREST manages.
 
 create or replace function internal.managed_tenants()
 returns uuid[]
-language plpgsql stable security definer
+language plpgsql stable
 set search_path = ''
 as $$
 declare
