@@ -346,7 +346,7 @@ def seen(world: World, role: str, user: UUID | None = None) -> dict[str, list[Ro
 
 
 def become(connection: Connection, role: str, user: UUID | None) -> None:
-    connection.execute(f"set local role {role}")  # type: ignore[call-overload]
+    connection.execute(f"set local role {role}")
     if user is not None:
         claims = f'{{"sub": "{user}", "role": "{role}"}}'
         connection.execute("select set_config('request.jwt.claims', %s, true)", (claims,))
@@ -474,7 +474,7 @@ def test_no_client_moves_points_past_the_procedures(
     with world.admin.transaction(force_rollback=True):
         become(world.admin, role, acme.shop.manager)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            world.admin.execute(statement.format(user=acme.shop.manager, tenant=acme.tenant))  # type: ignore[call-overload]
+            world.admin.execute(statement.format(user=acme.shop.manager, tenant=acme.tenant))
 
 
 def test_subjects_that_a_client_makes_up_open_nothing(

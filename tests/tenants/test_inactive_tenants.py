@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,14 +18,14 @@ def close(company: Company, tenant: UUID, *, is_active: bool = False) -> None:
     )
 
 
-ASKED_BY_MEMBERS = {
+ASKED_BY_MEMBERS: dict[str, dict[str, Any]] = {
     "wallet": {},
     "rewards_catalogue": {},
     "redeem_reward": {"reward_id": uuid4()},
     "tenant_allocation_stats": {},
     "list_recognitions": {},
 }
-ASKED_BY_MANAGERS = {
+ASKED_BY_MANAGERS: dict[str, dict[str, Any]] = {
     **ASKED_BY_MEMBERS,
     "delegate_to_lead": {"lead_user_id": uuid4(), "amount": 1},
     "recall_from_lead": {"lead_user_id": uuid4()},
@@ -51,7 +52,8 @@ def test_its_members_are_refused(company: Company, role: str, procedure: str) ->
     tenant = company.tenant(100)
     user = company.member(tenant, role)
     close(company, tenant)
-    for named in ({}, {"tenant_id": tenant}):
+    either: tuple[dict[str, Any], ...] = ({}, {"tenant_id": tenant})
+    for named in either:
         with refused("forbidden", 403):
             company.call(procedure, user_id=user, **ASKED_BY_MANAGERS[procedure], **named)
     assert company.pool(tenant) == "100"
