@@ -42,7 +42,9 @@ alter table public.tenant_alerts force row level security;
 
 drop policy if exists "a member reads their own company's row" on public.tenants;
 create policy "a member reads their own company's row" on public.tenants for select to authenticated
-  using (id = any ((select internal.member_tenants())::uuid[]));
+  -- Not by internal.member_tenants(), which asks here whether a tenant is active.
+  using (is_active and id = any (array(
+    select m.tenant_id from public.tenant_members as m where m.user_id = (select internal.caller_id()) and m.is_active)));
 drop policy if exists "a procedure touches the tenants of its subjects" on public.tenants;
 create policy "a procedure touches the tenants of its subjects" on public.tenants to tallybook_procedures
   using ((id = any ((select internal.subjects())::uuid[])) is true);

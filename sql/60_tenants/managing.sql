@@ -1,6 +1,7 @@
 -- Who may set a tenant up: its managers, the platform's administrators, and programs, which bring no user. Says which
 -- tenant is meant, as what they do it (administrator, tenant_manager, hr_admin), and how the audit log calls them. A
--- manager need not name the only tenant that they manage; everybody else must.
+-- manager need not name the only tenant that they manage; everybody else must. A tenant that is not active has no managers:
+-- it is the platform's alone.
 --
 -- Locks:   none.
 -- Refuses: forbidden, invalid_body, tenant_not_found.
@@ -34,7 +35,9 @@ begin
   end if;
 
   v_found := array(
-    select m from public.tenant_members as m
+    select m
+      from public.tenant_members as m
+     cross join lateral (select from public.tenants as t where t.id = m.tenant_id and t.is_active limit 1) as t
      where m.user_id = p_user_id and m.is_active and m.role in ('tenant_manager', 'hr_admin')
        and (p_tenant_id is null or m.tenant_id = p_tenant_id)
      limit 2);

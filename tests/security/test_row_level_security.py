@@ -25,6 +25,13 @@ CREDITS = {
     *("pricing_versions", "pricing_models", "pricing_providers", "pricing_power_levels"),
     *("pricing_tiers", "credit_packages"),
 }
+# tests/security/test_tenant_isolation.py has who sees which rows of these.
+TENANTS = {
+    *("tenants", "departments", "tenant_members", "allocation_logs", "platform_billing_logs"),
+    *("wallets", "wallet_ledger", "recognitions", "recognition_recipients", "rewards"),
+    *("reward_redemptions", "tenant_alerts", "lead_delegations"),
+}
+POLICIES_ASK = {"internal.member_tenants()", "internal.managed_tenants()"}
 CLAIMS = {
     "the seed's": "set local request.jwt.claims.sub = '{0}'",
     "PostgREST's": """set local request.jwt.claims = '{{"sub": "{0}", "role": "authenticated"}}'""",
@@ -201,7 +208,10 @@ def test_everybody_signed_in_sees_what_is_on_offer_and_what_earns_points(
 def test_nothing_else_is_for_a_users_eyes(world: World, people: People) -> None:
     readable = {
         ("public", name)
-        for name in (*OWNED, *CREDITS, "coupon_templates", "points_rules", "streak_multipliers")
+        for name in (
+            *(*OWNED, *CREDITS, *TENANTS),
+            *("coupon_templates", "points_rules", "streak_multipliers"),
+        )
     }
     others = relations(world).keys() - readable
     assert len(others) > 10
@@ -274,6 +284,10 @@ def test_no_client_calls_any_function(world: World, people: People, role: str) -
             if signature == "internal.caller_id()":
                 # Policies ask who the caller is, as the caller.
                 assert client.execute(call).fetchall() == [{"caller_id": people.alice}]
+                continue
+            if signature in POLICIES_ASK and role == "authenticated":
+                # They say of the caller alone: here somebody of no tenant.
+                assert [*client.execute(call).fetchall()[0].values()] == [[]]
                 continue
             with permission_denied(client):
                 client.execute(call)
