@@ -1,8 +1,9 @@
 -- Decides which account pays for each recognition: the first of its sources that holds all of it, in order of arrival, what was
 -- paid before counted as gone. One source pays a whole recognition. Known keys are found, and departments' monthly caps kept.
 --
--- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay, in the ledger's
---          order; then the departments that have a cap. Nothing that is decided here can be undone by others before the commit.
+-- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay or a department has
+--          a cap, in the ledger's order; then the departments that have a cap. Nothing that is decided here can be undone by
+--          others before the commit.
 -- Refuses: nonce_reused, department_cap_reached, insufficient_pool, insufficient_wallet; each as the verdict on one request.
 
 create or replace function internal.fund_recognitions(p_asks internal.recognition_ask[])
@@ -46,7 +47,9 @@ begin
           from unnest(p_asks) as a
          cross join unnest(a.recipients) as r(user_id)
          where a.verdict is null and a.points > 0
-           and a.tenant_id in (select p.tenant_id from payer as p where starts_with(p.account, 'tenant.wallet:'))) as t
+           -- Whoever holds a wallet or a department must have all accounts, or two of them wait for one another.
+           and (exists (select from payer as p where starts_with(p.account, 'tenant.wallet:'))
+                or exists (select from unnest(p_asks) as c where c.verdict is null and c.points > 0 and c.monthly_cap is not null))) as t
      group by t.tenant_id, t.account
      order by t.tenant_id, t.account
   )
