@@ -1,10 +1,11 @@
-"""Procedures of one tenant, and gathered requests of several, never wait for one another in a circle."""
+"""Procedures of one tenant, and gathered of several, never wait in a circle."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal as D
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -87,3 +88,30 @@ def test_gathered_requests_of_two_tenants(company: Company) -> None:
     answers = behind(world, holder, *map(giving, asked))
     assert [a for a in answers if isinstance(a, psycopg.Error)] == []
     assert company.wallet(first, member) == company.wallet(second, giver) == "50"
+
+
+def test_who_is_credited_while_they_award_of_their_own(company: Company) -> None:
+    """A lead whose wallet may pay as well, and whose member's row tells of their budget."""
+    tenant, world = company.tenant(1000, allocation_mode="legacy_fallback"), company.world
+    lead, member = (
+        company.member(tenant, role, user_id=user)
+        for role, user in zip(("dept_lead", "employee"), sorted([uuid4(), uuid4()]), strict=True)
+    )
+    company.lend(tenant, lead, 100)
+    company.enrich(tenant, lead, 50)
+    company.enrich(tenant, member, 50)
+
+    holder = world.session(autocommit=False)
+    holder.execute(HOLD, (tenant, f"tenant.wallet:{member}"))
+    credit = {
+        "user_id": None, "tenant_id": tenant, "to_user_id": lead, "amount": D(5),
+        "source": "adjustment", "reason": "Missing",
+    }  # fmt: skip
+    answers = behind(
+        world,
+        holder,
+        giving([recognition(lead, member)]),
+        lambda session: company.call("credit_wallet", session, **credit),
+    )
+    assert [a for a in answers if isinstance(a, psycopg.Error)] == []
+    assert (company.wallet(tenant, lead), company.lead_budget(tenant, lead)) == ("55", "90")
