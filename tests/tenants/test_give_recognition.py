@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal as D
 from typing import Any
 from uuid import UUID, uuid4
@@ -462,3 +463,18 @@ def test_no_recognition_walks_through_the_tenants_history(company: Company) -> N
     before = fetched()
     walk()
     assert fetched() - before < 100
+
+
+def test_what_was_not_spent_in_time_is_given_to_nobody(company: Company) -> None:
+    company.world.freeze()
+    tenant = company.tenant(wallet_expiry_policy="90_days")
+    giver, friend = company.member(tenant), company.member(tenant)
+    company.enrich(tenant, giver, 100)
+    company.world.pass_time(timedelta(days=60))
+    company.enrich(tenant, giver, 50)
+    company.world.pass_time(timedelta(days=30))
+    asked = [asking(giver, friend, points=60), asking(giver, friend, points=50)]
+    for request, outcome in zip(asked, ("insufficient_wallet", "wallet"), strict=True):
+        assert batch(company, request) == [outcome]
+    assert company.wallet(tenant, giver) == "0"
+    assert ("expiry", "-100", "50") in company.statement(tenant, giver)

@@ -1,4 +1,4 @@
-"""Procedures of one tenant, and gathered of several, never wait in a circle."""
+"""Procedures of one tenant, and gathered requests of several, never wait in a circle."""
 
 from __future__ import annotations
 
