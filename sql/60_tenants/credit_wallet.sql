@@ -3,7 +3,7 @@
 -- ledger_entry_id}.
 --
 -- Replay:  an entry's id may be the caller's own: the same again is answered as the first time, with "replayed", for ever.
--- Locks:   the member's row; then the wallet's account.
+-- Locks:   the entry's id; then the wallet's account. Not the member's row, which an award changes after the accounts.
 -- Refuses: forbidden, tenant_not_found, recipient_not_found, own_event, invalid_body, invalid_amount, reason_required,
 --          nonce_reused.
 
@@ -45,7 +45,8 @@ begin
   end if;
 
   -- A first credit finds no account to lock. Of two at once under one id, the second finds the first one's entry.
-  perform from public.tenant_members as m where m.tenant_id = p_tenant_id and m.user_id = p_to_user_id for no key update;
+  perform pg_advisory_xact_lock(hashtextextended(format('tallybook.wallet_credit %s %s', p_tenant_id, v_id), 0));
+  perform from public.tenant_members as m where m.tenant_id = p_tenant_id and m.user_id = p_to_user_id;
   if not found then
     perform internal.refuse('recipient_not_found', format('to_user_id: %s', p_to_user_id));
   end if;

@@ -82,6 +82,9 @@ begin
       if exists (select from internal.move_tenant_points(v_moves) as o where o.outcome <> 'posted') then
         perform internal.refuse('not_reversible', 'A wallet does not hold these points any more.');
       end if;
+      -- What comes back to the pool returns to the lots that it was of, and some may have ended meanwhile.
+      update public.tenants as t set allocations_due_at = v_now
+       where v_given.funded_by = 'pool' and t.id = v_tenant_id;
     end if;
 
     update public.recognitions as r

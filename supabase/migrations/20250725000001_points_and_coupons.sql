@@ -11940,7 +11940,7 @@ $$;
 -- ledger_entry_id}.
 --
 -- Replay:  an entry's id may be the caller's own: the same again is answered as the first time, with "replayed", for ever.
--- Locks:   the member's row; then the wallet's account.
+-- Locks:   the entry's id; then the wallet's account. Not the member's row, which an award changes after the accounts.
 -- Refuses: forbidden, tenant_not_found, recipient_not_found, own_event, invalid_body, invalid_amount, reason_required,
 --          nonce_reused.
 
@@ -11982,7 +11982,8 @@ begin
   end if;
 
   -- A first credit finds no account to lock. Of two at once under one id, the second finds the first one's entry.
-  perform from public.tenant_members as m where m.tenant_id = p_tenant_id and m.user_id = p_to_user_id for no key update;
+  perform pg_advisory_xact_lock(hashtextextended(format('tallybook.wallet_credit %s %s', p_tenant_id, v_id), 0));
+  perform from public.tenant_members as m where m.tenant_id = p_tenant_id and m.user_id = p_to_user_id;
   if not found then
     perform internal.refuse('recipient_not_found', format('to_user_id: %s', p_to_user_id));
   end if;
@@ -12220,8 +12221,9 @@ $$;
 -- Decides which account pays for each recognition: the first of its sources that holds all of it, in order of arrival, what was
 -- paid before counted as gone. One source pays a whole recognition. Known keys are found, and departments' monthly caps kept.
 --
--- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay, in the ledger's
---          order; then the departments that have a cap. Nothing that is decided here can be undone by others before the commit.
+-- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay or a department has
+--          a cap, in the ledger's order; then the departments that have a cap. Nothing that is decided here can be undone by
+--          others before the commit.
 -- Refuses: nonce_reused, department_cap_reached, insufficient_pool, insufficient_wallet; each as the verdict on one request.
 
 create or replace function internal.fund_recognitions(p_asks internal.recognition_ask[])
@@ -12240,7 +12242,10 @@ declare
   v_names text[];      -- tenant/account, or tenant/cap:department
   v_rooms numeric[];   -- what each has left
   v_told record;
+  v_twin record;       -- an earlier one under the same key
   v_givers uuid[];     -- whose wallets are among them
+  v_tenants uuid[];    -- where wallets end, and whose there may pay
+  v_givers_of uuid[];
   v_known uuid[];      -- what is under the key of each
   v_hashes text[];     -- and the request with which it came
   v_pool int;
@@ -12265,7 +12270,9 @@ begin
           from unnest(p_asks) as a
          cross join unnest(a.recipients) as r(user_id)
          where a.verdict is null and a.points > 0
-           and a.tenant_id in (select p.tenant_id from payer as p where starts_with(p.account, 'tenant.wallet:'))) as t
+           -- Whoever holds a wallet or a department must have all accounts, or two of them wait for one another.
+           and (exists (select from payer as p where starts_with(p.account, 'tenant.wallet:'))
+                or exists (select from unnest(p_asks) as c where c.verdict is null and c.points > 0 and c.monthly_cap is not null))) as t
      group by t.tenant_id, t.account
      order by t.tenant_id, t.account
   )
@@ -12279,6 +12286,26 @@ begin
            from ledger.accounts as a
           where a.book_id = w.tenant_id and a.account = w.account
             for update) as x on true;
+
+  -- What was not spent in time is nobody's to give. It ends under the locks, and what is left is read once more.
+  if v_givers is not null then
+    select array_agg(w.tenant_id), array_agg(w.user_id)
+      into v_tenants, v_givers_of
+      from (select distinct a.tenant_id, a.from_user_id as user_id from unnest(p_asks) as a
+             where a.verdict is null and a.points > 0 and 'tenant.wallet:' || a.from_user_id = any (a.sources)) as w
+     cross join lateral (
+           select from public.tenants as t where t.id = w.tenant_id and t.wallet_expiry_policy <> 'never' limit 1) as t;
+    if v_tenants is not null and internal.expire_wallet_lots(v_tenants, v_givers_of) > 0 then
+      v_rooms := array(
+        select case when starts_with(split_part(r.name, '/', 2), 'tenant.wallet:') then coalesce(x.room, 0) / 100.0 else r.room end
+          from unnest(v_names, v_rooms) with ordinality as r(name, room, place)
+          left join lateral (
+               select a.balance - a.held - a.floor as room
+                 from ledger.accounts as a
+                where a.book_id = split_part(r.name, '/', 1)::uuid and a.account = split_part(r.name, '/', 2) limit 1) as x on true
+         order by r.place);
+    end if;
+  end if;
 
   -- A pool that does not pay is told all the same.
   for v_told in
@@ -12335,6 +12362,22 @@ begin
       v_ask.verdict := case when v_hashes[v_place] = v_ask.request_hash then 'known' else 'nonce_reused' end;
       v_ask.detail := 'idempotency_key: it came with another request before';
       v_asks[v_place] := v_ask;
+    end if;
+    -- Several administrators give in the system's name, and so under the same keys.
+    if v_ask.verdict is null and v_ask.from_user_id is null and v_ask.idempotency_key is not null then
+      select a.id, case when a.request_hash = v_ask.request_hash then 'known' else 'nonce_reused' end as verdict,
+             'idempotency_key: it came with another request before' as detail
+        into v_twin
+        from unnest(v_asks[:v_place - 1]) as a
+       where a.tenant_id = v_ask.tenant_id and a.from_user_id is null and a.idempotency_key = v_ask.idempotency_key
+         and a.verdict is null
+       limit 1;
+      if found then
+        v_ask.id := v_twin.id;
+        v_ask.verdict := v_twin.verdict;
+        v_ask.detail := v_twin.detail;
+        v_asks[v_place] := v_ask;
+      end if;
     end if;
     continue when v_ask.verdict is not null;
     v_ask.id := v_ask.entries[1];
@@ -12753,17 +12796,21 @@ $$;
 
 -- sql/60_tenants/managed_tenants.sql
 
--- The tenants that whoever reads through PostgREST manages.
+-- The active tenants that whoever reads through PostgREST manages.
 
 create or replace function internal.managed_tenants()
 returns uuid[]
 language plpgsql stable
 set search_path = ''
 as $$
+declare
+  v_user_id uuid := internal.caller_id();
 begin
   return array(
-    select m.tenant_id from public.tenant_members as m
-     where m.user_id = internal.caller_id() and m.is_active and m.role in ('tenant_manager', 'hr_admin'));
+    select m.tenant_id
+      from public.tenant_members as m
+     cross join lateral (select from public.tenants as t where t.id = m.tenant_id and t.is_active limit 1) as t
+     where m.user_id = v_user_id and m.is_active and m.role in ('tenant_manager', 'hr_admin'));
 end
 $$;
 
@@ -12771,7 +12818,8 @@ $$;
 
 -- Who may set a tenant up: its managers, the platform's administrators, and programs, which bring no user. Says which
 -- tenant is meant, as what they do it (administrator, tenant_manager, hr_admin), and how the audit log calls them. A
--- manager need not name the only tenant that they manage; everybody else must.
+-- manager need not name the only tenant that they manage; everybody else must. A tenant that is not active has no managers:
+-- it is the platform's alone.
 --
 -- Locks:   none.
 -- Refuses: forbidden, invalid_body, tenant_not_found.
@@ -12805,7 +12853,9 @@ begin
   end if;
 
   v_found := array(
-    select m from public.tenant_members as m
+    select m
+      from public.tenant_members as m
+     cross join lateral (select from public.tenants as t where t.id = m.tenant_id and t.is_active limit 1) as t
      where m.user_id = p_user_id and m.is_active and m.role in ('tenant_manager', 'hr_admin')
        and (p_tenant_id is null or m.tenant_id = p_tenant_id)
      limit 2);
@@ -12838,25 +12888,29 @@ $$;
 
 -- sql/60_tenants/member_tenants.sql
 
--- The tenants to which whoever reads through PostgREST belongs. A user sees their own memberships and no others,
--- so this needs no rights of its own.
+-- The active tenants to which whoever reads through PostgREST belongs. A user sees their own memberships and no others,
+-- and of tenants the active ones of these, so this needs no rights of its own.
 
 create or replace function internal.member_tenants()
 returns uuid[]
 language plpgsql stable
 set search_path = ''
 as $$
+declare
+  v_user_id uuid := internal.caller_id();
 begin
   return array(
-    select m.tenant_id from public.tenant_members as m
-     where m.user_id = internal.caller_id() and m.is_active);
+    select m.tenant_id
+      from public.tenant_members as m
+     cross join lateral (select from public.tenants as t where t.id = m.tenant_id and t.is_active limit 1) as t
+     where m.user_id = v_user_id and m.is_active);
 end
 $$;
 
 -- sql/60_tenants/membership.sql
 
--- Who a caller is in which tenant: their one active membership, or the one that they name. From now on the procedure acts for
--- that tenant: row-level security hides every other one from it.
+-- Who a caller is in which tenant: their one active membership of a tenant that is active, or the one that they name. From now
+-- on the procedure acts for that tenant: row-level security hides every other one from it.
 --
 -- Locks:   none.
 -- Refuses: forbidden (no such membership), invalid_body (several, and none was named).
@@ -12872,8 +12926,16 @@ begin
   perform internal.act_for(array[p_user_id]);
   v_found := array(
     select m from public.tenant_members as m
-     where m.user_id = p_user_id and m.is_active and (p_tenant_id is null or m.tenant_id = p_tenant_id)
-     limit 2);
+     where m.user_id = p_user_id and m.is_active and (p_tenant_id is null or m.tenant_id = p_tenant_id));
+  if cardinality(v_found) > 0 then
+    -- Whether a tenant is active is seen only by who acts for it.
+    perform internal.act_for(array(select f.tenant_id from unnest(v_found) as f));
+    v_found := array(
+      select f
+        from unnest(v_found) as f
+       cross join lateral (select from public.tenants as t where t.id = f.tenant_id and t.is_active limit 1) as t
+       limit 2);
+  end if;
   if cardinality(v_found) = 0 then
     perform internal.refuse('forbidden', 'This is open to the members of a tenant only.');
   elsif cardinality(v_found) > 1 then
@@ -13709,6 +13771,9 @@ begin
       if exists (select from internal.move_tenant_points(v_moves) as o where o.outcome <> 'posted') then
         perform internal.refuse('not_reversible', 'A wallet does not hold these points any more.');
       end if;
+      -- What comes back to the pool returns to the lots that it was of, and some may have ended meanwhile.
+      update public.tenants as t set allocations_due_at = v_now
+       where v_given.funded_by = 'pool' and t.id = v_tenant_id;
     end if;
 
     update public.recognitions as r
@@ -16292,7 +16357,9 @@ alter table public.tenant_alerts force row level security;
 
 drop policy if exists "a member reads their own company's row" on public.tenants;
 create policy "a member reads their own company's row" on public.tenants for select to authenticated
-  using (id = any ((select internal.member_tenants())::uuid[]));
+  -- Not by internal.member_tenants(), which asks here whether a tenant is active.
+  using (is_active and id = any (array(
+    select m.tenant_id from public.tenant_members as m where m.user_id = (select internal.caller_id()) and m.is_active)));
 drop policy if exists "a procedure touches the tenants of its subjects" on public.tenants;
 create policy "a procedure touches the tenants of its subjects" on public.tenants to tallybook_procedures
   using ((id = any ((select internal.subjects())::uuid[])) is true);

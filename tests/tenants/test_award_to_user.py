@@ -146,3 +146,23 @@ def test_the_system_awards_once_under_one_key(company: Company) -> None:
     results = company.world.at_once([call] * 8)
     assert sum("replayed" not in result for result in results) == 1  # type: ignore[operator]
     assert company.pool(tenant) == "90"
+
+
+def test_the_systems_key_is_one_whoever_brings_it(company: Company) -> None:
+    """Also where the requests of two administrators are gathered."""
+    tenant = company.tenant(100)
+    member = company.member(tenant)
+    asked: dict[str, Any] = {
+        "to_user_id": member,
+        "recognition_message": "Well done",
+        "tenant_id": tenant,
+        "idempotency_key": "k",
+    }
+    first, again, other = company.world.batch(
+        "internal.award_to_user_batch",
+        [{"user_id": company.admin(), "amount": amount, **asked} for amount in (10, 10, 20)],
+        None,
+    )
+    assert first.answer and again.answer == {**first.answer, "replayed": True}
+    assert other.refusal and other.refusal["code"] == "nonce_reused"
+    assert (company.pool(tenant), company.wallet(tenant, member)) == ("90", "10")

@@ -173,3 +173,20 @@ def test_at_once_it_expires_once(company: Company, tenant: UUID) -> None:
     assert company.pool(tenant) == "5"
     company.world.pass_time(EVER)
     assert expire(company)["points"] == "5"
+
+
+def test_what_a_revoked_recognition_brings_back_is_as_old_as_it_was(
+    company: Company, tenant: UUID
+) -> None:
+    manager, member = company.member(tenant, "tenant_manager"), company.member(tenant)
+    company.allocate(tenant, 100)
+    given = company.call(
+        "give_recognition", user_id=manager, recipients=[member], points=100, message="Well done"
+    )["recognition_id"]
+    company.world.pass_time(timedelta(days=90))
+    assert expire(company)["points"] == "0"
+    company.call(
+        "revoke_recognition", user_id=None, tenant_id=tenant, recognition_id=given, reason="Fraud"
+    )
+    assert (company.pool(tenant), expire(company)["points"]) == ("100", "100")
+    assert (company.pool(tenant), logs(company)) == ("0", [("EXPIRED", D(100))])

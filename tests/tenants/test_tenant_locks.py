@@ -1,0 +1,117 @@
+"""Procedures of one tenant, and gathered requests of several, never wait in a circle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal as D
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+
+from tests.tenants.company import Company
+from tests.world import Connection, Outcome, World
+
+HOLD = "select from ledger.accounts where book_id = %s and account = %s for update"
+
+
+def recognition(giver: UUID, recipient: UUID, **more: Any) -> dict[str, Any]:
+    return {
+        "user_id": str(giver),
+        "recipients": [str(recipient)],
+        "points": 10,
+        "message": "Well done",
+        **more,
+    }
+
+
+def giving(requests: list[dict[str, Any]]) -> Callable[[Connection], list[Outcome]]:
+    """One gathered call."""
+
+    def call(session: Connection) -> list[Outcome]:
+        rows = session.execute(
+            "select * from internal.give_recognition_batch(%s::jsonb) order by position",
+            (json.dumps(requests),),
+        ).fetchall()
+        return [Outcome(**row) for row in rows]
+
+    return call
+
+
+def behind(world: World, holder: Connection, *calls: Callable[[Connection], Any]) -> list[Any]:
+    """What becomes of calls that come, one after the other, while somebody holds what they need."""
+    sessions = [world.session("tallybook_functions") for _ in calls]
+    with ThreadPoolExecutor(len(calls)) as threads:
+        futures = []
+        for call, session in zip(calls, sessions, strict=True):
+            future = threads.submit(call, session)
+            futures.append(future)
+            world.until_blocked(session.info.backend_pid, future)
+        holder.commit()
+        return [future.exception() or future.result() for future in futures]
+
+
+def test_who_is_given_points_while_they_give_some_under_one_cap(company: Company) -> None:
+    tenant, world = company.tenant(1000), company.world
+    department = company.department(tenant, monthly_cap=1000)
+    lead = company.member(tenant, "dept_lead", department_id=department)
+    member = company.member(tenant, department_id=department)
+    other = company.member(tenant)
+    company.enrich(tenant, member, 50)
+
+    holder = world.session(autocommit=False)
+    holder.execute("select from departments where id = %s for update", (department,))
+    answers = behind(
+        world, holder, giving([recognition(lead, member)]), giving([recognition(member, other)])
+    )
+    assert [a for a in answers if isinstance(a, psycopg.Error)] == []
+    assert (company.wallet(tenant, member), company.wallet(tenant, other)) == ("50", "10")
+
+
+def test_gathered_requests_of_two_tenants(company: Company) -> None:
+    world = company.world
+    first, second = sorted(company.tenant(1000) for _ in range(2))
+    managers = {t: company.member(t, "tenant_manager") for t in (first, second)}
+    giver, taker = (company.member(second, user_id=u) for u in sorted(uuid4() for _ in range(2)))
+    member, friend = company.member(first), company.member(first)
+    for tenant, user in ((first, member), (first, friend), (second, giver), (second, taker)):
+        company.enrich(tenant, user, 50)
+
+    holder = world.session(autocommit=False)
+    holder.execute(HOLD, (second, f"tenant.wallet:{taker}"))
+    asked = [
+        [recognition(managers[first], member), recognition(giver, taker)],
+        [recognition(member, friend), recognition(managers[second], giver)],
+    ]
+    answers = behind(world, holder, *map(giving, asked))
+    assert [a for a in answers if isinstance(a, psycopg.Error)] == []
+    assert company.wallet(first, member) == company.wallet(second, giver) == "50"
+
+
+def test_who_is_credited_while_they_award_of_their_own(company: Company) -> None:
+    """A lead whose wallet may pay as well, and whose member's row tells of their budget."""
+    tenant, world = company.tenant(1000, allocation_mode="legacy_fallback"), company.world
+    lead, member = (
+        company.member(tenant, role, user_id=user)
+        for role, user in zip(("dept_lead", "employee"), sorted([uuid4(), uuid4()]), strict=True)
+    )
+    company.lend(tenant, lead, 100)
+    company.enrich(tenant, lead, 50)
+    company.enrich(tenant, member, 50)
+
+    holder = world.session(autocommit=False)
+    holder.execute(HOLD, (tenant, f"tenant.wallet:{member}"))
+    credit = {
+        "user_id": None, "tenant_id": tenant, "to_user_id": lead, "amount": D(5),
+        "source": "adjustment", "reason": "Missing",
+    }  # fmt: skip
+    answers = behind(
+        world,
+        holder,
+        giving([recognition(lead, member)]),
+        lambda session: company.call("credit_wallet", session, **credit),
+    )
+    assert [a for a in answers if isinstance(a, psycopg.Error)] == []
+    assert (company.wallet(tenant, lead), company.lead_budget(tenant, lead)) == ("55", "90")
