@@ -12610,8 +12610,8 @@ declare
   v_bytes bytea;
   v_microseconds bigint;
   -- In variables, because a condition that calls a function is no index condition under row-level security.
-  v_before timestamptz := 'infinity';
-  v_before_id uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  v_before timestamptz := timestamptz 'infinity';
+  v_before_id uuid := uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   v_page public.recognitions[];
 begin
   v_member := internal.membership(p_user_id, p_tenant_id);

@@ -423,48 +423,6 @@ def test_a_cap_holds_at_once_also_where_wallets_pay(company: Company) -> None:
     results = company.world.at_once([gift(place) for place in range(10)])
     assert sum(isinstance(result, dict) for result in results) == 5
     assert {code_of(r) for r in results if not isinstance(r, dict)} == {"department_cap_reached"}
-<<<<<<< HEAD
-=======
-
-
-def test_no_recognition_walks_through_the_tenants_history(company: Company) -> None:
-    """Its session has planned while the tables were empty."""
-    tenant = company.tenant(1_000_000)
-    manager, member = company.member(tenant, "tenant_manager"), company.member(tenant)
-    tables = ["recognitions", "recognition_recipients", "wallet_ledger", "transfers"]
-
-    def fetched() -> int:
-        company.world.functions.execute("select pg_stat_force_next_flush()")
-        total: int = company.world.value(
-            "select sum(idx_tup_fetch)::int from pg_stat_user_tables where relname = any (%s)",
-            (tables,),
-        )
-        return total
-
-    def walk() -> None:
-        for key in ("new", "new", "other"):
-            give(company, manager, member, idempotency_key=key + first["recognition_id"])
-        for _ in range(2):
-            give(company, manager, member, idempotency_key="known")
-            request = {"to_user_id": member, "amount": 1, "recognition_message": "Hello"}
-            known = {"idempotency_key": "system", "tenant_id": tenant}
-            company.call("award_to_user", user_id=None, **request, **known)
-
-    first = give(company, manager, member, idempotency_key="known")
-    walk()
-    company.world.admin.execute(
-        "insert into recognitions (tenant_id, from_user_id, message, points, funded_by,"
-        " idempotency_key) select %s, case when n %% 2 = 0 then %s::uuid end, 'Hello', 0,"
-        " 'nothing', n::text from generate_series(1, 3000) as n",
-        (tenant, manager),
-    )
-    group = [company.member(tenant) for _ in range(150)]
-    for _ in range(6):
-        give(company, manager, *group, points=1)
-    first = give(company, manager, member)
-    before = fetched()
-    walk()
-    assert fetched() - before < 100
 
 
 def test_what_was_not_spent_in_time_is_given_to_nobody(company: Company) -> None:
@@ -480,4 +438,3 @@ def test_what_was_not_spent_in_time_is_given_to_nobody(company: Company) -> None
         assert batch(company, request) == [outcome]
     assert company.wallet(tenant, giver) == "0"
     assert ("expiry", "-100", "50") in company.statement(tenant, giver)
->>>>>>> tadv
