@@ -128,7 +128,7 @@ drop policy if exists "an operator sets all wallet entries" on public.wallet_led
 create policy "an operator sets all wallet entries" on public.wallet_ledger to tallybook_operator using (true);
 drop policy if exists "a member reads what is public and what is their own" on public.recognitions;
 create policy "a member reads what is public and what is their own" on public.recognitions for select to authenticated
-  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and (visibility = 'public' or from_user_id = (select internal.caller_id()))
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and (visibility = 'public' and status = 'active' or from_user_id = (select internal.caller_id()))
          or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the recognitions of its subjects" on public.recognitions;
 create policy "a procedure touches the recognitions of its subjects" on public.recognitions to tallybook_procedures

@@ -44,6 +44,11 @@ begin
     perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
   end if;
 
+  -- A first delegation finds no account to lock before the pool, and must not come back for it with the pool in its hands.
+  if not p_is_recall
+     and not exists (select from ledger.accounts as a where a.book_id = v_tenant_id and a.account = v_account) then
+    perform ledger.open(v_tenant_id, v_account);
+  end if;
   v_lead := coalesce((select l.available / 100.0 from ledger.lock(array[v_tenant_id], v_account) as l), 0);
   v_pool := coalesce((select l.available / 100.0 from ledger.lock(array[v_tenant_id], 'tenant.pool') as l), 0);
 

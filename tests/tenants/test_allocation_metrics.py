@@ -84,6 +84,8 @@ def test_what_is_reversed_stays_allocated(company: Company) -> None:
     company.move(tenant, "tenant.pool", "tenant.platform", 1000)
     [row] = told(company)["tenants"]
     assert (row["allocations"], row["amount"], row["balance"]) == (1, 1000, 0)
+    # What was written by hand moved nothing, and would be reported.
+    company.world.admin.execute("update allocation_logs set reversed_amount = 0")
 
 
 def test_beyond_the_bound_everybody_is_counted_together(company: Company) -> None:

@@ -334,6 +334,8 @@ def test_stats_of_one_tenant(company: Company, tenant: UUID) -> None:
     stats = company.call("points_ledger_stats", user_id=None, tenant_id=tenant, **day)
     assert (stats["allocations"]["count"], stats["entries"].keys()) == (1, {"recognition"})
     assert stats["balances"]["pool"] == "1454"
+    # What was written by hand moved nothing, and would be reported.
+    company.world.admin.execute("update allocation_logs set reversed_amount = 0")
 
 
 def test_stats_of_all_and_of_none(company: Company) -> None:

@@ -96,6 +96,15 @@ def test_what_is_revoked_only_those_see_whom_it_concerns(company: Company) -> No
     for user in (giver, member, manager):
         page = company.call("list_recognitions", user_id=user)["recognitions"]
         assert [(row["message"], row["status"]) for row in page] == [(message, "revoked")]
+    # Nor does who reads the table directly.
+    for user, seen in ((other, 0), (giver, 1), (manager, 1)):
+        session = company.world.session(autocommit=False)
+        session.execute("set local role authenticated")
+        session.execute(
+            "select set_config('request.jwt.claims', %s, true)", (f'{{"sub": "{user}"}}',)
+        )
+        assert len(session.execute("select from recognitions").fetchall()) == seen
+        session.rollback()
 
 
 @pytest.mark.parametrize("scope", ["all", "given", "received"])

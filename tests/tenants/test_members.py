@@ -234,3 +234,15 @@ def test_who_opens_no_tenant(shop: Shop, admin: UUID) -> None:
     with refused("user_not_found", 404):
         shop.company.call("create_tenant", user_id=admin, name="A", manager_account="x@example.org")
     assert shop.company.world.count("tenants") == 1
+
+
+def test_in_a_closed_tenant_nothing_is_spent(shop: Shop) -> None:
+    company, lead, user = shop.company, shop.member(role="dept_lead"), shop.member(50)
+    company.fund(shop.tenant, 100)
+    reward = shop.reward(5)
+    company.world.operator.execute("update tenants set is_active = false")
+    with refused("tenant_not_found", 404):
+        company.delegate(shop.manager, lead, 10)
+    with refused("tenant_not_found", 404):
+        shop.redeem(user, reward)
+    assert (company.pool(shop.tenant), shop.wallet(user)) == ("100", "50")

@@ -115,3 +115,29 @@ def test_who_is_credited_while_they_award_of_their_own(company: Company) -> None
     )
     assert [a for a in answers if isinstance(a, psycopg.Error)] == []
     assert (company.wallet(tenant, lead), company.lead_budget(tenant, lead)) == ("55", "90")
+
+
+def test_who_is_delegated_to_first_while_they_award_already(company: Company) -> None:
+    """The account of a lead comes before the pool, also where it is only being made."""
+    tenant, world = company.tenant(1000), company.world
+    manager, lead = company.member(tenant, "tenant_manager"), company.member(tenant, "dept_lead")
+    member = company.member(tenant)
+
+    def delegate(session: Connection) -> Any:
+        return company.delegate(manager, lead, 10, through=session)
+
+    first = world.session("tallybook_functions", autocommit=False)
+    delegate(first)
+    with world.in_background(delegate, world.session("tallybook_functions")) as second:
+        # The second waits for the lead's account, and so holds no pool.
+        assert not world.rows(
+            "select from pg_locks as l join pg_stat_activity as a using (pid)"
+            " where a.wait_event_type = 'Lock' and l.granted and l.locktype = 'relation'"
+            " and l.mode = 'RowShareLock' and l.relation = 'ledger.accounts'::regclass"
+        )
+        first.commit()
+        assert second.result()["lead_new_balance"] == "20"
+    answer = company.call(
+        "award_to_user", user_id=lead, to_user_id=member, amount=5, recognition_message="Well done"
+    )
+    assert answer["funded_by"] == "lead"
