@@ -969,6 +969,28 @@ begin
 end
 $$;
 
+-- sql/10_ledger/open.sql
+
+-- Makes an account that nothing was posted to yet, so that it can be locked in its place in the order. Whoever then has to
+-- have it before others comes here first, holding none that come after it.
+--
+-- Replay:  an account that is there stays as it is.
+-- Locks:   the new account; who opens the same waits.
+-- Refuses: nothing.
+
+create or replace function ledger.open(p_book_id uuid, p_account text)
+returns void
+language plpgsql volatile
+set search_path = ''
+as $$
+begin
+  insert into ledger.accounts (book_id, account, asset, floor, updated_at)
+  select p_book_id, p_account, c.asset, c.floor, internal.clock()
+    from ledger.chart_of_accounts as c where c.account = split_part(p_account, ':', 1) and c.floor is not null
+  on conflict (book_id, account) do nothing;
+end
+$$;
+
 -- sql/10_ledger/post.sql
 
 -- Moves value: the only place that does. Takes one posting or a thousand; each is posted or refused by itself.
@@ -12913,7 +12935,7 @@ $$;
 -- on the procedure acts for that tenant: row-level security hides every other one from it.
 --
 -- Locks:   none.
--- Refuses: forbidden (no such membership), invalid_body (several, and none was named).
+-- Refuses: forbidden (no such membership), invalid_body (several, and none was named), tenant_not_found (it is closed).
 
 create or replace function internal.membership(p_user_id uuid, p_tenant_id uuid default null)
 returns public.tenant_members
@@ -12942,6 +12964,10 @@ begin
     perform internal.refuse('invalid_body', 'tenant_id: there are several, and one must be named');
   end if;
   perform internal.act_for(array[v_found[1].tenant_id]);
+  perform from public.tenants as t where t.id = v_found[1].tenant_id and t.is_active;
+  if not found then
+    perform internal.refuse('tenant_not_found');
+  end if;
   return v_found[1];
 end
 $$;
@@ -12994,6 +13020,11 @@ begin
     perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
   end if;
 
+  -- A first delegation finds no account to lock before the pool, and must not come back for it with the pool in its hands.
+  if not p_is_recall
+     and not exists (select from ledger.accounts as a where a.book_id = v_tenant_id and a.account = v_account) then
+    perform ledger.open(v_tenant_id, v_account);
+  end if;
   v_lead := coalesce((select l.available / 100.0 from ledger.lock(array[v_tenant_id], v_account) as l), 0);
   v_pool := coalesce((select l.available / 100.0 from ledger.lock(array[v_tenant_id], 'tenant.pool') as l), 0);
 
@@ -14149,16 +14180,70 @@ select 'I3' as invariant, coalesce(a.book_id, k.tenant_id) as book_id, coalesce(
   full join kept as k on k.tenant_id = a.book_id and k.account = a.account
  where coalesce(a.balance, 0) <> coalesce(k.points, 0) * 100
 union all
--- A wallet's statement is what it holds, and each entry a transfer.
-select 'I3', w.tenant_id, 'statement of the wallet of ' || w.user_id, w.balance::text, coalesce(l.points, 0)::text
+-- A wallet's statement is what it holds and what it had and spent in all, and each entry a transfer.
+select 'I3', w.tenant_id, 'statement of the wallet of ' || w.user_id,
+       format('%s of %s less %s', w.balance, w.lifetime_earned, w.lifetime_spent),
+       format('%s of %s less %s', coalesce(l.earned - l.spent, 0), coalesce(l.earned, 0), coalesce(l.spent, 0))
   from public.wallets as w
-  left join (select x.tenant_id, x.user_id, sum(case x.transaction_type when 'credit' then x.points else -x.points end) as points
+  left join (select x.tenant_id, x.user_id, coalesce(sum(x.points) filter (where x.transaction_type = 'credit'), 0) as earned,
+                    coalesce(sum(x.points) filter (where x.transaction_type = 'debit'), 0) as spent
                from public.wallet_ledger as x group by x.tenant_id, x.user_id) as l on l.tenant_id = w.tenant_id and l.user_id = w.user_id
- where w.balance <> coalesce(l.points, 0)
+ where w.lifetime_earned <> coalesce(l.earned, 0) or w.lifetime_spent <> coalesce(l.spent, 0)
+    or w.balance <> coalesce(l.earned - l.spent, 0)
 union all
 select 'I2', l.tenant_id, 'wallet entry ' || l.id, 'a transfer', 'none'
   from public.wallet_ledger as l
- where not exists (select from ledger.transfers as t where t.book_id = l.tenant_id and t.transfer_id = l.id and t.amount = l.points * 100);
+ where not exists (select from ledger.transfers as t where t.book_id = l.tenant_id and t.transfer_id = l.id and t.amount = l.points * 100)
+union all
+-- What an allocation's row says was taken of it by name is what the transfers took.
+select 'I3', l.tenant_id, 'taken of allocation ' || l.id, format('reversed %s, expired %s', coalesce(t.reversed, 0), coalesce(t.expired, 0)),
+       format('reversed %s, expired %s', l.reversed_amount, l.expired_amount)
+  from public.allocation_logs as l
+  left join (select b.tenant_id, b.allocation_id, sum(x.amount) filter (where x.kind = 'reversal') / 100.0 as reversed,
+                    sum(x.amount) filter (where x.kind = 'expiry') / 100.0 as expired
+               from public.platform_billing_logs as b
+               join ledger.transfers as x on x.book_id = b.tenant_id and x.transfer_id = b.id and x.from_account = 'tenant.pool'
+              where b.allocation_id is not null
+              group by b.tenant_id, b.allocation_id) as t on t.tenant_id = l.tenant_id and t.allocation_id = l.id
+ where l.reversed_amount <> coalesce(t.reversed, 0) or l.expired_amount <> coalesce(t.expired, 0)
+union all
+-- What the platform's trail says stood in a pool afterwards, it moved. A row written by hand says nothing of that.
+select 'I2', b.tenant_id, 'platform billing ' || b.id, 'a transfer of ' || b.amount, 'none'
+  from public.platform_billing_logs as b
+ where b.balance_after is not null
+   and not exists (select from ledger.transfers as t
+                    where t.book_id = b.tenant_id and t.transfer_id = b.id and t.amount = abs(b.amount) * 100
+                      and case when b.amount > 0 then t.to_account else t.from_account end = 'tenant.pool')
+union all
+select 'I2', d.tenant_id, 'delegation ' || d.id, 'a transfer of ' || d.amount, 'none'
+  from public.lead_delegations as d
+ where not exists (select from ledger.transfers as t
+                    where t.book_id = d.tenant_id and t.transfer_id = d.id and t.amount = abs(d.amount) * 100
+                      and case when d.amount > 0 then t.to_account else t.from_account end = 'tenant.lead:' || d.lead_user_id)
+union all
+-- A recognition is what its recipients got, and that is in their wallets; once it is revoked, all of it was taken back.
+select 'I2', r.tenant_id, 'recognition ' || r.id, format('%s, back %s', r.points, case r.status when 'revoked' then r.points else 0 end),
+       format('%s, back %s', coalesce(g.points, 0), coalesce(b.points, 0))
+  from public.recognitions as r
+  left join (select x.tenant_id, x.recognition_id, sum(x.points) as said, coalesce(sum(t.amount), 0) / 100.0 as points
+               from public.recognition_recipients as x
+               left join ledger.transfers as t
+                      on t.book_id = x.tenant_id and t.transfer_id = x.entry_id and t.to_account = 'tenant.wallet:' || x.user_id
+              group by x.tenant_id, x.recognition_id) as g on g.tenant_id = r.tenant_id and g.recognition_id = r.id
+  left join (select l.tenant_id, l.reference_id, sum(l.points) as points
+               from public.wallet_ledger as l
+              where l.reference_type = 'recognition' and l.source = 'reversal' and l.transaction_type = 'debit'
+              group by l.tenant_id, l.reference_id) as b on b.tenant_id = r.tenant_id and b.reference_id = r.id
+ where r.points <> coalesce(g.points, 0) or r.points <> coalesce(g.said, 0)
+    or case r.status when 'revoked' then r.points else 0 end <> coalesce(b.points, 0)
+union all
+-- A redemption took what it says, and gave it back where it was refunded.
+select 'I2', x.tenant_id, 'redemption ' || x.id, format('%s, %s', x.points, x.status), format('%s, back %s', t.amount / 100.0, b.amount / 100.0)
+  from public.reward_redemptions as x
+  left join ledger.transfers as t on t.book_id = x.tenant_id and t.transfer_id = x.entry_id and t.from_account = 'tenant.wallet:' || x.user_id
+  left join ledger.transfers as b on b.book_id = x.tenant_id and b.transfer_id = x.id and b.to_account = 'tenant.wallet:' || x.user_id
+ where t.amount is distinct from x.points * 100
+    or b.amount is distinct from case x.status when 'refunded' then (x.points * 100)::bigint end;
 
 -- sql/60_tenants/tenant_large_allocations.sql
 
@@ -15325,7 +15410,7 @@ drop policy if exists "upkeep and operators see every hold" on ledger.holds;
 create policy "upkeep and operators see every hold" on ledger.holds to tallybook_upkeep, tallybook_operator using (true);
 
 revoke all on function
-  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text), ledger.open(uuid, text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
@@ -15333,7 +15418,7 @@ revoke all on function
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text),
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text), ledger.open(uuid, text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
@@ -16443,7 +16528,7 @@ drop policy if exists "an operator sets all wallet entries" on public.wallet_led
 create policy "an operator sets all wallet entries" on public.wallet_ledger to tallybook_operator using (true);
 drop policy if exists "a member reads what is public and what is their own" on public.recognitions;
 create policy "a member reads what is public and what is their own" on public.recognitions for select to authenticated
-  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and (visibility = 'public' or from_user_id = (select internal.caller_id()))
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and (visibility = 'public' and status = 'active' or from_user_id = (select internal.caller_id()))
          or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the recognitions of its subjects" on public.recognitions;
 create policy "a procedure touches the recognitions of its subjects" on public.recognitions to tallybook_procedures
