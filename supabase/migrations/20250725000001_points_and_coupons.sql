@@ -12935,7 +12935,7 @@ $$;
 -- on the procedure acts for that tenant: row-level security hides every other one from it.
 --
 -- Locks:   none.
--- Refuses: forbidden (no such membership), invalid_body (several, and none was named), tenant_not_found (it is closed).
+-- Refuses: forbidden (no such membership of an active tenant), invalid_body (several, and none was named).
 
 create or replace function internal.membership(p_user_id uuid, p_tenant_id uuid default null)
 returns public.tenant_members
@@ -12964,10 +12964,6 @@ begin
     perform internal.refuse('invalid_body', 'tenant_id: there are several, and one must be named');
   end if;
   perform internal.act_for(array[v_found[1].tenant_id]);
-  perform from public.tenants as t where t.id = v_found[1].tenant_id and t.is_active;
-  if not found then
-    perform internal.refuse('tenant_not_found');
-  end if;
   return v_found[1];
 end
 $$;
