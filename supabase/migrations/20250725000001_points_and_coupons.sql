@@ -7854,12 +7854,12 @@ begin
   ), priced as materialized (
     select r.*, p.tier as priced_tier, p.pricing_version, coalesce(p.power_level, r.power_level) as counted_level,
            case when r.amount is null then p.cost else r.amount end as cost,
-           coalesce(c.tier, 'free') as tier, c.monthly_cap, coalesce(c.version, 0) as version,
+           coalesce(c.tier, 'free') as tier, c.monthly_cap, coalesce(c.version, 0) as version, c.balance as account_balance,
            a.available, t.id as known_id, t.amount as known_amount, t.balance_after as known_balance,
            t.request_hash as known_hash, t.model as known_model, t.power_level as known_level
       from request as r
       left join lateral (
-           select x.tier, x.monthly_cap, x.version from public.user_credits as x where x.user_id = r.user_id limit 1) as c on true
+           select x.tier, x.monthly_cap, x.version, x.balance from public.user_credits as x where x.user_id = r.user_id limit 1) as c on true
       left join lateral (
            select (x.balance - x.held - x.floor) / 1000000.0 as available
              from ledger.accounts as x where x.book_id = r.user_id and x.account = 'credits' limit 1) as a on true
@@ -7909,6 +7909,9 @@ begin
          case when j.verdict = 'known' then jsonb_strip_nulls(jsonb_build_object(
                 'transaction_id', j.known_id, 'cost', internal.credits_json(-j.known_amount),
                 'new_balance', internal.credits_json(j.known_balance), 'model', j.known_model, 'power_level', j.known_level, 'replayed', true))
+                || jsonb_build_object('account', jsonb_build_object(
+                'balance', internal.credits_json(j.account_balance), 'tier', j.tier,
+                'monthly_cap', internal.credits_json(j.monthly_cap), 'version', j.version))
               when d.outcome = 'posted' then jsonb_strip_nulls(jsonb_build_object(
                 'transaction_id', d.id, 'cost', internal.credits_json(j.cost), 'new_balance', internal.credits_json(d.balance_after),
                 'model', j.model, 'power_level', j.counted_level)) || jsonb_build_object('account', jsonb_build_object(

@@ -12,8 +12,10 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 
+from tallybook.database import _Lane
 from tests.conftest import Database
 from tests.gateway.client import Client, administrator, service
 from tests.stack import Stack, running
@@ -218,6 +220,23 @@ class TestDeduct:
             "$.idempotency_key",
         )
         assert ok(get(user, f"{CREDITS}/balance"))["balance"] == 6
+
+    def test_without_a_key_a_charge_is_made_once_when_the_databases_answer_is_lost(
+        self, user: Client, admin: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        give(admin, 10)
+        attempt, lost = _Lane._try, []
+
+        async def losing(lane: _Lane, payload: str, count: int) -> Any:
+            answer = await attempt(lane, payload, count)
+            if not lost:
+                lost.append(payload)
+                raise psycopg.OperationalError("the connection is lost")
+            return answer
+
+        monkeypatch.setattr(_Lane, "_try", losing)
+        ok(user.post(f"{CREDITS}/deduct", {"amount": 4}))
+        assert len(lost) == 1 and ok(get(user, f"{CREDITS}/balance"))["balance"] == 6
 
     def test_middleware_and_handler_charge_once(self, user: Client, admin: Client) -> None:
         give(admin, 10)
