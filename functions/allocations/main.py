@@ -54,7 +54,7 @@ class AllocateToTenant(Body):
     idempotency_key: Key | None = None
 
 
-def what_was_allocated(caller: Caller, body: AllocateToTenant, answer: Answer) -> Lines:
+def what_was_allocated(caller: Caller, _body: Body, answer: Answer) -> Lines:
     """One line an allocation, and one for whoever looks closely; the words are the guide's."""
     fields = {name: answer[name] for name in ("tenant_id", "amount_allocated", "allocation_log_id")}
     said = f"Allocating {answer['amount_allocated']} to tenant {answer['tenant_id']}"
@@ -108,7 +108,7 @@ def what_was_allocated_to_many(caller: Caller, body: BulkAllocate, answer: Answe
     metrics.count_allocation_errors(sum(not result["success"] for result in answer["results"]))
     for result in answer["results"]:
         if result["success"] and not result.get("replayed"):
-            yield from what_was_allocated(caller, body, result)  # type: ignore[arg-type]
+            yield from what_was_allocated(caller, body, result)
 
 
 bulk = endpoint(

@@ -34,7 +34,6 @@ begin
              'user_id', p_account, 'amount', p_amount, 'source', p_source, 'priority', p_priority, 'expires_at', p_expires_at,
              'idempotency_key', p_idempotency_key)),
            p_reason, p_transaction_type, v_actor, p_request_id) as o;
-  return v_answer - 'user_id' || jsonb_build_object('account',
-    internal.credit_account((v_answer ->> 'user_id')::uuid) || jsonb_build_object('user_id', v_answer -> 'user_id'));
+  return v_answer - 'user_id' || jsonb_build_object('account', internal.credit_account((v_answer ->> 'user_id')::uuid));
 end
 $$;

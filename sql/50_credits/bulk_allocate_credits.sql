@@ -42,7 +42,7 @@ begin
                  || coalesce(o.answer - 'user_id', jsonb_build_object('code', o.refusal -> 'code', 'detail', o.refusal -> 'detail'))
                order by o."position"),
              'accounts', coalesce((
-               select jsonb_agg(internal.credit_account(u.user_id) || jsonb_build_object('user_id', u.user_id))
+               select jsonb_agg(internal.credit_account(u.user_id))
                  from (select distinct (x.answer ->> 'user_id')::uuid as user_id from unnest(v_outcomes) as x where x.answer is not null) as u), '[]'))
       from unnest(v_outcomes) as o);
 end

@@ -89,7 +89,7 @@ begin
   return jsonb_build_object(
       'transaction_id', v_refund.id, 'refunded', internal.credits_json(v_refund.amount),
       'new_balance', internal.credits_json(v_refund.balance_after),
-      'account', internal.credit_account(v_account) || jsonb_build_object('user_id', v_account))
+      'account', internal.credit_account(v_account))
     || case when v_replayed then '{"replayed": true}' else '{}' end::jsonb;
 end
 $$;

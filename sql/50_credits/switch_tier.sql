@@ -49,7 +49,7 @@ begin
   v_old.tier := coalesce(v_old.tier, 'free');
   v_answer := jsonb_build_object('user_id', v_user_id, 'tier', p_tier, 'previous_tier', v_old.tier);
   if v_old.tier = p_tier then
-    return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id) || jsonb_build_object('user_id', v_user_id));
+    return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id));
   end if;
   if v_user_id = p_user_id and not exists (
        select from public.pricing_tiers as t where t.version = v_version and t.tier = v_old.tier and t.position >= v_new.position) then
@@ -91,6 +91,6 @@ begin
     perform internal.audit(v_actor, 'credits.tier_switched', 'user', v_user_id::text, null,
       jsonb_build_object('tier', v_old.tier), jsonb_build_object('tier', p_tier), p_request_id);
   end if;
-  return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id) || jsonb_build_object('user_id', v_user_id));
+  return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id));
 end
 $$;

@@ -6257,8 +6257,7 @@ begin
              'user_id', p_account, 'amount', p_amount, 'source', p_source, 'priority', p_priority, 'expires_at', p_expires_at,
              'idempotency_key', p_idempotency_key)),
            p_reason, p_transaction_type, v_actor, p_request_id) as o;
-  return v_answer - 'user_id' || jsonb_build_object('account',
-    internal.credit_account((v_answer ->> 'user_id')::uuid) || jsonb_build_object('user_id', v_answer -> 'user_id'));
+  return v_answer - 'user_id' || jsonb_build_object('account', internal.credit_account((v_answer ->> 'user_id')::uuid));
 end
 $$;
 
@@ -6550,7 +6549,7 @@ begin
                  || coalesce(o.answer - 'user_id', jsonb_build_object('code', o.refusal -> 'code', 'detail', o.refusal -> 'detail'))
                order by o."position"),
              'accounts', coalesce((
-               select jsonb_agg(internal.credit_account(u.user_id) || jsonb_build_object('user_id', u.user_id))
+               select jsonb_agg(internal.credit_account(u.user_id))
                  from (select distinct (x.answer ->> 'user_id')::uuid as user_id from unnest(v_outcomes) as x where x.answer is not null) as u), '[]'))
       from unnest(v_outcomes) as o);
 end
@@ -9539,7 +9538,7 @@ begin
   return jsonb_build_object(
       'transaction_id', v_refund.id, 'refunded', internal.credits_json(v_refund.amount),
       'new_balance', internal.credits_json(v_refund.balance_after),
-      'account', internal.credit_account(v_account) || jsonb_build_object('user_id', v_account))
+      'account', internal.credit_account(v_account))
     || case when v_replayed then '{"replayed": true}' else '{}' end::jsonb;
 end
 $$;
@@ -10153,7 +10152,7 @@ begin
   v_old.tier := coalesce(v_old.tier, 'free');
   v_answer := jsonb_build_object('user_id', v_user_id, 'tier', p_tier, 'previous_tier', v_old.tier);
   if v_old.tier = p_tier then
-    return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id) || jsonb_build_object('user_id', v_user_id));
+    return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id));
   end if;
   if v_user_id = p_user_id and not exists (
        select from public.pricing_tiers as t where t.version = v_version and t.tier = v_old.tier and t.position >= v_new.position) then
@@ -10195,7 +10194,7 @@ begin
     perform internal.audit(v_actor, 'credits.tier_switched', 'user', v_user_id::text, null,
       jsonb_build_object('tier', v_old.tier), jsonb_build_object('tier', p_tier), p_request_id);
   end if;
-  return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id) || jsonb_build_object('user_id', v_user_id));
+  return v_answer || jsonb_build_object('account', internal.credit_account(v_user_id));
 end
 $$;
 
