@@ -190,7 +190,7 @@ create policy "an operator sets all alerts" on public.tenant_alerts to tallybook
 
 revoke all on function
   internal.tenant_move(uuid, text, text, numeric, text, text, uuid, uuid, text, text, uuid, timestamptz),
-  internal.move_tenant_points(internal.tenant_movement[]), internal.adjust_tenant_pool(), internal.adjust_budget(), internal.points_text(numeric),
+  internal.move_tenant_points(internal.tenant_movement[]), internal.adjust_tenant_pool(), internal.adjust_budget(), internal.keep_tenant(), internal.points_text(numeric),
   internal.member_tenants(), internal.managed_tenants(), internal.membership(uuid, uuid)
 from public, anon, authenticated, service_role;
 
@@ -201,6 +201,7 @@ to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.membership(uuid, uuid) to tallybook_procedures;
 alter function internal.adjust_tenant_pool() owner to tallybook_upkeep;
 alter function internal.adjust_budget() owner to tallybook_upkeep;
+alter function internal.keep_tenant() owner to tallybook_upkeep;
 grant execute on function internal.member_tenants(), internal.managed_tenants() to authenticated;
 
 -- Wallets, rewards, and who is a member.

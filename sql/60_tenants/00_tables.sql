@@ -262,6 +262,18 @@ create trigger platform_billing_logs_are_append_only before update or delete or 
 for each statement execute function internal.append_only();
 create trigger wallet_ledger_is_append_only before update or delete or truncate on public.wallet_ledger
 for each statement execute function internal.append_only();
+create trigger recognition_recipients_are_append_only before update or delete or truncate on public.recognition_recipients
+for each statement execute function internal.append_only();
+
+-- These say what became of something, and so they change; none of them is ever taken away.
+create trigger allocation_logs_are_kept before delete or truncate on public.allocation_logs
+for each statement execute function internal.append_only();
+create trigger recognitions_are_kept before delete or truncate on public.recognitions
+for each statement execute function internal.append_only();
+create trigger reward_redemptions_are_kept before delete or truncate on public.reward_redemptions
+for each statement execute function internal.append_only();
+create trigger tenants_are_kept before truncate on public.tenants
+for each statement execute function internal.append_only();
 
 -- One movement of a tenant's points, as a procedure asks for it; internal.tenant_move(…) makes one by names.
 create type internal.tenant_movement as (
