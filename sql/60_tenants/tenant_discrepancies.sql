@@ -48,7 +48,7 @@ union all
 -- What the platform's trail says stood in a pool afterwards, it moved. A row written by hand says nothing of that.
 select 'I2', b.tenant_id, 'platform billing ' || b.id, 'a transfer of ' || b.amount, 'none'
   from public.platform_billing_logs as b
- where b.balance_after is not null
+ where b.balance_after is not null and b.amount <> 0
    and not exists (select from ledger.transfers as t
                     where t.book_id = b.tenant_id and t.transfer_id = b.id and t.amount = abs(b.amount) * 100
                       and case when b.amount > 0 then t.to_account else t.from_account end = 'tenant.pool')

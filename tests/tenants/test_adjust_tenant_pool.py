@@ -102,7 +102,7 @@ def test_the_polite_form_says_why(company: Company, admin: UUID) -> None:
     )  # fmt: skip
     assert adjust(company, tenant, D(0))["new_allocation_balance"] == "0"
     assert adjust(company, tenant, D(5))["adjusted_by"] == "5"
-    same = adjust(company, tenant, D(5), idempotency_key="k")
+    same = adjust(company, tenant, D(5))
     assert (same["adjusted_by"], same["platform_log_id"], "replayed" in same) == ("0", None, False)
     assert [amount for _, amount in company.billing(tenant)] == ["-49999.5", "-50000.5", "5"]
     audited = company.world.rows(
@@ -122,6 +122,19 @@ def test_under_one_key_it_is_done_once(company: Company) -> None:
     with refused("nonce_reused", 409, "idempotency_key: "):
         adjust(company, tenant, D(5), idempotency_key="k")
     assert company.pool(tenant) == "5"
+
+
+def test_under_a_key_it_is_known_that_nothing_had_to_be_done(company: Company, admin: UUID) -> None:
+    tenant = company.tenant(10)
+    asked = {"idempotency_key": "k", "user_id": admin}
+    first = adjust(company, tenant, D(10), **asked)
+    assert (first["adjusted_by"], first["new_allocation_balance"]) == ("0", "10")
+    company.fund(tenant, 5)
+    assert adjust(company, tenant, D(10), **asked) == {**first, "replayed": True}
+    with refused("nonce_reused", 409, "idempotency_key: "):
+        adjust(company, tenant, D(11), **asked)
+    assert (company.pool(tenant), company.billing(tenant)) == ("15", [("ADJUSTMENT", "0")])
+    assert company.world.count("audit_log", "action = 'tenant.adjustment'") == 1
 
 
 @pytest.mark.parametrize(
