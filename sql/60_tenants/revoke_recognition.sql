@@ -19,6 +19,7 @@ create or replace function public.revoke_recognition(
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+set timezone = 'UTC'
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set jit = off
