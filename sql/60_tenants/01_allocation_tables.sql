@@ -16,12 +16,21 @@ for each row execute function internal.audit_change('is_the_one');
 -- The settings of tenants and who belongs to them; what the procedures write there is told by the ledger.
 create trigger tenants_are_audited
 after insert or delete or update of name, currency, currency_label, allocation_mode, award_tiers, peer_to_peer_enabled,
-  redemptions_paused, expiry_policy, low_balance_threshold, auto_refill_threshold, auto_refill_amount, is_active
+  redemptions_paused, wallets_permanent, expiry_policy, wallet_expiry_policy, low_balance_threshold, auto_refill_threshold,
+  auto_refill_amount, is_active
 on public.tenants
 for each row execute function internal.audit_change('id');
 create trigger tenant_members_are_audited
 after insert or delete or update of role, department_id, display_name, is_active on public.tenant_members
 for each row execute function internal.audit_change('user_id');
+
+-- Of these the procedures write it down themselves, with the administrator's name.
+create trigger departments_are_audited after insert or delete or update of name, monthly_cap on public.departments
+for each row when (current_user not in ('tallybook_procedures', 'tallybook_upkeep'))
+execute function internal.audit_change('id');
+create trigger rewards_are_audited after insert or delete or update on public.rewards
+for each row when (current_user not in ('tallybook_procedures', 'tallybook_upkeep'))
+execute function internal.audit_change('id');
 
 -- What managers gave into the hands of leads, and took back. The transfer in the ledger bears the row's id.
 create table public.lead_delegations (
