@@ -117,3 +117,17 @@ def test_at_once_in_whatever_order(company: Company) -> None:
     answers = company.world.at_once(calls)
     assert [answer["failed_count"] for answer in answers] == [0] * 4  # type: ignore[index]
     assert [company.pool(tenant) for tenant in tenants] == ["4", "3"] * 4
+
+
+def test_at_once_where_some_pools_were_never_filled(company: Company) -> None:
+    """Nobody waits for a pool with another in their hands that the other one waits for."""
+    for _ in range(10):
+        tenants = [company.tenant() for _ in range(8)]
+        calls = [
+            lambda session, some=some: company.call(
+                "bulk_allocate_to_tenants", session, user_id=None, tenant_ids=some, amount=D(1)
+            )
+            for some in (tenants, tenants[::2], tenants[::-1], tenants[1::2], tenants[::3])
+        ]
+        answers = company.world.at_once(calls)
+        assert [answer["failed_count"] for answer in answers] == [0] * 5  # type: ignore[index]
