@@ -242,6 +242,11 @@ def test_a_large_allocation_is_a_signal_for_a_day(company: Company, month: Month
     assert run(world, signal) == []
     one = allocated(company, month.zenith, "1000000.01", month.now)
     assert values(run(world, signal)) == [("Zenith", Decimal("1000000.01"))]
+    # One number says what is large, also to the alert.
+    world.operator.execute("update allocation_limits set large_allocation_above = 999999.99")
+    assert len(run(world, signal)) == 2
+    world.operator.execute("update allocation_limits set large_allocation_above = null")
+    assert run(world, signal) == []
     world.operator.execute("set tallybook.large_allocation = '999999'")
     assert len(run(world, signal)) == 2
     assert report(world, "large_allocations")[1]["id"] == one
