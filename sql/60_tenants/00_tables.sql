@@ -30,9 +30,9 @@ create table public.tenants (
   expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
   wallet_expiry_policy      text not null default 'never'  -- what is in wallets already goes by it too
                             check (wallet_expiry_policy in ('90_days', '180_days', '1_year', 'never')),
-  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold >= 0),
+  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold between 0 and 9999999999999.99),
   auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
-  auto_refill_amount        numeric(15, 2) check (auto_refill_amount > 0),  -- null: never
+  auto_refill_amount        numeric(15, 2) check (auto_refill_amount between 0.01 and 9999999999999.99),  -- null: never
   allocations_due_at        timestamptz,  -- until when none of the pool's lots ends; null: none does
   is_active                 boolean not null default true,
   created_at                timestamptz not null default internal.clock(),
@@ -48,7 +48,7 @@ create table public.departments (
   tenant_id      uuid not null,
   id             uuid not null default internal.uuidv7(),
   name           text not null check (name ~ '\S'),
-  monthly_cap    numeric(15, 2) check (monthly_cap >= 0),  -- what its people may give in a calendar month; null: no limit
+  monthly_cap    numeric(15, 2) check (monthly_cap between 0 and 9999999999999.99),  -- for a calendar month; null: no limit
   budget_balance numeric(15, 2) not null default 0 check (budget_balance >= 0),  -- a cache of its budget of old in the ledger
   created_at     timestamptz not null default internal.clock(),
   primary key (tenant_id, id),
@@ -221,7 +221,7 @@ create table public.rewards (
   id          uuid not null default internal.uuidv7(),
   name        text not null check (name ~ '\S'),
   description text,
-  points_cost numeric(15, 2) not null check (points_cost > 0),
+  points_cost numeric(15, 2) not null check (points_cost between 0.01 and 9999999999999.99),
   stock       int check (stock >= 0),  -- null: no end
   is_active   boolean not null default true,
   created_at  timestamptz not null default internal.clock(),

@@ -4,7 +4,8 @@
 create table public.allocation_limits (
   is_the_one              boolean primary key default true check (is_the_one),
   allocations_per_hour_max int default 100 check (allocations_per_hour_max > 0),  -- per administrator and per address; null: any number
-  large_allocation_above  numeric(15, 2) default 1000000 check (large_allocation_above >= 0),  -- an alert beyond it; null: never
+  large_allocation_above  numeric(15, 2) default 1000000  -- an alert beyond it; null: never
+                          check (large_allocation_above between 0 and 9999999999999.99),
   updated_at              timestamptz not null default internal.clock()
 );
 

@@ -1,9 +1,10 @@
-"""Every setting of a tenant that somebody changes by hand is written down, with who and why."""
+"""Every setting of a tenant that somebody changes by hand is an amount, and is written down."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.tenants.company import Company
@@ -72,3 +73,25 @@ def test_caps_and_prices_by_hand(company: Company, table: str, change: str) -> N
     [row] = audited(company, table)
     name, value = change.split(" = ")
     assert (row["action"], row["after"][name]) == ("settings.update", int(value))
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("tenants", "low_balance_threshold"),
+        ("tenants", "auto_refill_threshold"),
+        ("tenants", "auto_refill_amount"),
+        ("departments", "monthly_cap"),
+        ("rewards", "points_cost"),
+        ("allocation_limits", "large_allocation_above"),
+    ],
+)
+@pytest.mark.parametrize("value", ["NaN", "-1"])
+def test_what_is_no_amount_is_no_setting(
+    company: Company, table: str, column: str, value: str
+) -> None:
+    shop = Shop.open(company)
+    company.department(shop.tenant)
+    shop.reward(5)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        company.world.operator.execute(f"update {table} set {column} = '{value}'")  # type: ignore[arg-type]
