@@ -33,6 +33,8 @@ declare
 begin
   if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
+  elsif p_balance < 0 then
+    perform internal.refuse('invalid_amount', 'balance: must not be below zero');
   elsif p_balance is distinct from 0 and v_refusal is not null then
     perform internal.refuse(v_refusal ->> 'code', v_refusal ->> 'detail');
   end if;

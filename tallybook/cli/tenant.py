@@ -49,9 +49,18 @@ class Expiry(StrEnum):
     NEVER = "never"
 
 
+def parsed_setting(text: str) -> Decimal:
+    """Points as a setting holds them: the database would round what is finer, and say nothing."""
+    amount = parsed_amount(text)
+    exponent = amount.normalize().as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -2:
+        raise typer.BadParameter("must have at most two decimal places")
+    return amount
+
+
 def parsed_refill(text: str) -> Any:
     """Points, or none."""
-    return NONE if text.lower() == "none" else parsed_amount(text)
+    return NONE if text.lower() == "none" else parsed_setting(text)
 
 
 Tenant = Annotated[
@@ -60,6 +69,10 @@ Tenant = Annotated[
 Points = Annotated[
     Decimal | None,
     typer.Option(parser=parsed_amount, metavar="POINTS", show_default=False),
+]
+Threshold = Annotated[
+    Decimal | None,
+    typer.Option(parser=parsed_setting, metavar="POINTS", show_default=False),
 ]
 Refill = Annotated[
     Decimal | None,
@@ -177,7 +190,7 @@ def set_tenant(
     name: Annotated[str | None, typer.Option(show_default=False)] = None,
     mode: Annotated[Mode | None, typer.Option(show_default=False)] = None,
     expiry: Annotated[Expiry | None, typer.Option(show_default=False)] = None,
-    low_balance: Points = None,
+    low_balance: Threshold = None,
     refill_amount: Refill = None,
     refill_threshold: Annotated[
         float | None, typer.Option(min=0, max=100, metavar="PERCENT", show_default=False)

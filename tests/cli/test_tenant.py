@@ -138,6 +138,7 @@ def test_a_refusal_is_code_1_and_wrong_usage_code_2(operate: Run, company: Compa
         (("tenant", "allocate", "Acme", "0"), "invalid_amount"),
         (("tenant", "clawback", "Acme", "--amount", "11", "--reason", "x"), "insufficient_pool"),
         (("adjust", "Acme", "-1", "--reason", "x"), "invalid_amount"),
+        (("tenant", "set", "Acme", "--low-balance", "1e400", "--reason", "x"), "invalid_value"),
         (("adjust", "Acme", "1", "--reason", " "), "reason_required"),
     ):
         done = operate(*arguments, "--json")
@@ -146,6 +147,8 @@ def test_a_refusal_is_code_1_and_wrong_usage_code_2(operate: Run, company: Compa
         ("tenant", "allocate", "Acme", "much"),
         ("tenant", "set", "Acme", "--reason", "x"),
         ("tenant", "set", "Acme", "--expiry", "someday", "--reason", "x"),
+        ("tenant", "set", "Acme", "--low-balance", "0.001", "--reason", "x"),
+        ("tenant", "set", "Acme", "--refill-amount", "0.001", "--reason", "x"),
         ("tenant", "member", "Acme", "eve"),
         ("adjust", "Acme", "5"),
     ):

@@ -137,6 +137,13 @@ def test_under_a_key_it_is_known_that_nothing_had_to_be_done(company: Company, a
     assert company.world.count("audit_log", "action = 'tenant.adjustment'") == 1
 
 
+def test_nothing_is_a_balance_and_less_is_not(company: Company) -> None:
+    tenant = company.tenant(10)
+    with refused("invalid_amount", 400, "balance: must not be below zero"):
+        adjust(company, tenant, D("-0.01"))
+    assert adjust(company, tenant, D(0))["new_allocation_balance"] == "0"
+
+
 @pytest.mark.parametrize(
     ("fault", "code", "status"),
     [
