@@ -5,7 +5,8 @@
 -- detail}.
 --
 -- Replay:  a key of the whole is each allocation's that has none: under it the same is answered as the first time, with
---          "replayed", for ever. Of p_tenant_ids one that is named twice is meant once; p_allocations are each meant.
+--          "replayed", for ever. Of p_tenant_ids one that is named twice is meant once; p_allocations are each meant, and the
+--          second to one tenant has the key with "#2" after it.
 -- Locks:   those of internal.allocate_to_tenants.
 -- Refuses: forbidden, invalid_body, rate_limited; in place: invalid_body, invalid_amount, tenant_not_found, nonce_reused.
 
@@ -68,7 +69,8 @@ begin
                   -- Who allocates to one tenant several times in one call does so again when the call is repeated.
                   select x.entry, x.ordinality,
                          case when p_allocations is null or x.nth = 1 then p_idempotency_key
-                              else md5(p_idempotency_key) || '#' || x.nth end as key
+                              when length(p_idempotency_key) > 190 then md5(p_idempotency_key) || '#' || x.nth
+                              else p_idempotency_key || '#' || x.nth end as key
                     from (select e.entry, e.ordinality, row_number() over (
                                    partition by lower(e.entry ->> 'tenant_id'), e.entry ->> 'idempotency_key' is null
                                    order by e.ordinality) as nth
