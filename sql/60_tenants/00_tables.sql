@@ -114,7 +114,7 @@ create table public.platform_billing_logs (
   tenant_id        uuid not null,
   id               uuid not null default internal.uuidv7(),
   admin_id         uuid,
-  actor            text not null,
+  actor            text not null default session_user,
   amount           numeric(15, 2) not null,  -- signed: what it did to the tenant
   currency         text not null default 'INR',
   transaction_type text not null check (transaction_type in ('CREDIT_INJECTION', 'CLAWBACK', 'ADJUSTMENT', 'REVERSAL', 'EXPIRY', 'REFILL')),

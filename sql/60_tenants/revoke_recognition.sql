@@ -35,8 +35,8 @@ declare
   v_moves internal.tenant_movement[];
   v_replayed boolean;
 begin
-  if coalesce(v_reason, '') = '' then
-    perform internal.refuse('reason_required');
+  if coalesce(v_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
   elsif length(v_reason) > 1000 then
     perform internal.refuse('invalid_body', 'reason: must have at most 1000 characters');
   end if;

@@ -45,6 +45,23 @@ def test_the_emergency_update_is_posted(
     assert company.world.discrepancies() == []
 
 
+def test_a_corrective_entry_moves_nothing_and_names_who_made_it(
+    company: Company, admin: UUID
+) -> None:
+    """The runbook's last step, which the database has taken already."""
+    tenant = company.tenant(100)
+    company.world.admin.execute(
+        "INSERT INTO platform_billing_logs"
+        " (tenant_id, admin_id, amount, transaction_type, reference_note)"
+        " VALUES (%s, %s, -50, 'ADJUSTMENT', 'ticket 4711')",
+        (tenant, admin),
+    )
+    (row,) = company.world.rows("select actor, balance_after from platform_billing_logs")
+    assert tuple(row.values()) == ("postgres", None)
+    assert company.pool(tenant) == "100"
+    assert company.world.discrepancies() == []
+
+
 def test_the_same_balance_and_other_columns_post_nothing(company: Company) -> None:
     tenant = company.tenant(10)
     company.world.admin.execute("update tenants set points_allocation_balance = 10, name = 'New'")
