@@ -23,7 +23,8 @@ from tests.tenants.shop import Shop
 from tests.world import Connection, World
 
 POINTS = "/api/v1/points"
-FOLDERS = ("allocations/", "recognitions/", "rewards/", "points-ledger/")
+TENANTS = "/api/v1/tenants"
+FOLDERS = ("allocations/", "recognitions/", "rewards/", "points-ledger/", "tenants/")
 Row = dict[str, Any]
 
 
@@ -37,6 +38,7 @@ class Acme:
     colleague: UUID
     gone: UUID
     reward: UUID
+    department: UUID
     allocation: str
     recognition: str
     redemption: str
@@ -53,7 +55,7 @@ class Acme:
 def found(company: Company) -> Acme:
     shop = Shop.open(company)
     tenant, reward = shop.tenant, shop.reward(1)
-    company.department(tenant)
+    department = company.department(tenant)
     allocation = company.allocate(tenant, 120)["allocation_log_id"]
     lead = shop.member(role="tenant_lead")
     employee, colleague, gone = (shop.member() for _ in range(3))
@@ -71,7 +73,7 @@ def found(company: Company) -> Acme:
         "update tenant_members set is_active = false where user_id = %s", (gone,)
     )
     return Acme(
-        *(shop, lead, employee, colleague, gone, reward, allocation, recognition),
+        *(shop, lead, employee, colleague, gone, reward, department, allocation, recognition),
         redemption=redemptions[0]["redemption_id"],
     )
 
@@ -121,6 +123,11 @@ def of_tenant(acme: Acme) -> Row:
     return {"tenant_id": acme.tenant, "amount": 1, "reason": "Mine"}
 
 
+SETTINGS: dict[str, Callable[[Acme], Row]] = {
+    "member": lambda acme: {"account": acme.colleague, "department_id": acme.department},
+    "department": lambda acme: {"department_id": acme.department, "name": "Mine"},
+    "reward": lambda acme: {"reward_id": acme.reward, "name": "Mine"},
+}
 ADDRESSES = {
     "allocations/to-tenant": Address(
         "POST",
@@ -137,6 +144,24 @@ ADDRESSES = {
         f"{POINTS}/reverse-allocation",
         "platform",
         lambda acme: {**of_tenant(acme), "allocation_id": acme.allocation},
+    ),
+    "allocations/adjust": Address(
+        "POST",
+        f"{POINTS}/adjust-pool",
+        "platform",
+        lambda acme: {"tenant_id": acme.tenant, "balance": 1, "reason": "Mine"},
+    ),
+    "allocations/adjust by its path": Address(
+        "POST",
+        f"{POINTS}/adjust-pool/{{tenant_id}}",
+        "platform",
+        lambda acme: {"balance": 1, "reason": "Mine"},
+    ),
+    "allocations/credit-wallet": Address(
+        "POST",
+        f"{POINTS}/credit-wallet",
+        "platform",
+        lambda acme: {**of_tenant(acme), "to_user_id": acme.colleague, "source": "adjustment"},
     ),
     "allocations/delegate": Address(
         "POST",
@@ -190,6 +215,19 @@ ADDRESSES = {
         "managers",
         lambda acme: {"redemption_id": acme.redemption, "reason": "Mine"},
     ),
+    "tenants/create": Address("POST", TENANTS, "platform", lambda acme: {"name": "Mine"}),
+    **{
+        f"tenants/set-{what}": Address(
+            "POST", f"/functions/v1/tenants/set-{what}", "managers", body
+        )
+        for what, body in SETTINGS.items()
+    },
+    **{
+        f"tenants/set-{what} by its path": Address(
+            "POST", f"{TENANTS}/{{tenant_id}}/{what}s", "platform", body
+        )
+        for what, body in SETTINGS.items()
+    },
     **{
         f"points-ledger/{log}": Address(
             "GET",
