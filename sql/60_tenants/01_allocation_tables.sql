@@ -16,7 +16,8 @@ for each row execute function internal.audit_change('is_the_one');
 -- The settings of tenants and who belongs to them; what the procedures write there is told by the ledger.
 create trigger tenants_are_audited
 after insert or delete or update of name, currency, currency_label, allocation_mode, award_tiers, peer_to_peer_enabled,
-  redemptions_paused, expiry_policy, low_balance_threshold, auto_refill_threshold, auto_refill_amount, is_active
+  redemptions_paused, wallets_permanent, expiry_policy, wallet_expiry_policy, low_balance_threshold, auto_refill_threshold,
+  auto_refill_amount, is_active
 on public.tenants
 for each row execute function internal.audit_change('id');
 create trigger tenant_members_are_audited
