@@ -5,7 +5,7 @@
 -- Locks:   the tenant's row, which whoever updates it holds; then the pool's account, where nobody has it. Procedures lock
 --          them the other way round: who has the account needs the row next, and to wait for them would be for ever.
 --          public.adjust_tenant_pool_to locks as they do, and waits its turn.
--- Refuses: as the database does, with 55P03 (lock_not_available), and what to do instead.
+-- Refuses: as the database does, with 55P03, and says what to do instead.
 
 create or replace function internal.adjust_tenant_pool()
 returns trigger
