@@ -41,7 +41,7 @@ class Mode(StrEnum):
 
 
 class Expiry(StrEnum):
-    """For how long an allocation keeps."""
+    """For how long an allocation keeps, or what came into a wallet."""
 
     DAYS_90 = "90_days"
     DAYS_180 = "180_days"
@@ -190,6 +190,18 @@ def set_tenant(
     name: Annotated[str | None, typer.Option(show_default=False)] = None,
     mode: Annotated[Mode | None, typer.Option(show_default=False)] = None,
     expiry: Annotated[Expiry | None, typer.Option(show_default=False)] = None,
+    wallet_expiry: Annotated[
+        Expiry | None,
+        typer.Option(help="What is in wallets already goes by it too.", show_default=False),
+    ] = None,
+    wallets_permanent: Annotated[
+        bool | None,
+        typer.Option(
+            "--wallets-permanent/--no-wallets-permanent",
+            help="Whether only the platform revokes what brought points.",
+            show_default=False,
+        ),
+    ] = None,
     low_balance: Threshold = None,
     refill_amount: Refill = None,
     refill_threshold: Annotated[
@@ -217,6 +229,8 @@ def set_tenant(
                 "name": name,
                 "allocation_mode": mode,
                 "expiry_policy": expiry,
+                "wallet_expiry_policy": wallet_expiry,
+                "wallets_permanent": wallets_permanent,
                 "low_balance_threshold": low_balance,
                 "auto_refill_amount": refill_amount,
                 "auto_refill_threshold": refill_threshold,
