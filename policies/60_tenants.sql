@@ -341,8 +341,9 @@ grant execute on function public.expire_allocations(int), public.refill_pools(in
 
 -- Recognitions and awards.
 revoke all on function
-  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
-  internal.fund_recognitions(internal.recognition_ask[]), internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb),
+  internal.ask_recognitions(internal.recognition_request[]), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[]), internal.recall_recognitions(internal.recognition_ask[]),
+  internal.recognize(internal.recognition_request[]), internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb),
   public.give_recognition(uuid, uuid[], numeric, text, text, text, text, text, uuid, text, text),
   public.award_to_user(uuid, uuid, numeric, text, uuid, text, text),
   public.revoke_recognition(uuid, uuid, text, uuid, text, text), public.list_recognitions(uuid, uuid, text, int, text)
@@ -356,8 +357,9 @@ alter function public.revoke_recognition(uuid, uuid, text, uuid, text, text) own
 alter function public.list_recognitions(uuid, uuid, text, int, text) owner to tallybook_procedures;
 
 grant execute on function
-  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
-  internal.fund_recognitions(internal.recognition_ask[])
+  internal.ask_recognitions(internal.recognition_request[]), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[]), internal.recall_recognitions(internal.recognition_ask[]),
+  internal.recognize(internal.recognition_request[])
 to tallybook_procedures;
 grant execute on function internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb) to tallybook_functions;
 grant execute on function

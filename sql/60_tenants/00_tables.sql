@@ -99,7 +99,7 @@ create table public.allocation_logs (
 );
 
 create unique index allocation_logs_key on public.allocation_logs (tenant_id, idempotency_key) where idempotency_key is not null;
-create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at desc, id desc);
+create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at, id);
 create index idx_allocation_logs_allocated_by on public.allocation_logs (allocated_by, created_at desc);
 create index idx_allocation_logs_created_at on public.allocation_logs (created_at desc);
 create index allocation_logs_by_amount on public.allocation_logs (amount, id);
@@ -132,7 +132,7 @@ create unique index platform_billing_logs_key on public.platform_billing_logs (t
   where idempotency_key is not null;
 create index platform_billing_logs_of_allocation on public.platform_billing_logs (tenant_id, allocation_id)
   where allocation_id is not null;
-create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at desc, id desc);
+create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at, id);
 create index idx_platform_billing_logs_admin_id on public.platform_billing_logs (admin_id, created_at desc);
 create index idx_platform_billing_logs_created_at on public.platform_billing_logs (created_at desc);
 create index platform_billing_logs_by_amount on public.platform_billing_logs (amount, id);
@@ -150,7 +150,8 @@ create table public.wallets (
   primary key (tenant_id, user_id)
 ) with (fillfactor = 80);
 
-create index wallets_by_oldest_lot on public.wallets (tenant_id, oldest_lot_at);
+-- Partial, though every wallet is in it: so nobody who looks for one wallet takes this way through all of a tenant's.
+create index wallets_by_oldest_lot on public.wallets (tenant_id, oldest_lot_at) where oldest_lot_at < 'infinity';
 
 -- A wallet's statement. The transfer in the ledger bears the row's id.
 create table public.wallet_ledger (
@@ -170,9 +171,9 @@ create table public.wallet_ledger (
   primary key (tenant_id, id, user_id)  -- what goes from wallet to wallet stands in both statements
 );
 
-create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at desc, id desc);
-create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at desc, id desc);
-create index idx_wallet_ledger_created_at on public.wallet_ledger (created_at desc, id desc);
+create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at, id);
+create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at, id);
+create index idx_wallet_ledger_created_at on public.wallet_ledger (created_at, id);
 
 create table public.recognitions (
   tenant_id        uuid not null,
@@ -199,8 +200,7 @@ create table public.recognitions (
 );
 
 create unique index recognitions_key on public.recognitions (tenant_id, from_user_id, idempotency_key) where idempotency_key is not null;
-create index recognitions_of_tenant on public.recognitions (tenant_id, created_at desc, id desc);
-create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, created_at desc, id desc);
+create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, id);
 create index recognitions_of_department on public.recognitions (tenant_id, department_id, created_at) where department_id is not null;
 
 create table public.recognition_recipients (
@@ -213,7 +213,7 @@ create table public.recognition_recipients (
   primary key (tenant_id, recognition_id, user_id)
 );
 
-create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id desc);
+create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id);
 
 -- What wallets are spent on.
 create table public.rewards (
@@ -245,7 +245,7 @@ create table public.reward_redemptions (
 );
 
 create unique index reward_redemptions_key on public.reward_redemptions (tenant_id, user_id, idempotency_key) where idempotency_key is not null;
-create index reward_redemptions_of_user on public.reward_redemptions (tenant_id, user_id, created_at desc);
+create index reward_redemptions_of_user on public.reward_redemptions (tenant_id, user_id, created_at);
 
 -- Edge-triggered: one row a crossing.
 create table public.tenant_alerts (
@@ -291,13 +291,37 @@ create type internal.tenant_movement as (
   created_at     timestamptz
 );
 
+-- What it did to one of its two accounts.
+create type internal.tenant_leg as (
+  position      int,
+  is_to         boolean,
+  tenant_id     uuid,
+  kind          text,             -- tenant.pool, tenant.wallet, …
+  owner         uuid,             -- whose it is, where there are many of the kind
+  delta         numeric(15, 2),
+  balance       numeric(15, 2),   -- after it; null for a counterparty
+  id            uuid,
+  wallet_source text,
+  source_type   text,
+  source_id     uuid,
+  description   text,
+  created_by    uuid,
+  created_at    timestamptz
+);
+
 -- What became of it, in the movement's place.
 create type internal.tenant_moved as (
   position     int,
   id           uuid,
   outcome      text,            -- 'posted' | 'replayed' | 'insufficient_funds' (nothing was written)
-  from_balance numeric(15, 2),  -- after the whole set; null for a counterparty
+  from_balance numeric(15, 2),  -- after it; null for a counterparty, and where it was not posted
   to_balance   numeric(15, 2)
+);
+
+-- One of a tenant's accounts.
+create type internal.tenant_account as (
+  tenant_id uuid,
+  account   text
 );
 
 -- A recognition as it is asked for; `award` means by those alone who give their company's points.
@@ -327,7 +351,8 @@ create type internal.recognition_ask as (
   monthly_cap      numeric(15, 2),
   recipients       uuid[],
   shares           numeric[],      -- each recipient's points, in their places
-  entries          uuid[],         -- and what the entries in their wallets are called; the first names the recognition too
+  entries          uuid[],         -- and what the entries in their wallets are called, in order; the first names the recognition too
+  moves_before     int,            -- how many movements of the set come before this one's; null: it moves nothing
   points           numeric,        -- all of them
   message          text,
   recognition_type text,
@@ -341,4 +366,16 @@ create type internal.recognition_ask as (
   request_id       text,
   verdict          text,           -- null: it is given; 'known'; or the refusal's code
   detail           text
+);
+
+-- What became of it, as both who gave and who awards are answered.
+create type internal.recognition_given as (
+  position   int,
+  id         uuid,
+  points     text,
+  recipients jsonb,    -- [{user_id, points, new_wallet_balance, ledger_entry_id}], as they were named
+  funded_by  text,
+  pool       text,
+  replayed   boolean,
+  refusal    jsonb
 );

@@ -52,7 +52,7 @@ create table public.lead_delegations (
 
 create unique index lead_delegations_key on public.lead_delegations (tenant_id, delegated_by, idempotency_key)
   where idempotency_key is not null;
-create index lead_delegations_of_tenant on public.lead_delegations (tenant_id, created_at desc, id desc);
+create index lead_delegations_of_tenant on public.lead_delegations (tenant_id, created_at, id);
 
 create trigger lead_delegations_are_append_only before update or delete or truncate on public.lead_delegations
 for each statement execute function internal.append_only();
