@@ -90,6 +90,45 @@ def test_gathered_requests_of_two_tenants(company: Company) -> None:
     assert company.wallet(first, member) == company.wallet(second, giver) == "50"
 
 
+def test_gathered_awards_of_two_tenants_while_a_member_gives(company: Company) -> None:
+    """Where pools alone pay, the wallets that are reached have their place in the order too."""
+    world = company.world
+    first, second = sorted(company.tenant(1000) for _ in range(2))
+    managers = [company.member(t, "tenant_manager") for t in (first, second, second)]
+    member, friend, other = (company.member(t) for t in (first, first, second))
+    for tenant, user in ((first, member), (first, friend), (second, other)):
+        company.enrich(tenant, user, 50)
+
+    holder = world.session(autocommit=False)
+    holder.execute(HOLD, (second, "tenant.pool"))
+    asked = [
+        [recognition(managers[0], member), recognition(managers[1], other)],
+        [recognition(member, friend), recognition(managers[2], other)],
+    ]
+    answers = behind(world, holder, *map(giving, asked))
+    assert [a for a in answers if isinstance(a, psycopg.Error)] == []
+    assert company.wallet(first, member) == "50"
+    assert company.wallet(first, friend) == "60"
+    assert company.wallet(second, other) == "70"
+
+
+def test_who_gives_what_came_into_a_first_wallet_meanwhile(company: Company) -> None:
+    """A wallet without an account cannot be locked; what came into it has to be read."""
+    tenant, world = company.tenant(1000), company.world
+    manager, member, friend = (
+        company.member(tenant, role) for role in ("tenant_manager", "employee", "employee")
+    )
+
+    holder = world.session(autocommit=False)
+    holder.execute(HOLD, (tenant, "tenant.pool"))
+    asked = [recognition(manager, member, points="0.01"), recognition(member, friend)]
+    with world.in_background(giving(asked), world.session("tallybook_functions")) as given:
+        company.enrich(tenant, member, 50)
+        holder.commit()
+        assert [outcome.refusal for outcome in given.result()] == [None, None]
+    assert (company.wallet(tenant, member), company.wallet(tenant, friend)) == ("40.01", "10")
+
+
 def test_who_is_credited_while_they_award_of_their_own(company: Company) -> None:
     """A lead whose wallet may pay as well, and whose member's row tells of their budget."""
     tenant, world = company.tenant(1000, allocation_mode="legacy_fallback"), company.world
