@@ -26,6 +26,7 @@ from tallybook.worker import Worker
 from tests.conftest import Database
 from tests.reliability.checker import Checker
 from tests.reliability.conftest import size, templates
+from tests.reliability.firms import Firm, employ
 from tests.reliability.load import Load, summary
 from tests.reliability.machine import durable, errors, kill, serving, tending, working
 from tests.reliability.model import Life
@@ -65,10 +66,13 @@ class Ordeal:
     seconds_down: list[float] = field(default_factory=list)
     unknown: list[Life] = field(default_factory=list)
     settled: list[Life] = field(default_factory=list)
+    open_firms: list[Firm] = field(default_factory=list)
+    settled_firms: list[Firm] = field(default_factory=list)
 
     async def round(self, number: int, operations: int) -> None:
         """New users live, the database dies under them, and everything comes right."""
         lives = self.load.lives(f"round {number}", operations)
+        firms = employ(self.database.dsn("tallybook_operator"), lives, self.load.credentials)
         old = self.random.sample(self.settled, min(REVISITED, len(self.settled)))
         begun = self.load.counts["operations"]
         middle = begun + int(operations * self.random.uniform(0.2, 0.7))
@@ -84,11 +88,16 @@ class Ordeal:
         await self.drained()
         self.checker.discrepancies(f"after round {number}")
         self.checker.check([*lives, *old])
+        self.checker.check_firms(firms)
+        closed = [firm for firm in firms if firm.known]
+        self.checker.settle_firms(closed)
+        self.open_firms += [firm for firm in firms if not firm.known]
         known = [life for life in lives if life.known]
         self.checker.settle(known)
         self.unknown += [life for life in lives if not life.known]
         # A few are kept, to look back in later rounds; a long run has no room for all.
         self.settled += self.random.sample(known, min(REVISITED, len(known)))
+        self.settled_firms += closed[:1]
 
     async def kill(self, *, away: bool) -> None:
         """Kill the database and start it again, at once or when it was missed."""
@@ -139,6 +148,8 @@ async def ordeal(
         checker.discrepancies("in the end")
         checker.check([*it.unknown, *it.settled])
         checker.settle(it.unknown)
+        checker.check_firms([*it.open_firms, *it.settled_firms])
+        checker.settle_firms(it.open_firms)
         checker.nothing_else()
     checker.faults += [
         f"{event} was decided {n} times" for event, n in load.decided.items() if n > 1
