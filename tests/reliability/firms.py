@@ -143,9 +143,8 @@ class Books:
 
     def given(self, recognition: Row) -> list[Row]:
         """Who got what of a recognition, each with the wallet's entry."""
-        entries = {(entry["id"], entry["user_id"]): entry for entry in self.entries}
         return [
-            {**row, "entry": entries.get((row["entry_id"], row["user_id"]), {})}
+            {**row, "entry": next((e for e in self.entries if is_of(e, row)), {})}
             for row in self.recipients
             if row["recognition_id"] == recognition["id"]
         ]
@@ -203,6 +202,11 @@ class Books:
     def held(self, account: str) -> set[Decimal]:
         """All that a pool or a wallet ever held."""
         return {ZERO, *(after for _, after in self.steps(account))}
+
+
+def is_of(entry: Row, recipient: Row) -> bool:
+    """Whether this is the entry of what somebody was given."""
+    return bool(entry["id"] == recipient["entry_id"] and entry["user_id"] == recipient["user_id"])
 
 
 def paid_by(recognition: Row) -> str:

@@ -21,7 +21,7 @@ from tests.reliability.wire import Answer, NoAnswer, Wire
 
 FUNCTIONS_PATH: Final = "/functions/v1/"
 LANES: Final = 48
-OPERATIONS_OF_A_LIFE: Final = 26
+OPERATIONS_OF_A_LIFE: Final = 36
 TRIES_MAX: Final = 40
 SECONDS_ANSWER_MAX: Final = 20
 SECONDS_BEFORE_RETRY: Final = 0.05
