@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -24,7 +24,7 @@ REWARDS: Final = (("Mug", "0.50", None), ("Voucher", "9.99", None), ("Balloon", 
 Row = dict[str, Any]
 Move = tuple[UUID, str, str, Decimal]  # a transfer's id, where from, where to, how much
 
-_QUERIES: Final[dict[str, LiteralString]] = {
+TABLES: Final[dict[str, LiteralString]] = {
     "tenants": "select *, id as tenant_id from tenants where id = any(%s)",
     "members": "select * from tenant_members where tenant_id = any(%s)",
     "wallets": "select tenant_id, user_id, balance, lifetime_earned, lifetime_spent from wallets"
@@ -118,12 +118,14 @@ class Books:
     entries: list[Row] = field(default_factory=list)  # the wallets' statements
     transfers: list[Row] = field(default_factory=list)
     accounts: list[Row] = field(default_factory=list)
+    given: dict[UUID, list[Row]] = field(default_factory=dict)  # of each recognition, with entries
+    held: dict[str, set[Decimal]] = field(default_factory=dict)  # what an account ever held
 
     @staticmethod
     def read(connection: Connection, tenants: Sequence[UUID]) -> dict[UUID, Books]:
         """Those of these companies."""
         found = {tenant: Books() for tenant in tenants}
-        for name, query in _QUERIES.items():
+        for name, query in TABLES.items():
             for row in connection.execute(query, (list(tenants),)):
                 getattr(found[row["tenant_id"]], name).append(row)
         return found
@@ -141,13 +143,17 @@ class Books:
             "ledger.transfers": self.transfers,
         }
 
-    def given(self, recognition: Row) -> list[Row]:
-        """Who got what of a recognition, each with the wallet's entry."""
-        return [
-            {**row, "entry": next((e for e in self.entries if is_of(e, row)), {})}
-            for row in self.recipients
-            if row["recognition_id"] == recognition["id"]
-        ]
+    def index(self) -> None:
+        """Read first what is looked up often: who got what, and what accounts held."""
+        entries = {(row["id"], row["user_id"]): row for row in self.entries}
+        self.given = defaultdict(list)
+        for row in self.recipients:
+            entry = entries.get((row["entry_id"], row["user_id"]), {})
+            self.given[row["recognition_id"]].append({**row, "entry": entry})
+        owners = {f"tenant.wallet:{row['user_id']}" for row in self.entries}
+        self.held = defaultdict(lambda: {ZERO})
+        for account in ("tenant.pool", *owners):
+            self.held[account] |= {after for _, after in self.steps(account)}
 
     def stated(self) -> Iterator[Move]:
         """Each movement there must have been, as the logs tell it."""
@@ -198,15 +204,6 @@ class Books:
                 if account == f"tenant.wallet:{row['user_id']}"
             ]  # fmt: skip
         return [(after + taken, after) for taken, after in told]
-
-    def held(self, account: str) -> set[Decimal]:
-        """All that a pool or a wallet ever held."""
-        return {ZERO, *(after for _, after in self.steps(account))}
-
-
-def is_of(entry: Row, recipient: Row) -> bool:
-    """Whether this is the entry of what somebody was given."""
-    return bool(entry["id"] == recipient["entry_id"] and entry["user_id"] == recipient["user_id"])
 
 
 def paid_by(recognition: Row) -> str:

@@ -21,6 +21,7 @@ KEYED: Final = ("allocations", "bills", "delegations", "recognitions", "redempti
 
 def firm_faults(firm: Firm, books: Books) -> Iterator[str]:
     """What is wrong with one company's books, as far as they or its people can tell."""
+    books.index()
     asked = set()
     for life in firm.lives:
         for operation in life.operations:

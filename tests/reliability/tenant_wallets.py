@@ -59,7 +59,7 @@ class Recognize(TenantKind):
         for row in self.found(operation, books):
             if row["funded_by"] not in sources.get(role, ("wallet",)):
                 yield f"a {role}'s was paid by the {row['funded_by']}"
-            given = [(str(r["user_id"]), r["points"]) for r in books.given(row)]
+            given = [(str(r["user_id"]), r["points"]) for r in books.given.get(row["id"], ())]
             if given != asked:
                 yield f"{asked} was asked for, the book has {given}"
 
@@ -74,7 +74,7 @@ class Recognize(TenantKind):
                 "user_id": r["user_id"], "points": r["points"], "ledger_entry_id": r["entry_id"],
                 "new_wallet_balance": r["entry"].get("balance_after"),
             }
-            for r in books.given(row)
+            for r in books.given.get(row["id"], ())
         ]  # fmt: skip
         return {**super().answered(row, books), "recipients": told}
 

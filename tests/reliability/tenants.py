@@ -86,7 +86,7 @@ class TenantKind(Kind):
         account = {
             "insufficient_pool": "tenant.pool", "insufficient_wallet": f"tenant.wallet:{life.user}",
         }.get(operation.answer["code"])  # fmt: skip
-        if account and available not in books.held(account):
+        if account and available not in books.held[account]:
             yield f"{available} were told, and {account} never held that"
 
     def required(self, operation: Operation, life: Life) -> Decimal:
