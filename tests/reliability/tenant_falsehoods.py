@@ -1,10 +1,9 @@
-"""True books of a company, falsified in one way each, and what the checker must say to it."""
+"""True books of a company, and what its people remember, falsified in one way each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Final
 from uuid import uuid4
 
 from tests.reliability.firms import Books, Firm, Row
@@ -246,45 +245,3 @@ def overdraw_a_budget(firm: Firm, books: Books) -> None:
 
 def overdraw_the_pool(firm: Firm, books: Books) -> None:
     books.bills[0]["balance_after"] = Decimal(-1)
-
-
-FALSEHOODS: Final[dict[Falsify, str]] = {
-    lose_an_allocation: "ok): the book has it 0 times",
-    allocate_twice: "ok): the book has it 2 times",
-    allocate_twice_although_nobody_knows_of_once: "unknown): the book has it 2 times",
-    allocate_another_amount: "amount 1 was asked for",
-    tell_another_pool: "the client was told new_allocation_balance",
-    keep_no_lot: "the pool has the lots []",
-    allocate_although_it_was_refused: "fail): the book has it 1 times",
-    allocate_what_nobody_asked_for: "nobody asked for",
-    claw_back_another_amount: "the client was told amount_clawed_back",
-    delegate_to_another_lead: "lead_user_id",
-    recall_another_amount: "the client was told amount",
-    award_to_another: "was asked for, the book has [(",
-    award_in_anothers_name: "from_user_id",
-    tell_another_wallet: "the client was told recipient_new_wallet_balance",
-    share_otherwise: "was asked for, the book has [(",
-    recognize_out_of_the_wrong_purse: "was paid by the lead",
-    recognize_twice: "ok): the book has it 2 times",
-    redeem_another_reward: "reward_id",
-    redeem_for_less: "the client was told points_spent",
-    redeem_twice: "ok): the book has it 2 times",
-    refuse_what_there_is: "it was refused",
-    refuse_for_another_amount: "it was refused",
-    refuse_by_what_never_was: "never held that",
-    move_nothing: "not moved: [(",
-    move_twice: "moved without a cause: [(",
-    move_another_way: "moved without a cause: [(",
-    raise_the_pool: "came from nowhere",
-    raise_the_cached_pool: "told: [('tenant.pool'",
-    raise_a_cached_budget: "told: [('tenant.lead",
-    raise_a_cached_wallet: "told: [('tenant.wallet",
-    raise_what_came: "came and",
-    lose_an_entry: "not in a statement: [(",
-    state_another_balance: "went on from",
-    overwrite_what_another_wrote: "tenant.pool went on from",
-    go_round_in_a_circle: "never came to",
-    overdraw_a_budget: "is below zero",
-    overdraw_the_pool: "was below zero",
-    sell_without_a_look_at_the_stock: "are sold",
-}
