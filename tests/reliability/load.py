@@ -218,11 +218,12 @@ class Load:
             self._ring()
             doubtful = True
             life.history.append((UNKNOWN, kind.name, operation.key, said))
-            if said == "503" and tries < patience:
-                # The database is back before anybody asks it again; then its clients come back,
-                # each a little later than the last time.
+            if tries < patience:
+                # What was killed is back before anybody asks it again; then clients come back
+                # to the database, each a little later than the last time.
                 await self.up.wait()
-                await asyncio.sleep(SECONDS_BEFORE_RETRY * tries)
+                if said == "503":
+                    await asyncio.sleep(SECONDS_BEFORE_RETRY * tries)
         return None
 
     def _asking(self, kind: Kind, life: Life) -> str:

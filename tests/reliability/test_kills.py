@@ -1,9 +1,9 @@
 """Row 1: every process of the database dies at once, again and again, under load.
 
 Clients ask a real server through a proxy that loses answers, a real worker validates, and each
-round a SIGKILL takes the whole Postgres, somewhere in the middle. It starts again, everybody goes
-on, and what the clients were told is compared with what the books hold. SIGKILL does not test
-fsync: the system's page cache survives it.
+round a SIGKILL takes the whole Postgres, somewhere in the middle; in every third round another one
+takes the server. It starts again, everybody goes on, and what the clients were told is compared
+with what the books hold. SIGKILL does not test fsync: the system's page cache survives it.
 
     TALLYBOOK_RELIABILITY_KILLS=100 TALLYBOOK_RELIABILITY_OPERATIONS=1000000 \
         pytest -s tests/reliability/test_kills.py
@@ -28,7 +28,15 @@ from tests.reliability.checker import Checker
 from tests.reliability.conftest import size, templates
 from tests.reliability.firms import Firm, employ
 from tests.reliability.load import Load, summary
-from tests.reliability.machine import durable, errors, kill, serving, tending, working
+from tests.reliability.machine import (
+    Serving,
+    durable,
+    errors,
+    kill,
+    mortal,
+    tending,
+    working,
+)
 from tests.reliability.model import Life
 from tests.reliability.operations import KINDS
 from tests.reliability.proxy import DroppingProxy
@@ -42,6 +50,7 @@ KILLS = size("KILLS", 10)
 OPERATIONS = size("OPERATIONS", 24_000)
 DROPPED = 0.02
 REVISITED = 3
+SERVER_DIES_EVERY = 3
 PROCESSES_MIN = 5  # the postmaster, its own helpers, and those who serve
 SECONDS_DRAIN_MAX = 30
 
@@ -60,6 +69,7 @@ class Ordeal:
     """Rounds of load with a kill in each."""
 
     database: Database
+    server: Serving
     load: Load
     checker: Checker
     random: Random
@@ -84,6 +94,9 @@ class Ordeal:
             await self.kill(away=number % 2 == 0)
             # Under load as well: the view reads one snapshot.
             await asyncio.to_thread(self.checker.discrepancies, f"after kill {number}")
+            if number % SERVER_DIES_EVERY == 0:
+                await self.load.reached(begun + int(operations * 0.8))
+                await self.kill_server()
             await living
         await self.drained()
         self.checker.discrepancies(f"after round {number}")
@@ -110,6 +123,14 @@ class Ordeal:
         self.seconds_down.append(time.monotonic() - began)
         self.load.up.set()
 
+    async def kill_server(self) -> None:
+        """Kill the server that asks the database, and start it again."""
+        self.load.up.clear()
+        await asyncio.to_thread(self.server.kill)
+        await asyncio.to_thread(self.server.revive)
+        self.load.counts["servers killed"] += 1
+        self.load.up.set()
+
     async def drained(self) -> None:
         """Return when the worker has decided everything."""
         deadline = time.monotonic() + SECONDS_DRAIN_MAX
@@ -132,13 +153,13 @@ async def ordeal(
         database.close()
         checker = Checker(database.dsn("tallybook_operator"), keys.coupon_secret)
         with (
-            serving(database, keys, logs[0]) as port,
+            mortal(database, keys, logs[0]) as server,
             working(database, logs[1]),
             tending(database),
         ):
-            async with DroppingProxy(port, seed, DROPPED).listening() as proxy:
+            async with DroppingProxy(server.port, seed, DROPPED).listening() as proxy:
                 load = Load(seed, proxy.port, keys, offered)
-                it = Ordeal(database, load, checker, Random(seed))
+                it = Ordeal(database, server, load, checker, Random(seed))
                 for number in range(1, kills + 1):
                     await it.round(number, operations // kills)
         # Nothing is under way any more, also of what nobody waited for.
