@@ -45,8 +45,9 @@ class Load:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.decided: Counter[str] = Counter()
-        self.up = asyncio.Event()
+        self.up, self.served = asyncio.Event(), asyncio.Event()  # the database, and the server
         self.up.set()
+        self.served.set()
         self._seed = seed
         self._port = port
         self._keys = keys
@@ -187,10 +188,10 @@ class Load:
     ) -> Answer | None:
         """The answer, after as many tries as it takes; None when the client gives up."""
         kind = operation.kind
-        credentials = self._asking(kind, life)
-        path = FUNCTIONS_PATH + kind.slug
+        path, credentials = FUNCTIONS_PATH + kind.slug, self._asking(kind, life)
         doubtful = False
         for tries in range(1, patience + 1):
+            await self.served.wait()
             life.history.append(("invoke", kind.name, operation.key, ""))
             try:
                 async with asyncio.timeout(SECONDS_ANSWER_MAX):
@@ -218,20 +219,18 @@ class Load:
             self._ring()
             doubtful = True
             life.history.append((UNKNOWN, kind.name, operation.key, said))
-            if tries < patience:
-                # What was killed is back before anybody asks it again; then clients come back
-                # to the database, each a little later than the last time.
+            if said == "503" and tries < patience:
+                # The database is back before anybody asks it again; then its clients come back,
+                # each a little later than the last time.
                 await self.up.wait()
-                if said == "503":
-                    await asyncio.sleep(SECONDS_BEFORE_RETRY * tries)
+                await asyncio.sleep(SECONDS_BEFORE_RETRY * tries)
         return None
 
     def _asking(self, kind: Kind, life: Life) -> str:
         if kind.by_service:
             return f"apikey: {self._keys.secret_key}"
-        if kind.by_administrator and life.seat is not None:
-            return life.seat.administrator
-        return life.credentials
+        office = life.seat if kind.by_administrator else None
+        return office.administrator if office else life.credentials
 
     def _through(self, state: str, kind: Kind | None = None) -> None:
         self.counts["operations"] += 1

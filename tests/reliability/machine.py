@@ -30,7 +30,7 @@ from tallybook.schema import ROOT
 from tests.conftest import WORKSHOP, Database, remove_abandoned
 
 TALLYBOOK = Path(sys.executable).with_name("tallybook")
-START_SECONDS_MAX = 30
+START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 30
 DEATH_SECONDS_MAX = 10
 TEND_SECONDS = 0.1

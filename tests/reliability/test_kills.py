@@ -125,11 +125,11 @@ class Ordeal:
 
     async def kill_server(self) -> None:
         """Kill the server that asks the database, and start it again."""
-        self.load.up.clear()
+        self.load.served.clear()
         await asyncio.to_thread(self.server.kill)
         await asyncio.to_thread(self.server.revive)
         self.load.counts["servers killed"] += 1
-        self.load.up.set()
+        self.load.served.set()
 
     async def drained(self) -> None:
         """Return when the worker has decided everything."""
@@ -194,6 +194,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_happens_twice(
     assert counts["in doubt"] > 0
     assert counts["503"] > 0
     assert counts["unknown"] > 0
+    assert counts["servers killed"] == KILLS // SERVER_DIES_EVERY
     for kind in KINDS:
         assert counts[f"{kind.name} ok"] > 0
     # Some holds ended by themselves, before their clients could end them.
