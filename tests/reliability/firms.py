@@ -169,6 +169,13 @@ class Books:
         for row in self.redemptions:
             wallet = f"tenant.wallet:{row['user_id']}"
             yield row["entry_id"], wallet, "tenant.redeemed", row["points"]
+        for row in self.refunded():
+            wallet = f"tenant.wallet:{row['user_id']}"
+            yield row["id"], "tenant.redeemed", wallet, row["points"]
+
+    def refunded(self) -> list[Row]:
+        """The redemptions whose points went back."""
+        return [row for row in self.redemptions if row["status"] == "refunded"]
 
     def moved(self) -> Iterator[Move]:
         """Each movement there was, by the ledger."""

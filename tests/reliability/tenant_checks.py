@@ -27,13 +27,16 @@ def firm_faults(firm: Firm, books: Books) -> Iterator[str]:
         for operation in life.operations:
             kind = operation.kind
             if isinstance(kind, TenantKind):
-                asked.add(operation.key)
+                asked |= {operation.key, operation.body.get("redemption_id")}
                 for fault in kind.booked(operation, life, books):
                     yield f"{kind.name} {operation.key} ({operation.state}): {fault}"
     for table in KEYED:
         for row in getattr(books, table):
             if row["idempotency_key"] not in asked:
                 yield f"nobody asked for {row['id']} among the {table}"
+    for row in books.refunded():
+        if str(row["id"]) not in asked:
+            yield f"nobody asked for the refund of {row['id']}"
     yield from _movements(books)
     yield from _conservation(books)
     yield from _caches(books)
@@ -125,7 +128,8 @@ def _sold(books: Books) -> Iterator[str]:
     stocks = {name: stock for name, _, stock in REWARDS}
     for reward in books.rewards:
         stock = stocks[reward["name"]]
-        sold = sum(row["reward_id"] == reward["id"] for row in books.redemptions)
+        kept = [row for row in books.redemptions if row["status"] == "completed"]
+        sold = sum(row["reward_id"] == reward["id"] for row in kept)
         if stock is not None and reward["stock"] != stock - sold:
             yield f"{sold} of {reward['name']} are sold, {reward['stock']} of {stock} are left"
 

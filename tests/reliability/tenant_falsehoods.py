@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from tests.reliability.firms import Books, Firm, Row
 from tests.reliability.model import FAIL, OK, UNKNOWN, Life, Operation
-from tests.reliability.tenant_wallets import Award, Recognize, Spend
-from tests.reliability.tenants import Allocate, ClawBack, Delegate, Recall, TenantKind
+from tests.reliability.tenant_wallets import Award, GiveBack, Recognize, Spend
+from tests.reliability.tenants import Allocate, Delegate, TenantKind
 
 Falsify = Callable[[Firm, Books], None]
 
@@ -49,6 +49,15 @@ def shift(books: Books, account: str, amount: Decimal) -> None:
             each["lifetime_earned" if amount > 0 else "lifetime_spent"] += abs(amount)
 
 
+def telling(kind: type[TenantKind], name: str) -> Falsify:
+    """The client was told something else."""
+
+    def tell(firm: Firm, books: Books) -> None:
+        done(firm, kind)[1].answer[name] = "0.02"
+
+    return tell
+
+
 def lose_an_allocation(firm: Firm, books: Books) -> None:
     """Everything of it."""
     _, bill = row(firm, books, Allocate)
@@ -82,10 +91,6 @@ def allocate_another_amount(firm: Firm, books: Books) -> None:
     operation.body["amount"] = operation.answer["amount_allocated"] = "1"
 
 
-def tell_another_pool(firm: Firm, books: Books) -> None:
-    done(firm, Allocate)[1].answer["new_allocation_balance"] = "0.01"
-
-
 def keep_no_lot(firm: Firm, books: Books) -> None:
     forget(books.allocations, "id", row(firm, books, Allocate)[1]["allocation_id"])
 
@@ -100,16 +105,8 @@ def allocate_what_nobody_asked_for(firm: Firm, books: Books) -> None:
     life.operations.remove(operation)
 
 
-def claw_back_another_amount(firm: Firm, books: Books) -> None:
-    done(firm, ClawBack)[1].answer["amount_clawed_back"] = "0.02"
-
-
 def delegate_to_another_lead(firm: Firm, books: Books) -> None:
     row(firm, books, Delegate)[1]["lead_user_id"] = uuid4()
-
-
-def recall_another_amount(firm: Firm, books: Books) -> None:
-    done(firm, Recall)[1].answer["amount"] = "0.02"
 
 
 def award_to_another(firm: Firm, books: Books) -> None:
@@ -119,10 +116,6 @@ def award_to_another(firm: Firm, books: Books) -> None:
 
 def award_in_anothers_name(firm: Firm, books: Books) -> None:
     row(firm, books, Award)[1]["from_user_id"] = uuid4()
-
-
-def tell_another_wallet(firm: Firm, books: Books) -> None:
-    done(firm, Award)[1].answer["recipient_new_wallet_balance"] = "0"
 
 
 def share_otherwise(firm: Firm, books: Books) -> None:
@@ -159,6 +152,15 @@ def redeem_for_less(firm: Firm, books: Books) -> None:
 
 def redeem_twice(firm: Firm, books: Books) -> None:
     books.redemptions.append({**row(firm, books, Spend)[1], "id": uuid4()})
+
+
+def refund_nothing(firm: Firm, books: Books) -> None:
+    row(firm, books, GiveBack)[1]["status"] = "completed"
+
+
+def refund_what_nobody_asked_for(firm: Firm, books: Books) -> None:
+    life, operation = done(firm, GiveBack)
+    life.operations.remove(operation)
 
 
 def refuse_what_there_is(firm: Firm, books: Books) -> None:

@@ -140,4 +140,37 @@ class Spend(TenantKind):
         }  # fmt: skip
 
 
-TENANT_KINDS: Final = (*POOL_KINDS, Recognize(), Award(), Spend())
+class GiveBack(TenantKind):
+    """The administrator gives the points of a reward back, which happens once without a key."""
+
+    name = "refund a reward"
+    slug = "rewards/refund"
+    weight = 10
+    by_administrator = at_once = True
+    told: ClassVar[Mapping[str, str]] = {
+        "redemption_id": "id", "user_id": "user_id", "reward_id": "reward_id",
+        "points_refunded": "points", "ledger_entry_id": "id",
+    }  # fmt: skip
+
+    def body(self, life: Life, key: str) -> dict[str, Any] | None:
+        touched = {o.body.get("redemption_id") for o in life.operations}
+        ids = [o.answer["redemption_id"] for o in life.done(Spend)]
+        ids = [id for id in ids if id not in touched]
+        if life.seat is None or not ids:
+            return None
+        tenant = str(life.seat.tenant)
+        return {"redemption_id": life.random.choice(ids), "reason": "Broken", "tenant_id": tenant}
+
+    def found(self, operation: Operation, books: Books) -> list[Row]:
+        id = operation.body["redemption_id"]
+        return [row for row in books.refunded() if str(row["id"]) == id]
+
+    def asked(self, operation: Operation, life: Life, row: Row) -> Row:
+        return {"user_id": life.user}
+
+    def answered(self, row: Row, books: Books) -> dict[str, Any]:
+        after = [entry["balance_after"] for entry in books.entries if entry["id"] == row["id"]]
+        return {**super().answered(row, books), "new_wallet_balance": after[0] if after else None}
+
+
+TENANT_KINDS: Final = (*POOL_KINDS, Recognize(), Award(), Spend(), GiveBack())

@@ -185,8 +185,8 @@ class Recall(Delegate):
 def _as_told(answer: dict[str, Any], stored: dict[str, Any]) -> Iterator[str]:
     """Amounts are told as decimal texts, ids as texts."""
     for name, value in stored.items():
-        if not _equal(answer[name], value):
-            yield f"the client was told {name} {answer[name]}, the book has {value}"
+        if not _equal(answer.get(name), value):
+            yield f"the client was told {name} {answer.get(name)}, the book has {value}"
 
 
 def _equal(told: Any, stored: Any) -> bool:
@@ -196,7 +196,7 @@ def _equal(told: Any, stored: Any) -> bool:
             for one, other in zip(told, stored, strict=True)
         )
     if isinstance(stored, Decimal):
-        return Decimal(told) == stored
+        return told is not None and Decimal(told) == stored
     return bool(told == str(stored))
 
 

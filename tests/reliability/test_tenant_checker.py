@@ -16,7 +16,8 @@ from tests.reliability.firms import TABLES, Books, Firm, employ
 from tests.reliability.load import Load
 from tests.reliability.machine import serving
 from tests.reliability.tenant_checks import firm_faults
-from tests.reliability.tenant_wallets import TENANT_KINDS
+from tests.reliability.tenant_wallets import TENANT_KINDS, Award, GiveBack
+from tests.reliability.tenants import Allocate, ClawBack, Recall
 
 OPERATIONS = 1200  # for everything there is a company among them that has done it
 
@@ -27,22 +28,33 @@ FALSEHOODS: Final[dict[falsehoods.Falsify, str]] = {
     falsehoods.allocate_twice: "ok): the book has it 2 times",
     falsehoods.allocate_twice_although_nobody_knows_of_once: "unknown): the book has it 2 times",
     falsehoods.allocate_another_amount: "amount 1 was asked for",
-    falsehoods.tell_another_pool: "the client was told new_allocation_balance",
+    falsehoods.telling(
+        Allocate, "new_allocation_balance"
+    ): "the client was told new_allocation_balance 0.02",
     falsehoods.keep_no_lot: "the pool has the lots []",
     falsehoods.allocate_although_it_was_refused: "fail): the book has it 1 times",
     falsehoods.allocate_what_nobody_asked_for: "nobody asked for",
-    falsehoods.claw_back_another_amount: "the client was told amount_clawed_back",
+    falsehoods.telling(
+        ClawBack, "amount_clawed_back"
+    ): "the client was told amount_clawed_back 0.02",
     falsehoods.delegate_to_another_lead: "lead_user_id",
-    falsehoods.recall_another_amount: "the client was told amount",
+    falsehoods.telling(Recall, "amount"): "the client was told amount 0.02",
     falsehoods.award_to_another: "was asked for, the book has [(",
     falsehoods.award_in_anothers_name: "from_user_id",
-    falsehoods.tell_another_wallet: "the client was told recipient_new_wallet_balance",
+    falsehoods.telling(
+        Award, "recipient_new_wallet_balance"
+    ): "the client was told recipient_new_wallet_balance 0.02",
     falsehoods.share_otherwise: "was asked for, the book has [(",
     falsehoods.recognize_out_of_the_wrong_purse: "was paid by the lead",
     falsehoods.recognize_twice: "ok): the book has it 2 times",
     falsehoods.redeem_another_reward: "reward_id",
     falsehoods.redeem_for_less: "the client was told points_spent",
     falsehoods.redeem_twice: "ok): the book has it 2 times",
+    falsehoods.refund_nothing: "ok): the book has it 0 times",
+    falsehoods.refund_what_nobody_asked_for: "nobody asked for the refund",
+    falsehoods.telling(
+        GiveBack, "new_wallet_balance"
+    ): "the client was told new_wallet_balance 0.02",
     falsehoods.refuse_what_there_is: "it was refused",
     falsehoods.refuse_for_another_amount: "it was refused",
     falsehoods.refuse_by_what_never_was: "never held that",
