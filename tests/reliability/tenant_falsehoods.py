@@ -53,7 +53,7 @@ def telling(kind: type[TenantKind], name: str) -> Falsify:
     """The client was told something else."""
 
     def tell(firm: Firm, books: Books) -> None:
-        done(firm, kind)[1].answer[name] = "0.02"
+        done(firm, kind)[1].answer[name] = "-1"
 
     return tell
 

@@ -30,20 +30,18 @@ FALSEHOODS: Final[dict[falsehoods.Falsify, str]] = {
     falsehoods.allocate_another_amount: "amount 1 was asked for",
     falsehoods.telling(
         Allocate, "new_allocation_balance"
-    ): "the client was told new_allocation_balance 0.02",
+    ): "the client was told new_allocation_balance -1",
     falsehoods.keep_no_lot: "the pool has the lots []",
     falsehoods.allocate_although_it_was_refused: "fail): the book has it 1 times",
     falsehoods.allocate_what_nobody_asked_for: "nobody asked for",
-    falsehoods.telling(
-        ClawBack, "amount_clawed_back"
-    ): "the client was told amount_clawed_back 0.02",
+    falsehoods.telling(ClawBack, "amount_clawed_back"): "the client was told amount_clawed_back -1",
     falsehoods.delegate_to_another_lead: "lead_user_id",
-    falsehoods.telling(Recall, "amount"): "the client was told amount 0.02",
+    falsehoods.telling(Recall, "amount"): "the client was told amount -1",
     falsehoods.award_to_another: "was asked for, the book has [(",
     falsehoods.award_in_anothers_name: "from_user_id",
     falsehoods.telling(
         Award, "recipient_new_wallet_balance"
-    ): "the client was told recipient_new_wallet_balance 0.02",
+    ): "the client was told recipient_new_wallet_balance -1",
     falsehoods.share_otherwise: "was asked for, the book has [(",
     falsehoods.recognize_out_of_the_wrong_purse: "was paid by the lead",
     falsehoods.recognize_twice: "ok): the book has it 2 times",
@@ -52,9 +50,7 @@ FALSEHOODS: Final[dict[falsehoods.Falsify, str]] = {
     falsehoods.redeem_twice: "ok): the book has it 2 times",
     falsehoods.refund_nothing: "ok): the book has it 0 times",
     falsehoods.refund_what_nobody_asked_for: "nobody asked for the refund",
-    falsehoods.telling(
-        GiveBack, "new_wallet_balance"
-    ): "the client was told new_wallet_balance 0.02",
+    falsehoods.telling(GiveBack, "new_wallet_balance"): "the client was told new_wallet_balance -1",
     falsehoods.refuse_what_there_is: "it was refused",
     falsehoods.refuse_for_another_amount: "it was refused",
     falsehoods.refuse_by_what_never_was: "never held that",
