@@ -13,12 +13,12 @@ revoke all on internal.refusals from public, anon, authenticated, service_role;
 grant select on internal.refusals to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
 revoke all on function
-  internal.clock(), internal.uuidv7(), internal.uuidv7_floor(timestamptz), internal.caller_id(), internal.subjects(), internal.act_for(uuid[]),
+  internal.clock(), internal.uuidv7(), internal.uuidv7s(int), internal.uuidv7_floor(timestamptz), internal.caller_id(), internal.subjects(), internal.act_for(uuid[]),
   internal.refusal(text, text), internal.refuse(text, text), internal.single(internal.outcome), internal.append_only()
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  internal.clock(), internal.uuidv7(), internal.uuidv7_floor(timestamptz), internal.subjects(), internal.act_for(uuid[]),
+  internal.clock(), internal.uuidv7(), internal.uuidv7s(int), internal.uuidv7_floor(timestamptz), internal.subjects(), internal.act_for(uuid[]),
   internal.refusal(text, text), internal.refuse(text, text), internal.single(internal.outcome)
 to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 

@@ -104,7 +104,8 @@ drop policy if exists "an operator sets all billing" on public.platform_billing_
 create policy "an operator sets all billing" on public.platform_billing_logs to tallybook_operator using (true);
 drop policy if exists "a member reads their own wallet and a manager all" on public.wallets;
 create policy "a member reads their own wallet and a manager all" on public.wallets for select to authenticated
-  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the wallets of its subjects" on public.wallets;
 create policy "a procedure touches the wallets of its subjects" on public.wallets to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -116,7 +117,8 @@ drop policy if exists "an operator sets all wallets" on public.wallets;
 create policy "an operator sets all wallets" on public.wallets to tallybook_operator using (true);
 drop policy if exists "a member reads their own statement and a manager all" on public.wallet_ledger;
 create policy "a member reads their own statement and a manager all" on public.wallet_ledger for select to authenticated
-  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the wallet entries of its subjects" on public.wallet_ledger;
 create policy "a procedure touches the wallet entries of its subjects" on public.wallet_ledger to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -128,8 +130,15 @@ drop policy if exists "an operator sets all wallet entries" on public.wallet_led
 create policy "an operator sets all wallet entries" on public.wallet_ledger to tallybook_operator using (true);
 drop policy if exists "a member reads what is public and what is their own" on public.recognitions;
 create policy "a member reads what is public and what is their own" on public.recognitions for select to authenticated
-  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and (visibility = 'public' and status = 'active' or from_user_id = (select internal.caller_id()))
-         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  -- What public.list_recognitions shows. Whether it was given to them is looked up last.
+  using (tenant_id = any ((select internal.managed_tenants())::uuid[])
+         or tenant_id = any ((select internal.member_tenants())::uuid[])
+            and (from_user_id = (select internal.caller_id())
+                 or status = 'active' and (visibility = 'public'
+                    or visibility = 'department' and department_id = any ((select internal.member_departments())::uuid[]))
+                 or exists (select from public.recognition_recipients as x
+                             where x.tenant_id = recognitions.tenant_id and x.recognition_id = recognitions.id
+                               and x.user_id = (select internal.caller_id()))));
 drop policy if exists "a procedure touches the recognitions of its subjects" on public.recognitions;
 create policy "a procedure touches the recognitions of its subjects" on public.recognitions to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -141,7 +150,8 @@ drop policy if exists "an operator sets all recognitions" on public.recognitions
 create policy "an operator sets all recognitions" on public.recognitions to tallybook_operator using (true);
 drop policy if exists "a member reads what they were given and a manager all" on public.recognition_recipients;
 create policy "a member reads what they were given and a manager all" on public.recognition_recipients for select to authenticated
-  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the recipients of its subjects" on public.recognition_recipients;
 create policy "a procedure touches the recipients of its subjects" on public.recognition_recipients to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -153,7 +163,8 @@ drop policy if exists "an operator sets all recipients" on public.recognition_re
 create policy "an operator sets all recipients" on public.recognition_recipients to tallybook_operator using (true);
 drop policy if exists "a member reads what their company offers" on public.rewards;
 create policy "a member reads what their company offers" on public.rewards for select to authenticated
-  using (tenant_id = any ((select internal.member_tenants())::uuid[]));
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and is_active
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the rewards of its subjects" on public.rewards;
 create policy "a procedure touches the rewards of its subjects" on public.rewards to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -165,7 +176,8 @@ drop policy if exists "an operator sets all rewards" on public.rewards;
 create policy "an operator sets all rewards" on public.rewards to tallybook_operator using (true);
 drop policy if exists "a member reads what they redeemed and a manager all" on public.reward_redemptions;
 create policy "a member reads what they redeemed and a manager all" on public.reward_redemptions for select to authenticated
-  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the redeemed rewards of its subjects" on public.reward_redemptions;
 create policy "a procedure touches the redeemed rewards of its subjects" on public.reward_redemptions to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -190,8 +202,8 @@ create policy "an operator sets all alerts" on public.tenant_alerts to tallybook
 
 revoke all on function
   internal.tenant_move(uuid, text, text, numeric, text, text, uuid, uuid, text, text, uuid, timestamptz),
-  internal.move_tenant_points(internal.tenant_movement[]), internal.adjust_tenant_pool(), internal.points_text(numeric),
-  internal.member_tenants(), internal.managed_tenants(), internal.membership(uuid, uuid)
+  internal.move_tenant_points(internal.tenant_movement[]), internal.adjust_tenant_pool(), internal.adjust_budget(), internal.keep_tenant(), internal.points_text(numeric),
+  internal.member_tenants(), internal.member_departments(), internal.managed_tenants(), internal.membership(uuid, uuid)
 from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -200,7 +212,9 @@ grant execute on function
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.membership(uuid, uuid) to tallybook_procedures;
 alter function internal.adjust_tenant_pool() owner to tallybook_upkeep;
-grant execute on function internal.member_tenants(), internal.managed_tenants() to authenticated;
+alter function internal.adjust_budget() owner to tallybook_upkeep;
+alter function internal.keep_tenant() owner to tallybook_upkeep;
+grant execute on function internal.member_tenants(), internal.member_departments(), internal.managed_tenants() to authenticated;
 
 -- Wallets, rewards, and who is a member.
 revoke all on function
@@ -265,7 +279,8 @@ drop policy if exists "an operator sets the limits of allocations" on public.all
 create policy "an operator sets the limits of allocations" on public.allocation_limits to tallybook_operator using (true);
 drop policy if exists "a lead reads what they were given and a manager all" on public.lead_delegations;
 create policy "a lead reads what they were given and a manager all" on public.lead_delegations for select to authenticated
-  using (lead_user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (lead_user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the delegations of its subjects" on public.lead_delegations;
 create policy "a procedure touches the delegations of its subjects" on public.lead_delegations to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -326,8 +341,9 @@ grant execute on function public.expire_allocations(int), public.refill_pools(in
 
 -- Recognitions and awards.
 revoke all on function
-  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
-  internal.fund_recognitions(internal.recognition_ask[]), internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb),
+  internal.ask_recognitions(internal.recognition_request[]), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[]), internal.recall_recognitions(internal.recognition_ask[]),
+  internal.recognize(internal.recognition_request[]), internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb),
   public.give_recognition(uuid, uuid[], numeric, text, text, text, text, text, uuid, text, text),
   public.award_to_user(uuid, uuid, numeric, text, uuid, text, text),
   public.revoke_recognition(uuid, uuid, text, uuid, text, text), public.list_recognitions(uuid, uuid, text, int, text)
@@ -341,8 +357,9 @@ alter function public.revoke_recognition(uuid, uuid, text, uuid, text, text) own
 alter function public.list_recognitions(uuid, uuid, text, int, text) owner to tallybook_procedures;
 
 grant execute on function
-  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
-  internal.fund_recognitions(internal.recognition_ask[])
+  internal.ask_recognitions(internal.recognition_request[]), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[]), internal.recall_recognitions(internal.recognition_ask[]),
+  internal.recognize(internal.recognition_request[])
 to tallybook_procedures;
 grant execute on function internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb) to tallybook_functions;
 grant execute on function

@@ -11,8 +11,10 @@ ALLOW_HEADERS: Final = (
     "x-attestation-key, x-attestation-token, x-attestation-unsupported"
 )
 EXPOSE_HEADERS: Final = (
-    "idempotent-replayed, x-request-id, retry-after, ratelimit, ratelimit-policy"
+    "idempotent-replayed, x-request-id, x-next-cursor, content-disposition, retry-after, "
+    "ratelimit, ratelimit-policy"
 )
+"""Of those, what a page of another origin may read: a file's name, and that there is more of it."""
 MAX_AGE_SECONDS: Final = 86_400
 
 

@@ -37,6 +37,8 @@ Tokens = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]
 
 PERIOD: Final = frozenset({"start_date", "end_date"})
 
+_LAST_DAY: Final = datetime(9999, 12, 31, tzinfo=UTC)
+
 
 class ForCustomer(Body):
     """Whose credits: a user's own; a program says whose."""
@@ -64,7 +66,9 @@ def period(_runtime: Runtime, _caller: Caller, body: Any) -> dict[str, datetime]
 def _moment(text: str, name: str, whole_day: timedelta) -> datetime:
     try:
         if len(text) == len("2026-01-31"):
-            return datetime.combine(date.fromisoformat(text), time(), UTC) + whole_day
+            day = datetime.combine(date.fromisoformat(text), time(), UTC)
+            # After the last day there is, which some say for no end at all, there is none.
+            return min(day, _LAST_DAY - whole_day) + whole_day
         # A plus sign is a blank in a query string that was not encoded.
         moment = datetime.fromisoformat(text.replace(" ", "+"))
         if moment.tzinfo is not None:

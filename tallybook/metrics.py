@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from typing import Final, Literal
 
 from prometheus_client import (
@@ -53,9 +54,14 @@ _cache_hit_rate: Final = Gauge(
 _cache_hit_rate.set_function(lambda: _hit_rate())
 _allocation_errors: Final = Counter(
     "perksu_allocation_errors",
-    "Allocations to tenants that were asked for and not made, for whatever reason",
+    "Allocations to tenants that were asked for and not made, for whatever reason: sum it, each"
+    " process counts its own",
+    ("process",),
     registry=_registry,
 )
+# Several processes may share an address, and a scrape meets any of them. Under one name their
+# counts would look like a counter that falls and rises, and each rise like new errors.
+_errors_here: Final = _allocation_errors.labels(secrets.token_hex(4))
 _ALLOCATING: Final = frozenset(
     {
         *("/api/v1/points/allocate-to-tenant", "/api/v1/points/bulk-allocate"),
@@ -77,7 +83,7 @@ def observe(path: str, status: int, seconds: float) -> None:
 
 def count_allocation_errors(errors: int = 1) -> None:
     """Count allocations that were refused or failed, also those among many of one request."""
-    _allocation_errors.inc(errors)
+    _errors_here.inc(errors)
 
 
 def count_attestation(platform: str, status: str) -> None:

@@ -177,9 +177,7 @@ def _call(db: Database, procedure: str, commit: bool, **arguments: Any) -> dict[
     named = ", ".join(f"p_{name} => %({name})s" for name in arguments)
     # The name is one of ours; whatever a caller says is a parameter.
     query = f"select public.{procedure}({named}) as answer"
-    values = {
-        name: str(value) if isinstance(value, UUID) else value for name, value in arguments.items()
-    }
+    values = {name: _said(name, value) for name, value in arguments.items()}
     connection = _connection(db)
     with_savepoint = _in_transaction(connection)
     cursor = connection.cursor()
@@ -228,6 +226,18 @@ def _refusal(error: Any) -> Refusal | None:
     return Refusal.from_sqlstate(
         said.sqlstate, said.message_primary, said.message_detail, said.message_hint
     )
+
+
+def _said(name: str, value: Any) -> Any:
+    """An argument as the database takes it. Raises ValueError for what is none to any database."""
+    if name.endswith("_id") and value is not None:
+        try:
+            return str(value if isinstance(value, UUID) else UUID(value))
+        except (ValueError, AttributeError, TypeError):
+            raise ValueError(f"{name}: {value!r} is no id") from None
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(f"{name}: a text must not contain the character U+0000")
+    return value
 
 
 def _points(amount: Amount) -> Decimal:

@@ -13,6 +13,9 @@ from tallybook.http import Rendered
 
 _NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
+_FORMULA: Final = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a cell begins that some spreadsheet reckons with: the wide signs, and after blanks, too."""
+
 
 def as_csv(
     name: str, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], next_cursor: str | None
@@ -42,7 +45,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, dict | list):
         return exact.encode(value).decode()
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+    if isinstance(value, str) and _FORMULA.match(value):
         # An amount is a text too, and below zero it is no formula.
         return value if _NUMBER.fullmatch(value) else "'" + value
     return str(value)

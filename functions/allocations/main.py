@@ -1,11 +1,12 @@
-"""allocations/*: the platform gives companies points to award and takes them back; managers give
-leads a share of them. POINTS_ALLOCATION_ENABLED=false switches all of it off; recognition goes on.
+"""allocations/*: the platform gives companies points to award, takes them back and puts right what
+they hold; managers give leads a share. POINTS_ALLOCATION_ENABLED=false switches all of it off;
+recognition goes on.
 """
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Final
-from uuid import UUID
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID, uuid5
 
 from msgspec import Meta
 
@@ -15,6 +16,7 @@ from tallybook.caller import Caller
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
 from tallybook.logs import (
+    TENANTS_ADJUSTED,
     TENANTS_ALLOCATED,
     TENANTS_BALANCE,
     TENANTS_CLAWED_BACK,
@@ -22,14 +24,18 @@ from tallybook.logs import (
     TENANTS_RECALLED,
     TENANTS_RECOGNIZED,
     TENANTS_REVERSED,
+    TENANTS_WALLET_CREDITED,
 )
 from tallybook.route import SERVICE, USERS, Route
+from tallybook.runtime import Runtime
 from tallybook.settings import Settings
 
 POINTS: Final = "/api/v1/points"
 ALLOCATIONS_MAX: Final = 1000
 ALLOCATION_BYTES_MAX: Final = 512
 """As much as one has room for on an average, with a note and a key."""
+ENTRIES: Final = UUID("5d1f6a30-6c3b-4d0e-9a53-2f0d6b7a9c41")
+"""In which wallets' entries get their ids from keys."""
 KEYED: Final[dict[str, Any]] = {"key": "idempotency_key", "key_required": False}
 
 Note = Annotated[str, Meta(max_length=1000)]
@@ -181,6 +187,76 @@ reverse = endpoint(
         callers=USERS | SERVICE,
         enabled=is_on,
         log=what_was_reversed,
+        **KEYED,
+    )
+)
+
+
+class AdjustPool(Body):
+    """To which balance a company's pool is brought, and why."""
+
+    tenant_id: UUID
+    balance: Decimal
+    reason: Reason
+    idempotency_key: Key | None = None
+
+
+def what_was_adjusted(caller: Caller, _body: Body, answer: Answer) -> Lines:
+    """One line an adjustment; none where the balance was right."""
+    if answer["platform_log_id"] is not None:
+        fields = {name: answer[name] for name in ("tenant_id", "adjusted_by", "platform_log_id")}
+        yield TENANTS_ADJUSTED, {"by": caller.user_id, **fields}
+
+
+adjust = endpoint(
+    Route(
+        slug="allocations/adjust",
+        paths=(f"{POINTS}/adjust-pool", f"{POINTS}/adjust-pool/{{tenant_id}}"),
+        procedure="adjust_tenant_pool_to",
+        body=AdjustPool,
+        callers=USERS | SERVICE,
+        enabled=is_on,
+        log=what_was_adjusted,
+        **KEYED,
+    )
+)
+
+
+class CreditWallet(Body):
+    """Whose wallet gets how much from outside the pool, why, and from where: what an older system
+    kept for them, or what puts something right."""
+
+    tenant_id: UUID
+    to_user_id: UUID
+    amount: Decimal
+    source: Literal["hr_allocation", "adjustment"]
+    reason: Reason
+    idempotency_key: Key | None = None
+
+
+def entry_of_key(_runtime: Runtime, _caller: Caller, body: CreditWallet) -> dict[str, Any]:
+    """The wallet's entry that bears the key: within a company one key is one entry. Consumes
+    idempotency_key."""
+    return {"entry_id": uuid5(ENTRIES, f"{body.tenant_id} {body.idempotency_key}")}
+
+
+def what_was_credited(caller: Caller, _body: Body, answer: Answer) -> Lines:
+    """One line a credit. The reason is for the audit log alone."""
+    fields = {name: answer[name] for name in ("tenant_id", "user_id", "amount", "ledger_entry_id")}
+    yield TENANTS_WALLET_CREDITED, {"credited_by": caller.user_id, **fields}
+
+
+credit_wallet = endpoint(
+    Route(
+        slug="allocations/credit-wallet",
+        paths=(f"{POINTS}/credit-wallet",),
+        procedure="credit_wallet",
+        body=CreditWallet,
+        callers=USERS | SERVICE,
+        enabled=is_on,
+        consumed=frozenset({"idempotency_key"}),
+        prepare=entry_of_key,
+        log=what_was_credited,
         **KEYED,
     )
 )

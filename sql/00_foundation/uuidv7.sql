@@ -7,12 +7,10 @@ language plpgsql volatile
 set search_path = ''
 as $$
 declare
-  v_microseconds bigint := date_part('epoch', clock_timestamp()) * 1000000;
+  v_time bigint := date_part('epoch', clock_timestamp()) * 4096000;  -- in 4096ths of a millisecond
 begin
   return encode(
-    substring(int8send(v_microseconds / 1000) from 3)
-      || substring(int4send((7 << 12) | ((v_microseconds % 1000) * 4096 / 1000)::int) from 3)
-      || substring(uuid_send(gen_random_uuid()) from 9),
+    int8send((v_time >> 12 << 16) | x'7000'::bigint | (v_time & 4095)) || substring(uuid_send(gen_random_uuid()) from 9),
     'hex')::uuid;
 end
 $$;

@@ -20,50 +20,45 @@ declare
   v_now timestamptz := internal.clock();
   v_crowded uuid[];  -- the books in which not everything fits
   v_posted ledger.posted;
+  v_crowd ledger.posted[];
 begin
   if cardinality(p_postings) = 1 then
     return next ledger.post_one(p_postings[1]);
     return;
   end if;
 
-  with leg as (
-    select p.position, p.book_id, l.account, l.delta, c.floor
-      from unnest(p_postings) with ordinality as p(
-             transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
-     cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
-      join ledger.chart_of_accounts as c on c.account = split_part(l.account, ':', 1) and c.floor is not null
-      -- What is in the book already counts for nothing.
-     where (select t.amount from ledger.transfers as t
-             where t.book_id = p.book_id and t.transfer_id = p.transfer_id) is null
-  ), running as (
-    select l.book_id, l.account, l.floor, l.delta,
-           sum(l.delta) over (partition by l.book_id, l.account order by l.position) as moved
-      from leg as l
-  ), lowest as (
-    -- How far each account is drawn down on the way; null where it only gains.
-    select r.book_id, r.account, r.floor, min(r.moved) filter (where r.delta < 0) as moved
-      from running as r
-     group by r.book_id, r.account, r.floor
-     order by r.book_id, r.account
-  )
   select array_agg(l.book_id)
     into v_crowded
-    from lowest as l
+    from (
+      select p.book_id, s.account, sum(s.amount) as amount
+        from unnest(p_postings) as p
+       cross join lateral (values (p.from_account, p.amount), (p.to_account, 0)) as s(account, amount)
+       group by p.book_id, s.account
+       order by p.book_id, s.account) as l
     left join lateral (
          select a.balance - a.held - a.floor as room
            from ledger.accounts as a
           where a.book_id = l.book_id and a.account = l.account
             for update) as a on true
-   where coalesce(a.room, -l.floor) + l.moved < 0;
+   where l.amount > coalesce(a.room, (select -c.floor from ledger.chart_of_accounts as c where c.account = split_part(l.account, ':', 1)), l.amount);
 
   if v_crowded is not null then
     for v_position in 1 .. cardinality(p_postings) loop
       if p_postings[v_position].book_id = any (v_crowded) then
         v_posted := ledger.post_one(p_postings[v_position]);
         v_posted.position := v_position;
-        return next v_posted;
+        v_crowd := v_crowd || v_posted;
       end if;
     end loop;
+    return query
+    select c.position, c.transfer_id, c.outcome, f.available, t.available
+      from unnest(v_crowd) as c
+      left join lateral (
+           select a.balance - a.held as available from ledger.accounts as a
+            where a.book_id = p_postings[c.position].book_id and a.account = p_postings[c.position].from_account limit 1) as f on true
+      left join lateral (
+           select a.balance - a.held as available from ledger.accounts as a
+            where a.book_id = p_postings[c.position].book_id and a.account = p_postings[c.position].to_account limit 1) as t on true;
   end if;
 
   return query

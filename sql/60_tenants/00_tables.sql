@@ -30,9 +30,9 @@ create table public.tenants (
   expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
   wallet_expiry_policy      text not null default 'never'  -- what is in wallets already goes by it too
                             check (wallet_expiry_policy in ('90_days', '180_days', '1_year', 'never')),
-  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold >= 0),
+  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold between 0 and 9999999999999.99),
   auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
-  auto_refill_amount        numeric(15, 2) check (auto_refill_amount > 0),  -- null: never
+  auto_refill_amount        numeric(15, 2) check (auto_refill_amount between 0.01 and 9999999999999.99),  -- null: never
   allocations_due_at        timestamptz,  -- until when none of the pool's lots ends; null: none does
   is_active                 boolean not null default true,
   created_at                timestamptz not null default internal.clock(),
@@ -48,7 +48,7 @@ create table public.departments (
   tenant_id      uuid not null,
   id             uuid not null default internal.uuidv7(),
   name           text not null check (name ~ '\S'),
-  monthly_cap    numeric(15, 2) check (monthly_cap >= 0),  -- what its people may give in a calendar month; null: no limit
+  monthly_cap    numeric(15, 2) check (monthly_cap between 0 and 9999999999999.99),  -- for a calendar month; null: no limit
   budget_balance numeric(15, 2) not null default 0 check (budget_balance >= 0),  -- a cache of its budget of old in the ledger
   created_at     timestamptz not null default internal.clock(),
   primary key (tenant_id, id),
@@ -99,7 +99,7 @@ create table public.allocation_logs (
 );
 
 create unique index allocation_logs_key on public.allocation_logs (tenant_id, idempotency_key) where idempotency_key is not null;
-create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at desc, id desc);
+create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at, id);
 create index idx_allocation_logs_allocated_by on public.allocation_logs (allocated_by, created_at desc);
 create index idx_allocation_logs_created_at on public.allocation_logs (created_at desc);
 create index allocation_logs_by_amount on public.allocation_logs (amount, id);
@@ -114,7 +114,7 @@ create table public.platform_billing_logs (
   tenant_id        uuid not null,
   id               uuid not null default internal.uuidv7(),
   admin_id         uuid,
-  actor            text not null,
+  actor            text not null default session_user,
   amount           numeric(15, 2) not null,  -- signed: what it did to the tenant
   currency         text not null default 'INR',
   transaction_type text not null check (transaction_type in ('CREDIT_INJECTION', 'CLAWBACK', 'ADJUSTMENT', 'REVERSAL', 'EXPIRY', 'REFILL')),
@@ -132,7 +132,7 @@ create unique index platform_billing_logs_key on public.platform_billing_logs (t
   where idempotency_key is not null;
 create index platform_billing_logs_of_allocation on public.platform_billing_logs (tenant_id, allocation_id)
   where allocation_id is not null;
-create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at desc, id desc);
+create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at, id);
 create index idx_platform_billing_logs_admin_id on public.platform_billing_logs (admin_id, created_at desc);
 create index idx_platform_billing_logs_created_at on public.platform_billing_logs (created_at desc);
 create index platform_billing_logs_by_amount on public.platform_billing_logs (amount, id);
@@ -150,7 +150,8 @@ create table public.wallets (
   primary key (tenant_id, user_id)
 ) with (fillfactor = 80);
 
-create index wallets_by_oldest_lot on public.wallets (tenant_id, oldest_lot_at);
+-- Partial, though every wallet is in it: so nobody who looks for one wallet takes this way through all of a tenant's.
+create index wallets_by_oldest_lot on public.wallets (tenant_id, oldest_lot_at) where oldest_lot_at < 'infinity';
 
 -- A wallet's statement. The transfer in the ledger bears the row's id.
 create table public.wallet_ledger (
@@ -170,9 +171,9 @@ create table public.wallet_ledger (
   primary key (tenant_id, id, user_id)  -- what goes from wallet to wallet stands in both statements
 );
 
-create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at desc, id desc);
-create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at desc, id desc);
-create index idx_wallet_ledger_created_at on public.wallet_ledger (created_at desc, id desc);
+create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at, id);
+create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at, id);
+create index idx_wallet_ledger_created_at on public.wallet_ledger (created_at, id);
 
 create table public.recognitions (
   tenant_id        uuid not null,
@@ -199,8 +200,7 @@ create table public.recognitions (
 );
 
 create unique index recognitions_key on public.recognitions (tenant_id, from_user_id, idempotency_key) where idempotency_key is not null;
-create index recognitions_of_tenant on public.recognitions (tenant_id, created_at desc, id desc);
-create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, created_at desc, id desc);
+create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, id);
 create index recognitions_of_department on public.recognitions (tenant_id, department_id, created_at) where department_id is not null;
 
 create table public.recognition_recipients (
@@ -213,7 +213,7 @@ create table public.recognition_recipients (
   primary key (tenant_id, recognition_id, user_id)
 );
 
-create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id desc);
+create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id);
 
 -- What wallets are spent on.
 create table public.rewards (
@@ -221,7 +221,7 @@ create table public.rewards (
   id          uuid not null default internal.uuidv7(),
   name        text not null check (name ~ '\S'),
   description text,
-  points_cost numeric(15, 2) not null check (points_cost > 0),
+  points_cost numeric(15, 2) not null check (points_cost between 0.01 and 9999999999999.99),
   stock       int check (stock >= 0),  -- null: no end
   is_active   boolean not null default true,
   created_at  timestamptz not null default internal.clock(),
@@ -245,7 +245,7 @@ create table public.reward_redemptions (
 );
 
 create unique index reward_redemptions_key on public.reward_redemptions (tenant_id, user_id, idempotency_key) where idempotency_key is not null;
-create index reward_redemptions_of_user on public.reward_redemptions (tenant_id, user_id, created_at desc);
+create index reward_redemptions_of_user on public.reward_redemptions (tenant_id, user_id, created_at);
 
 -- Edge-triggered: one row a crossing.
 create table public.tenant_alerts (
@@ -261,6 +261,18 @@ create table public.tenant_alerts (
 create trigger platform_billing_logs_are_append_only before update or delete or truncate on public.platform_billing_logs
 for each statement execute function internal.append_only();
 create trigger wallet_ledger_is_append_only before update or delete or truncate on public.wallet_ledger
+for each statement execute function internal.append_only();
+create trigger recognition_recipients_are_append_only before update or delete or truncate on public.recognition_recipients
+for each statement execute function internal.append_only();
+
+-- These say what became of something, and so they change; none of them is ever taken away.
+create trigger allocation_logs_are_kept before delete or truncate on public.allocation_logs
+for each statement execute function internal.append_only();
+create trigger recognitions_are_kept before delete or truncate on public.recognitions
+for each statement execute function internal.append_only();
+create trigger reward_redemptions_are_kept before delete or truncate on public.reward_redemptions
+for each statement execute function internal.append_only();
+create trigger tenants_are_kept before truncate on public.tenants
 for each statement execute function internal.append_only();
 
 -- One movement of a tenant's points, as a procedure asks for it; internal.tenant_move(…) makes one by names.
@@ -279,13 +291,37 @@ create type internal.tenant_movement as (
   created_at     timestamptz
 );
 
+-- What it did to one of its two accounts.
+create type internal.tenant_leg as (
+  position      int,
+  is_to         boolean,
+  tenant_id     uuid,
+  kind          text,             -- tenant.pool, tenant.wallet, …
+  owner         uuid,             -- whose it is, where there are many of the kind
+  delta         numeric(15, 2),
+  balance       numeric(15, 2),   -- after it; null for a counterparty
+  id            uuid,
+  wallet_source text,
+  source_type   text,
+  source_id     uuid,
+  description   text,
+  created_by    uuid,
+  created_at    timestamptz
+);
+
 -- What became of it, in the movement's place.
 create type internal.tenant_moved as (
   position     int,
   id           uuid,
   outcome      text,            -- 'posted' | 'replayed' | 'insufficient_funds' (nothing was written)
-  from_balance numeric(15, 2),  -- after the whole set; null for a counterparty
+  from_balance numeric(15, 2),  -- after it; null for a counterparty, and where it was not posted
   to_balance   numeric(15, 2)
+);
+
+-- One of a tenant's accounts.
+create type internal.tenant_account as (
+  tenant_id uuid,
+  account   text
 );
 
 -- A recognition as it is asked for; `award` means by those alone who give their company's points.
@@ -315,7 +351,8 @@ create type internal.recognition_ask as (
   monthly_cap      numeric(15, 2),
   recipients       uuid[],
   shares           numeric[],      -- each recipient's points, in their places
-  entries          uuid[],         -- and what the entries in their wallets are called; the first names the recognition too
+  entries          uuid[],         -- and what the entries in their wallets are called, in order; the first names the recognition too
+  moves_before     int,            -- how many movements of the set come before this one's; null: it moves nothing
   points           numeric,        -- all of them
   message          text,
   recognition_type text,
@@ -329,4 +366,16 @@ create type internal.recognition_ask as (
   request_id       text,
   verdict          text,           -- null: it is given; 'known'; or the refusal's code
   detail           text
+);
+
+-- What became of it, as both who gave and who awards are answered.
+create type internal.recognition_given as (
+  position   int,
+  id         uuid,
+  points     text,
+  recipients jsonb,    -- [{user_id, points, new_wallet_balance, ledger_entry_id}], as they were named
+  funded_by  text,
+  pool       text,
+  replayed   boolean,
+  refusal    jsonb
 );

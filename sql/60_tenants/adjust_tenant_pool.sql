@@ -2,9 +2,10 @@
 -- the ledger is brought to the number that was written, and the platform's trail says who did it. What the procedures write
 -- there is what the ledger says already, and needs nothing: for them it is not even looked at.
 --
--- Locks:   the tenant's row, which whoever updates it holds; then the pool's account. Procedures lock them the other way
---          round, so that on a busy pool one of the two may be told of a deadlock, and does it again.
---          public.adjust_tenant_pool_to stands in nobody's way.
+-- Locks:   the tenant's row, which whoever updates it holds; then the pool's account, where nobody has it. Procedures lock
+--          them the other way round: who has the account needs the row next, and to wait for them would be for ever.
+--          public.adjust_tenant_pool_to locks as they do, and waits its turn.
+-- Refuses: as the database does, with 55P03, and says what to do instead.
 
 create or replace function internal.adjust_tenant_pool()
 returns trigger
@@ -16,9 +17,24 @@ declare
   v_delta numeric(15, 2);
   v_id uuid := internal.uuidv7();
 begin
-  perform ledger.lock(array[new.id], 'tenant.pool');
-  select coalesce(min(a.balance), 0) / 100.0 into v_pool from ledger.accounts as a where a.book_id = new.id and a.account = 'tenant.pool';
-  v_delta := new.points_allocation_balance - v_pool;
+  begin
+    select a.balance / 100.0 into v_pool
+      from ledger.accounts as a where a.book_id = new.id and a.account = 'tenant.pool' for update nowait;
+    -- A pool that was never filled has no account; who fills it first holds this, as internal.lock_pools does.
+    if not found then
+      if not pg_try_advisory_xact_lock(hashtextextended(format('tallybook.unfilled_pool %s', new.id), 0)) then
+        raise lock_not_available;
+      end if;
+      select a.balance / 100.0 into v_pool
+        from ledger.accounts as a where a.book_id = new.id and a.account = 'tenant.pool' for update nowait;
+    end if;
+  exception when lock_not_available then
+    raise lock_not_available using
+      message = format('The pool of tenant %s is in use: nothing was written', new.id),
+      hint = format('Do it again; or have it done in its turn: select public.adjust_tenant_pool_to(null, %L, %s, ''why'')',
+                    new.id, new.points_allocation_balance);
+  end;
+  v_delta := new.points_allocation_balance - coalesce(v_pool, 0);
   if v_delta = 0 then
     return null;
   end if;

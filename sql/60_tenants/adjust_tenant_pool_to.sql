@@ -1,6 +1,6 @@
 -- Brings a tenant's pool to a balance by an adjustment, with a reason: the polite form of writing the balance by hand.
 -- Returns {success, tenant_id, adjusted_by, new_allocation_balance, platform_log_id, reason}; adjusted_by is signed, and
--- platform_log_id null where it was that balance already.
+-- platform_log_id null where it was that balance already and there is no key under which to remember that.
 --
 -- Replay:  under a key of the tenant's the same adjustment is answered as the first time, with "replayed", for ever.
 -- Locks:   internal.lock_pools.
@@ -33,13 +33,15 @@ declare
 begin
   if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
+  elsif p_balance < 0 then
+    perform internal.refuse('invalid_amount', 'balance: must not be below zero');
   elsif p_balance is distinct from 0 and v_refusal is not null then
     perform internal.refuse(v_refusal ->> 'code', v_refusal ->> 'detail');
   end if;
 
   v_pool := internal.locked_pool(p_tenant_id);
   v_bill := internal.billed_before(p_tenant_id, p_idempotency_key, v_hash);
-  if v_bill.id is null and p_balance <> v_pool then
+  if v_bill.id is null and (p_balance <> v_pool or p_idempotency_key is not null) then
     v_id := internal.uuidv7();
     perform internal.bill_tenants(array[row(
       p_tenant_id, v_id, p_balance - v_pool, 'ADJUSTMENT', null, p_user_id, v_actor, p_reason, p_idempotency_key, v_hash,

@@ -38,8 +38,8 @@ begin
              when p.tenant_id is null then internal.refusal('invalid_body', 'tenant_id: must be an id')
              when length(p.idempotency_key) not between 1 and 200 then
                internal.refusal('invalid_body', 'idempotency_key: must have 1 to 200 characters')
-             when t.id is null then internal.refusal('tenant_not_found')
-             when p.currency <> t.currency then internal.refusal('invalid_body', format('currency: the tenant''s is %s', t.currency))
+             when t.id is null or not t.is_active and k.id is null then internal.refusal('tenant_not_found')
+             when p.currency <> t.currency and k.id is null then internal.refusal('invalid_body', format('currency: the tenant''s is %s', t.currency))
              else internal.points_refusal(p.amount) end) order by p."position")
     into v_entries
     from (
@@ -52,7 +52,11 @@ begin
              a.entry ->> 'idempotency_key' as idempotency_key
         from jsonb_array_elements(p_allocations) with ordinality as a(entry, "position")) as p
     left join lateral (
-         select x.id, x.currency from public.tenants as x where x.id = p.tenant_id and x.is_active limit 1) as t on true;
+         select x.id, x.currency, x.is_active from public.tenants as x where x.id = p.tenant_id limit 1) as t on true
+    -- What was allocated is answered as it was, whatever became of the tenant.
+    left join lateral (
+         select x.id from public.allocation_logs as x
+          where x.tenant_id = p.tenant_id and x.idempotency_key = p.idempotency_key limit 1) as k on true;
 
   perform from internal.lock_pools(array(
     select distinct e.tenant_id from jsonb_to_recordset(v_entries) as e(tenant_id uuid, refusal jsonb)
@@ -73,8 +77,9 @@ begin
         from jsonb_to_recordset(v_entries) as e(
                "position" int, tenant_id uuid, id uuid, bill_id uuid, amount numeric, reference_note text, idempotency_key text,
                hash text, refusal jsonb)
+        -- A clawback or an adjustment may have come under the key as well.
         left join lateral (
-             select x.id from public.allocation_logs as x
+             select x.id from public.platform_billing_logs as x
               where x.tenant_id = e.tenant_id and x.idempotency_key = e.idempotency_key limit 1) as l on true
         left join lateral (
              select x.balance from ledger.accounts as x where x.book_id = e.tenant_id and x.account = 'tenant.pool' limit 1) as a on true

@@ -26,6 +26,7 @@ begin
                             when 'ADJUSTMENT' then 'tenant.adjusted'
                             when 'EXPIRY' then 'tenant.expired'
                             else 'tenant.platform' end as account) as c
+             where b.amount <> 0  -- an adjustment that found what it was to bring is a row, and moves nothing
              order by b.ordinality)) as o
     where o.outcome <> 'posted';
   if found then

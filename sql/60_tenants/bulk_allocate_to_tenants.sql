@@ -4,8 +4,9 @@
 -- of each, in order and counted from 1, {position, tenant_id as it came, and what allocate_to_tenant answers, or code and
 -- detail}.
 --
--- Replay:  a key of the whole is each allocation's: under it the same is answered as the first time, with "replayed", for
---          ever.
+-- Replay:  a key of the whole is each allocation's that has none: under it the same is answered as the first time, with
+--          "replayed", for ever. Of p_tenant_ids one that is named twice is meant once; p_allocations are each meant, and the
+--          second to one tenant has the key with "#2" after it.
 -- Locks:   those of internal.allocate_to_tenants.
 -- Refuses: forbidden, invalid_body, rate_limited; in place: invalid_body, invalid_amount, tenant_not_found, nonce_reused.
 
@@ -35,6 +36,10 @@ declare
 begin
   if (p_tenant_ids is null) = (p_allocations is null) then
     perform internal.refuse('invalid_body', 'tenant_ids: either these are given, or allocations');
+  elsif p_amount is not null and p_allocations is not null then
+    perform internal.refuse('invalid_body', 'amount: each of the allocations says its own');
+  elsif length(p_idempotency_key) not between 1 and 200 then
+    perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
   elsif p_tenant_ids is not null then
     select coalesce(jsonb_agg(jsonb_build_object('tenant_id', t.id, 'amount', p_amount) order by t.ordinality), '[]') into v_allocations
       from unnest(p_tenant_ids) with ordinality as t(id);
@@ -57,9 +62,19 @@ begin
              p_user_id,
              (select jsonb_agg(
                        case when jsonb_typeof(a.entry) = 'object' then
-                         jsonb_strip_nulls(jsonb_build_object('currency', p_currency, 'idempotency_key', p_idempotency_key)) || a.entry
+                         jsonb_strip_nulls(
+                           jsonb_build_object('currency', p_currency, 'idempotency_key', a.key) || jsonb_strip_nulls(a.entry))
                        else a.entry end order by a.ordinality)
-                from jsonb_array_elements(v_allocations) with ordinality as a(entry)),
+                from (
+                  -- Who allocates to one tenant several times in one call does so again when the call is repeated.
+                  select x.entry, x.ordinality,
+                         case when p_allocations is null or x.nth = 1 then p_idempotency_key
+                              when length(p_idempotency_key) > 190 then md5(p_idempotency_key) || '#' || x.nth
+                              else p_idempotency_key || '#' || x.nth end as key
+                    from (select e.entry, e.ordinality, row_number() over (
+                                   partition by lower(e.entry ->> 'tenant_id'), e.entry ->> 'idempotency_key' is null
+                                   order by e.ordinality) as nth
+                            from jsonb_array_elements(v_allocations) with ordinality as e(entry)) as x) as a),
              coalesce(p_reference_note, format('Bulk allocation for %s tenants', jsonb_array_length(v_allocations))),
              p_ip_address, 'CREDIT_INJECTION', v_actor, p_request_id) as o);
 end

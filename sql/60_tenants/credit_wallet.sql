@@ -51,10 +51,14 @@ begin
     perform internal.refuse('recipient_not_found', format('to_user_id: %s', p_to_user_id));
   end if;
 
-  select m.outcome into v_outcome
-    from internal.move_tenant_points(array[internal.tenant_move(
-      p_tenant_id, case p_source when 'adjustment' then 'tenant.adjusted' else 'tenant.legacy' end, 'tenant.wallet:' || p_to_user_id,
-      p_amount, 'wallet_credit', 'wallet_credit', v_id, v_id, p_source, p_reason, p_user_id)]) as m;
+  begin
+    select m.outcome into v_outcome
+      from internal.move_tenant_points(array[internal.tenant_move(
+        p_tenant_id, case p_source when 'adjustment' then 'tenant.adjusted' else 'tenant.legacy' end, 'tenant.wallet:' || p_to_user_id,
+        p_amount, 'wallet_credit', 'wallet_credit', v_id, v_id, p_source, p_reason, p_user_id)]) as m;
+  exception when numeric_value_out_of_range then
+    perform internal.refuse('invalid_amount', 'amount: no wallet holds as much, nor was ever filled with as much');
+  end;
   select l.* into v_entry
     from public.wallet_ledger as l where l.tenant_id = p_tenant_id and l.id = v_id and l.user_id = p_to_user_id;
   if v_outcome = 'posted' then

@@ -27,6 +27,7 @@ begin
                  select x.tenant_id, x.user_id
                    from public.wallets as x
                   where x.tenant_id = t.id and x.oldest_lot_at <= v_now - internal.wallet_term(t.wallet_expiry_policy)
+                    and x.oldest_lot_at < 'infinity'
                   order by x.oldest_lot_at
                   limit p_limit) as w
            where t.wallet_expiry_policy <> 'never'

@@ -21,13 +21,20 @@ declare
   v_ask internal.recognition_ask;
   v_names text[];      -- tenant/account, or tenant/cap:department
   v_rooms numeric[];   -- what each has left
-  v_told record;
   v_twin record;       -- an earlier one under the same key
   v_givers uuid[];     -- whose wallets are among them
   v_tenants uuid[];    -- where wallets end, and whose there may pay
   v_givers_of uuid[];
+  v_ids uuid[];        -- names in order of arrival, in which a wallet's statement shows what it got
+  v_heads int;
+  v_named int := 0;
+  v_moves int := 0;
   v_known uuid[];      -- what is under the key of each
   v_hashes text[];     -- and the request with which it came
+  v_payers internal.tenant_account[];
+  v_is_capped boolean;
+  v_wallets_pay boolean;
+  v_tenant_id uuid;    -- whose pool is at
   v_pool int;
   v_cap int;
   v_at int;
@@ -36,25 +43,23 @@ begin
      from (select distinct hashtextextended(coalesce(a.from_user_id, a.tenant_id)::text, 60) as key
              from unnest(p_asks) as a where a.idempotency_key is not null and a.tenant_id is not null order by 1) as l;
 
-  with payer as materialized (
-    select distinct a.tenant_id, s.account
+  select coalesce(array_agg(distinct row(a.tenant_id, s.account)::internal.tenant_account), '{}'),
+         coalesce(bool_or(a.monthly_cap is not null), false), coalesce(bool_or(starts_with(s.account, 'tenant.wallet:')), false)
+    into v_payers, v_is_capped, v_wallets_pay
+    from unnest(p_asks) as a
+   cross join unnest(a.sources) as s(account)
+   where a.verdict is null and a.points > 0;
+
+  with wanted as materialized (
+    select p.tenant_id, p.account, true as pays from unnest(v_payers) as p
+     union all
+    -- Whoever holds a wallet or a department must have all accounts, or two of them wait for one another.
+    select distinct a.tenant_id, 'tenant.wallet:' || r.user_id, false
       from unnest(p_asks) as a
-     cross join unnest(a.sources) as s(account)
-     where a.verdict is null and a.points > 0
-  ), wanted as materialized (
-    select t.tenant_id, t.account, bool_or(t.pays) as pays
-      from (
-        select p.tenant_id, p.account, true as pays from payer as p
-         union all
-        select a.tenant_id, 'tenant.wallet:' || r.user_id, false
-          from unnest(p_asks) as a
-         cross join unnest(a.recipients) as r(user_id)
-         where a.verdict is null and a.points > 0
-           -- Whoever holds a wallet or a department must have all accounts, or two of them wait for one another.
-           and (exists (select from payer as p where starts_with(p.account, 'tenant.wallet:'))
-                or exists (select from unnest(p_asks) as c where c.verdict is null and c.points > 0 and c.monthly_cap is not null))) as t
-     group by t.tenant_id, t.account
-     order by t.tenant_id, t.account
+     cross join unnest(a.recipients) as r(user_id)
+     where (v_is_capped or v_wallets_pay) and a.verdict is null and a.points > 0
+       and row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account <> all (v_payers)
+     order by 1, 2
   )
   select coalesce(array_agg(w.tenant_id || '/' || w.account) filter (where w.pays), '{}'),
          coalesce(array_agg(coalesce(x.room, 0) / 100.0) filter (where w.pays), '{}'),
@@ -87,21 +92,7 @@ begin
     end if;
   end if;
 
-  -- A pool that does not pay is told all the same.
-  for v_told in
-    select t.tenant_id || '/tenant.pool' as name, coalesce(x.room, 0) / 100.0 as room
-      from (select distinct a.tenant_id from unnest(p_asks) as a where a.tenant_id is not null) as t
-      left join lateral (
-           select a.balance - a.held - a.floor as room
-             from ledger.accounts as a
-            where a.book_id = t.tenant_id and a.account = 'tenant.pool' limit 1) as x on true
-     where not t.tenant_id || '/tenant.pool' = any (v_names)
-  loop
-    v_names := v_names || v_told.name;
-    v_rooms := v_rooms || v_told.room;
-  end loop;
-
-  if exists (select from unnest(p_asks) as a where a.verdict is null and a.points > 0 and a.monthly_cap is not null) then
+  if v_is_capped then
     perform internal.lock_departments(p_asks);
     select v_names || array_agg(d.tenant_id || '/cap:' || d.department_id), v_rooms || array_agg(d.monthly_cap - d.given)
       into v_names, v_rooms
@@ -118,8 +109,9 @@ begin
   end if;
 
   -- What is under the key is read under the locks; it is answered as it was, whatever has changed since.
-  select array_agg(k.id order by a.position), array_agg(k.request_hash order by a.position)
-    into v_known, v_hashes
+  select array_agg(k.id order by a.position), array_agg(k.request_hash order by a.position),
+         sum(cardinality(a.recipients)) filter (where a.verdict is null)
+    into v_known, v_hashes, v_heads
     from unnest(p_asks) as a
     left join lateral (
          -- Two look-ups, since none by an index finds a giver or nobody. They name the key as a range and in their order, and
@@ -135,6 +127,7 @@ begin
            order by r.from_user_id, r.idempotency_key limit 1)
           limit 1) as k on true;
 
+  v_ids := internal.uuidv7s(v_heads);
   for v_place in 1 .. cardinality(v_asks) loop
     v_ask := v_asks[v_place];
     if v_known[v_place] is not null then
@@ -160,8 +153,21 @@ begin
       end if;
     end if;
     continue when v_ask.verdict is not null;
+    v_ask.entries := v_ids[v_named + 1 : v_named + cardinality(v_ask.recipients)];
     v_ask.id := v_ask.entries[1];
-    v_pool := array_position(v_names, v_ask.tenant_id || '/tenant.pool');
+    v_named := v_named + cardinality(v_ask.recipients);
+    if v_tenant_id is distinct from v_ask.tenant_id then
+      v_tenant_id := v_ask.tenant_id;
+      v_pool := array_position(v_names, v_tenant_id || '/tenant.pool');
+      if v_pool is null then
+        -- It does not pay, and is told all the same.
+        v_pool := cardinality(v_names) + 1;
+        v_names[v_pool] := v_tenant_id || '/tenant.pool';
+        v_rooms[v_pool] := coalesce((
+          select a.balance - a.held - a.floor from ledger.accounts as a
+           where a.book_id = v_tenant_id and a.account = 'tenant.pool'), 0) / 100.0;
+      end if;
+    end if;
     if v_ask.points > 0 then
       v_cap := case when v_ask.monthly_cap is not null
                     then array_position(v_names, v_ask.tenant_id || '/cap:' || v_ask.department_id) end;
@@ -171,11 +177,13 @@ begin
                                internal.points_text(greatest(v_rooms[v_cap], 0)), internal.points_text(v_ask.points));
       else
         foreach v_ask.source in array v_ask.sources loop
-          v_at := array_position(v_names, v_ask.tenant_id || '/' || v_ask.source);
+          v_at := case when v_ask.source = 'tenant.pool' then v_pool else array_position(v_names, v_tenant_id || '/' || v_ask.source) end;
           exit when v_rooms[v_at] >= v_ask.points;
           v_at := null;
         end loop;
         if v_at is not null then
+          v_ask.moves_before := v_moves;
+          v_moves := v_moves + cardinality(v_ask.recipients);
           v_rooms[v_at] := v_rooms[v_at] - v_ask.points;
           if v_cap is not null then
             v_rooms[v_cap] := v_rooms[v_cap] - v_ask.points;

@@ -1,7 +1,7 @@
 -- Locks the pools of tenants, in the order in which everything locks them, and says what each holds. A pool that was never
 -- filled has no row to lock: who fills it first is waited for, so that of two first allocations one sees the other.
 --
--- Locks:   the pools' accounts, in order; for those that there are none of an advisory lock each, in order.
+-- Locks:   for the pools that there is no account of, an advisory lock each, in order; then the accounts, in order.
 
 create or replace function internal.lock_pools(p_tenant_ids uuid[])
 returns table (tenant_id uuid, balance numeric)
@@ -12,16 +12,16 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-  v_locked uuid[];
-  v_unfilled uuid[];
+  v_unfilled uuid[] := array(
+    select u.id from unnest(p_tenant_ids) as u(id)
+     where not exists (select from ledger.accounts as a where a.book_id = u.id and a.account = 'tenant.pool'));
 begin
-  v_locked := array(select l.book_id from ledger.lock(p_tenant_ids, 'tenant.pool') as l);
-  v_unfilled := array(select u.id from unnest(p_tenant_ids) as u(id) where u.id <> all (v_locked));
+  -- Before any row: who waits for one of these holds no pool for which whoever has it could wait.
   if cardinality(v_unfilled) > 0 then
     perform pg_advisory_xact_lock(k.key)
        from (select hashtextextended(format('tallybook.unfilled_pool %s', u.id), 0) as key from unnest(v_unfilled) as u(id) order by 1) as k;
-    perform from ledger.lock(v_unfilled, 'tenant.pool');
   end if;
+  perform from ledger.lock(p_tenant_ids, 'tenant.pool');
 
   return query
     select u.id, coalesce(a.balance / 100.0, 0)::numeric(15, 2)

@@ -72,10 +72,14 @@ begin
       v_amount := coalesce(p_amount, v_lead);
       if v_amount = 0 or v_amount > v_lead then
         perform internal.refuse('insufficient_budget', format('amount: the lead has %s', internal.points_text(v_lead)));
+      elsif v_pool + v_amount > 9999999999999.99 then
+        perform internal.refuse('invalid_amount', 'amount: no pool holds as much');
       end if;
     elsif v_amount > v_pool then
       perform internal.refuse('insufficient_pool', format('Insufficient company allocation pool. Available: %s, Required: %s',
         internal.points_text(v_pool), internal.points_text(v_amount)));
+    elsif v_lead + v_amount > 9999999999999.99 then
+      perform internal.refuse('invalid_amount', 'amount: no lead holds as much');
     end if;
 
     v_row.id := internal.uuidv7();

@@ -4,7 +4,7 @@
 --
 -- Replay:  what was refunded is answered as the first time, with "replayed", whatever the reason now.
 -- Locks:   the wallet's account; then the reward's row.
--- Refuses: forbidden, invalid_body, tenant_not_found, reason_required, redemption_not_found, own_event.
+-- Refuses: forbidden, invalid_body, invalid_amount, tenant_not_found, reason_required, redemption_not_found, own_event.
 
 create or replace function public.refund_reward_redemption(
   p_user_id       uuid,
@@ -45,9 +45,13 @@ begin
   v_replayed := not found;
 
   if not v_replayed then
-    perform from internal.move_tenant_points(array[internal.tenant_move(
-      v_who.tenant_id, 'tenant.redeemed', 'tenant.wallet:' || v_done.user_id, v_done.points, 'reversal', 'reward_redemption',
-      v_done.id, v_done.id, 'reversal', p_reason, p_user_id)]);
+    begin
+      perform from internal.move_tenant_points(array[internal.tenant_move(
+        v_who.tenant_id, 'tenant.redeemed', 'tenant.wallet:' || v_done.user_id, v_done.points, 'reversal', 'reward_redemption',
+        v_done.id, v_done.id, 'reversal', p_reason, p_user_id)]);
+    exception when numeric_value_out_of_range then
+      perform internal.refuse('invalid_amount', 'redemption_id: no wallet holds as much, nor was ever filled with as much');
+    end;
     update public.rewards as r
        set stock = r.stock + 1, updated_at = internal.clock()
      where r.tenant_id = v_who.tenant_id and r.id = v_done.reward_id and r.stock is not null;

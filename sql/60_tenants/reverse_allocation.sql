@@ -34,6 +34,7 @@ declare
   v_available numeric;
   v_allocation public.allocation_logs;
   v_bill public.platform_billing_logs;
+  v_taken record;  -- of the allocation, up to this time
   v_id uuid;
 begin
   if coalesce(p_reason, '') !~ '\S' then
@@ -63,15 +64,23 @@ begin
        set reversed_amount = l.reversed_amount + coalesce(p_amount, v_available), updated_at = internal.clock(),
            status = case when l.reversed_amount + coalesce(p_amount, v_available) + l.expired_amount = l.amount then 'REVOKED'
                          else l.status end
-     where l.tenant_id = p_tenant_id and l.id = p_allocation_id
-    returning l.* into v_allocation;
+     where l.tenant_id = p_tenant_id and l.id = p_allocation_id;
     select l.* into v_bill from public.platform_billing_logs as l where l.tenant_id = p_tenant_id and l.id = v_id;
   end if;
 
+  -- More may have been taken since; the rows' ids are in the order in which the pool was locked.
+  select coalesce(-sum(b.amount) filter (where b.transaction_type = 'REVERSAL'), 0) as reversed,
+         coalesce(-sum(b.amount) filter (where b.transaction_type = 'EXPIRY'), 0) as expired
+    into v_taken
+    from public.platform_billing_logs as b
+   where b.tenant_id = p_tenant_id and b.allocation_id = p_allocation_id and b.id <= v_bill.id and b.balance_after is not null;
+
   return jsonb_build_object(
       'success', true, 'tenant_id', p_tenant_id, 'allocation_log_id', p_allocation_id,
-      'amount_reversed', internal.points_text(-v_bill.amount), 'reversed_in_all', internal.points_text(v_allocation.reversed_amount),
-      'status', v_allocation.status, 'new_balance', internal.points_text(v_bill.balance_after), 'platform_log_id', v_bill.id,
+      'amount_reversed', internal.points_text(-v_bill.amount), 'reversed_in_all', internal.points_text(v_taken.reversed),
+      'status', case when v_taken.reversed + v_taken.expired = v_allocation.amount then 'REVOKED'
+                     when v_taken.expired > 0 then 'EXPIRED' else 'COMPLETED' end,
+      'new_balance', internal.points_text(v_bill.balance_after), 'platform_log_id', v_bill.id,
       'reason', v_bill.reference_note)
     || case when v_id is null then '{"replayed": true}' else '{}' end::jsonb;
 end

@@ -5,8 +5,8 @@
 --
 -- Replay:  what is revoked already is answered as it was, with "replayed".
 -- Locks:   the recognition; then the accounts and the rows that tell of them.
--- Refuses: reason_required, invalid_body, forbidden, recognition_not_found, not_reversible (wallets are permanent, or one of them
---          does not hold its part any more).
+-- Refuses: reason_required, invalid_body, invalid_amount, forbidden, recognition_not_found, not_reversible (wallets are
+--          permanent, or one of them does not hold its part any more).
 
 create or replace function public.revoke_recognition(
   p_user_id        uuid,
@@ -19,6 +19,7 @@ create or replace function public.revoke_recognition(
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+set timezone = 'UTC'
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set jit = off
@@ -34,8 +35,8 @@ declare
   v_moves internal.tenant_movement[];
   v_replayed boolean;
 begin
-  if coalesce(v_reason, '') = '' then
-    perform internal.refuse('reason_required');
+  if coalesce(v_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
   elsif length(v_reason) > 1000 then
     perform internal.refuse('invalid_body', 'reason: must have at most 1000 characters');
   end if;
@@ -79,9 +80,13 @@ begin
        where r.tenant_id = v_tenant_id and r.recognition_id = v_given.id and r.points > 0
        order by r.place);
     if cardinality(v_moves) > 0 then
-      if exists (select from internal.move_tenant_points(v_moves) as o where o.outcome <> 'posted') then
-        perform internal.refuse('not_reversible', 'A wallet does not hold these points any more.');
-      end if;
+      begin
+        if exists (select from internal.move_tenant_points(v_moves) as o where o.outcome <> 'posted') then
+          perform internal.refuse('not_reversible', 'A wallet does not hold these points any more.');
+        end if;
+      exception when numeric_value_out_of_range then
+        perform internal.refuse('invalid_amount', 'recognition_id: where its points came from there is no room for them');
+      end;
       -- What comes back to the pool returns to the lots that it was of, and some may have ended meanwhile.
       update public.tenants as t set allocations_due_at = v_now
        where v_given.funded_by = 'pool' and t.id = v_tenant_id;

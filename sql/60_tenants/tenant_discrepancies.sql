@@ -48,7 +48,7 @@ union all
 -- What the platform's trail says stood in a pool afterwards, it moved. A row written by hand says nothing of that.
 select 'I2', b.tenant_id, 'platform billing ' || b.id, 'a transfer of ' || b.amount, 'none'
   from public.platform_billing_logs as b
- where b.balance_after is not null
+ where b.balance_after is not null and b.amount <> 0
    and not exists (select from ledger.transfers as t
                     where t.book_id = b.tenant_id and t.transfer_id = b.id and t.amount = abs(b.amount) * 100
                       and case when b.amount > 0 then t.to_account else t.from_account end = 'tenant.pool')
@@ -81,4 +81,27 @@ select 'I2', x.tenant_id, 'redemption ' || x.id, format('%s, %s', x.points, x.st
   left join ledger.transfers as t on t.book_id = x.tenant_id and t.transfer_id = x.entry_id and t.from_account = 'tenant.wallet:' || x.user_id
   left join ledger.transfers as b on b.book_id = x.tenant_id and b.transfer_id = x.id and b.to_account = 'tenant.wallet:' || x.user_id
  where t.amount is distinct from x.points * 100
-    or b.amount is distinct from case x.status when 'refunded' then (x.points * 100)::bigint end;
+    or b.amount is distinct from case x.status when 'refunded' then (x.points * 100)::bigint end
+union all
+-- What moved, stands where it is told of: nobody took its row away, or changed what it says.
+select 'I2', t.book_id, 'transfer ' || t.transfer_id, format('allocation %s of %s', t.source_id, t.amount / 100.0), 'none'
+  from ledger.transfers as t
+ where t.kind in ('credit_injection', 'refill') and t.to_account = 'tenant.pool'
+   and not exists (select from public.allocation_logs as l
+                    where l.tenant_id = t.book_id and l.id = t.source_id and l.amount = t.amount / 100.0)
+union all
+select 'I2', t.book_id, 'transfer ' || t.transfer_id, 'delegation ' || t.transfer_id, 'none'
+  from ledger.transfers as t
+ where t.kind in ('delegation', 'recall') and t.source_type = 'lead_delegation'
+   and not exists (select from public.lead_delegations as d where d.tenant_id = t.book_id and d.id = t.transfer_id)
+union all
+select 'I2', t.book_id, 'transfer ' || t.transfer_id, 'recognition ' || t.source_id, 'none'
+  from ledger.transfers as t
+ where t.kind = 'recognition' and starts_with(t.to_account, 'tenant.wallet:')
+   and not exists (select from public.recognitions as r
+                    where r.tenant_id = t.book_id and r.id = t.source_id and starts_with(t.from_account, 'tenant.' || r.funded_by))
+union all
+select 'I2', t.book_id, 'transfer ' || t.transfer_id, 'redemption ' || t.source_id, 'none'
+  from ledger.transfers as t
+ where t.kind = 'redemption' and t.source_type = 'reward_redemption'
+   and not exists (select from public.reward_redemptions as x where x.tenant_id = t.book_id and x.id = t.source_id);

@@ -1,5 +1,5 @@
--- Allocations of the last day above 1,000,000 points, whatever the tenant's currency; the database's setting
--- tallybook.large_allocation names another threshold:
+-- Allocations of the last day above what allocation_limits.large_allocation_above says, whatever the tenant's currency; none
+-- where that is null. The database's setting tallybook.large_allocation names another threshold for who looks:
 -- alter database postgres set tallybook.large_allocation = '500000'.
 
 create or replace view public.tenant_large_allocations
@@ -9,4 +9,5 @@ select a.tenant_id, t.name, a.id as allocation_id, a.amount, a.currency, a.statu
   from public.allocation_logs as a
   join public.tenants as t on t.id = a.tenant_id
  where a.created_at > (select internal.clock()) - interval '1 day'
-   and a.amount > coalesce(nullif(current_setting('tallybook.large_allocation', true), ''), '1000000')::numeric;
+   and a.amount > coalesce(nullif(current_setting('tallybook.large_allocation', true), '')::numeric,
+                           (select l.large_allocation_above from public.allocation_limits as l));

@@ -41,7 +41,7 @@ class Mode(StrEnum):
 
 
 class Expiry(StrEnum):
-    """For how long an allocation keeps."""
+    """For how long an allocation keeps, or what came into a wallet."""
 
     DAYS_90 = "90_days"
     DAYS_180 = "180_days"
@@ -49,9 +49,18 @@ class Expiry(StrEnum):
     NEVER = "never"
 
 
+def parsed_setting(text: str) -> Decimal:
+    """Points as a setting holds them: the database would round what is finer, and say nothing."""
+    amount = parsed_amount(text)
+    exponent = amount.normalize().as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -2:
+        raise typer.BadParameter("must have at most two decimal places")
+    return amount
+
+
 def parsed_refill(text: str) -> Any:
     """Points, or none."""
-    return NONE if text.lower() == "none" else parsed_amount(text)
+    return NONE if text.lower() == "none" else parsed_setting(text)
 
 
 Tenant = Annotated[
@@ -60,6 +69,10 @@ Tenant = Annotated[
 Points = Annotated[
     Decimal | None,
     typer.Option(parser=parsed_amount, metavar="POINTS", show_default=False),
+]
+Threshold = Annotated[
+    Decimal | None,
+    typer.Option(parser=parsed_setting, metavar="POINTS", show_default=False),
 ]
 Refill = Annotated[
     Decimal | None,
@@ -177,7 +190,19 @@ def set_tenant(
     name: Annotated[str | None, typer.Option(show_default=False)] = None,
     mode: Annotated[Mode | None, typer.Option(show_default=False)] = None,
     expiry: Annotated[Expiry | None, typer.Option(show_default=False)] = None,
-    low_balance: Points = None,
+    wallet_expiry: Annotated[
+        Expiry | None,
+        typer.Option(help="What is in wallets already goes by it too.", show_default=False),
+    ] = None,
+    wallets_permanent: Annotated[
+        bool | None,
+        typer.Option(
+            "--wallets-permanent/--no-wallets-permanent",
+            help="Whether only the platform revokes what brought points.",
+            show_default=False,
+        ),
+    ] = None,
+    low_balance: Threshold = None,
     refill_amount: Refill = None,
     refill_threshold: Annotated[
         float | None, typer.Option(min=0, max=100, metavar="PERCENT", show_default=False)
@@ -204,6 +229,8 @@ def set_tenant(
                 "name": name,
                 "allocation_mode": mode,
                 "expiry_policy": expiry,
+                "wallet_expiry_policy": wallet_expiry,
+                "wallets_permanent": wallets_permanent,
                 "low_balance_threshold": low_balance,
                 "auto_refill_amount": refill_amount,
                 "auto_refill_threshold": refill_threshold,

@@ -15,7 +15,7 @@ from typing import Final, Self
 import msgspec
 import uvicorn
 
-from tallybook import migrate
+from tallybook import logs, migrate
 from tallybook.host import OPTIONS, Host
 from tallybook.local import demo, fake_platforms, postgrest
 from tallybook.local.binaries import Binaries
@@ -100,7 +100,9 @@ class Stack:
 
     async def serve(self, on_started: Callable[[], None]) -> None:
         """Run gateway and worker until SIGINT or SIGTERM; what is under way is finished."""
-        runtime = Runtime.from_settings(self._settings())
+        settings = self._settings()
+        logs.configure(level=settings.log_level)
+        runtime = Runtime.from_settings(settings)
         # Instead of the one that the settings describe, which is told of no platform.
         runtime = replace(runtime, examiner=self.platforms.examiner())
         gateway = Gateway(Application(runtime, self.root), self.keys, self.postgrest_url)

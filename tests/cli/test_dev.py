@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psycopg
 import pytest
 
+from tallybook.local.demo import COMPANY
 from tallybook.local.fake_platforms import FILES
 from tallybook.schema import ROOT
 from tests.cli.conftest import PROGRAM, SECONDS_MAX, Run
@@ -92,13 +93,14 @@ def dev(environment: dict[str, str]) -> Iterator[Dev]:
     started: list[subprocess.Popen[str]] = []
     ports = {"TALLYBOOK_PORT": "0", "TALLYBOOK_PG_PORT": "0", "TALLYBOOK_PG_FAST": "1"}
 
-    def start(*options: str, cwd: Path = ROOT) -> Running:
+    def start(*options: str, cwd: Path = ROOT, stderr: IO[str] | None = None) -> Running:
         started.append(
             subprocess.Popen(
                 [PROGRAM, "dev", "--json", *options],
                 env=environment | ports,
                 cwd=cwd,
                 stdout=subprocess.PIPE,
+                stderr=stderr,
                 text=True,
             )
         )
@@ -199,6 +201,25 @@ def test_everybody_s_token_is_accepted_for_what_they_may_do(dev: Dev, bare_root:
     used = ask("partner", "coupons/consume", code=code, idempotency_key="sale-1")
     assert (used.status_code, used.json()["status"]) == (200, "redeemed")
     running.stop()
+
+
+def test_it_says_as_much_as_it_is_asked_to(
+    dev: Dev, bare_root: Path, home: Path, environment: dict[str, str]
+) -> None:
+    """The guide's lines of an allocation, the one for debugging too."""
+    environment["TALLYBOOK_LOG_LEVEL"] = "debug"
+    with (home / "said").open("w") as said:
+        running = dev(cwd=bare_root, stderr=said)
+        answer = httpx.post(
+            f"{running.said['url']}/api/v1/points/allocate-to-tenant",
+            json={"tenant_id": str(COMPANY), "amount": 7},
+            headers={"authorization": f"Bearer {running.said['admin']['token']}"},
+        )
+        assert answer.status_code == 200
+        running.stop()
+    lines = (home / "said").read_text()
+    assert f"Allocating 7 to tenant {COMPANY}" in lines
+    assert "Current balance: 7" in lines
 
 
 def test_a_telephone_vouches_for_its_events(dev: Dev, bare_root: Path, run: Run) -> None:

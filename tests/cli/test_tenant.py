@@ -67,6 +67,42 @@ def test_settings_are_changed_and_written_down(operate: Run, company: Company) -
     ]  # fmt: skip
 
 
+def test_how_long_wallets_keep_is_a_setting_like_any_other(operate: Run, company: Company) -> None:
+    tenant = str(company.tenant())
+    done = operate(
+        "tenant", "set", tenant, "--wallet-expiry", "90_days", "--no-wallets-permanent",
+        "--reason", "New contract", "--json",
+    )  # fmt: skip
+    wanted = {"wallet_expiry_policy": "90_days", "wallets_permanent": False}
+    assert wanted.items() <= done.json["after"].items()
+    assert operate("tenant", "set", tenant, "--wallets-permanent", "--reason", "x").code == 0
+    company.world.operator.execute("update tenants set wallet_expiry_policy = 'never'")
+    audited = company.world.rows(
+        "select reason, after ->> 'wallet_expiry_policy' as policy,"
+        " (after ->> 'wallets_permanent')::boolean as permanent from audit_log"
+        " where action = 'settings.update' and subject_type = 'tenants'"
+        " order by recorded_at, audit_id"
+    )
+    assert [tuple(row.values()) for row in audited] == [
+        ("New contract", "90_days", False), ("x", "90_days", True), (None, "never", True),
+    ]  # fmt: skip
+
+
+def test_every_setting_of_a_tenant_is_audited(company: Company) -> None:
+    """All columns but what the procedures write, which the ledger and the logs tell."""
+    rows = company.world.rows(
+        "select a.attname::text as name, t.tgattr is not null as is_audited"
+        "  from pg_attribute as a"
+        "  left join pg_trigger as t on t.tgrelid = a.attrelid"
+        "   and t.tgname = 'tenants_are_audited' and a.attnum = any (t.tgattr::int2[])"
+        " where a.attrelid = 'public.tenants'::regclass and a.attnum > 0 and not a.attisdropped"
+    )
+    assert {row["name"] for row in rows if not row["is_audited"]} == {
+        "id", "points_allocation_balance", "budget_allocation_balance", "allocations_due_at",
+        "created_at", "updated_at",
+    }  # fmt: skip
+
+
 def test_members_come_change_and_go(operate: Run, company: Company) -> None:
     tenant, user = str(company.tenant()), str(uuid4())
     asked = ("tenant", "member", tenant, user)
@@ -138,6 +174,7 @@ def test_a_refusal_is_code_1_and_wrong_usage_code_2(operate: Run, company: Compa
         (("tenant", "allocate", "Acme", "0"), "invalid_amount"),
         (("tenant", "clawback", "Acme", "--amount", "11", "--reason", "x"), "insufficient_pool"),
         (("adjust", "Acme", "-1", "--reason", "x"), "invalid_amount"),
+        (("tenant", "set", "Acme", "--low-balance", "1e400", "--reason", "x"), "invalid_value"),
         (("adjust", "Acme", "1", "--reason", " "), "reason_required"),
     ):
         done = operate(*arguments, "--json")
@@ -146,6 +183,8 @@ def test_a_refusal_is_code_1_and_wrong_usage_code_2(operate: Run, company: Compa
         ("tenant", "allocate", "Acme", "much"),
         ("tenant", "set", "Acme", "--reason", "x"),
         ("tenant", "set", "Acme", "--expiry", "someday", "--reason", "x"),
+        ("tenant", "set", "Acme", "--low-balance", "0.001", "--reason", "x"),
+        ("tenant", "set", "Acme", "--refill-amount", "0.001", "--reason", "x"),
         ("tenant", "member", "Acme", "eve"),
         ("adjust", "Acme", "5"),
     ):

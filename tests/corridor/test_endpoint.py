@@ -181,5 +181,6 @@ async def test_a_defect_is_logged_and_not_told(capfd: pytest.CaptureFixture[str]
 def test_a_browser_may_read_what_the_headers_say() -> None:
     exposed = cors.headers("https://a.example", ["*"])["access-control-expose-headers"]
     assert set(exposed.split(", ")) == {
-        *("idempotent-replayed", "x-request-id", "retry-after", "ratelimit", "ratelimit-policy")
+        *("idempotent-replayed", "x-request-id", "retry-after", "ratelimit", "ratelimit-policy"),
+        *("x-next-cursor", "content-disposition"),
     }

@@ -117,6 +117,29 @@ BODIES = {
         "allocation_id": str(uuid4()),
         "reason": "Why not.",
     },
+    "allocations/adjust": lambda template: {
+        "tenant_id": str(uuid4()),
+        "balance": 1,
+        "reason": "Why not.",
+    },
+    "allocations/credit-wallet": lambda template: {
+        "tenant_id": str(uuid4()),
+        "to_user_id": str(uuid4()),
+        "amount": 1,
+        "source": "adjustment",
+        "reason": "Why not.",
+    },
+    "tenants/create": lambda template: {"name": "Acme"},
+    "tenants/set-member": lambda template: {
+        "tenant_id": str(uuid4()),
+        "account": str(uuid4()),
+    },
+    "tenants/set-department": lambda template: {"tenant_id": str(uuid4()), "name": "Sales"},
+    "tenants/set-reward": lambda template: {
+        "tenant_id": str(uuid4()),
+        "name": "Mug",
+        "points_cost": 1,
+    },
     "allocations/delegate": lambda template: {"lead_user_id": str(uuid4()), "amount": 1},
     "allocations/award": lambda template: {
         "to_user_id": str(uuid4()),
@@ -210,6 +233,12 @@ MATRIX = {
     "recognitions/list": (401, 403, 403, 403, 403, 403),
     "recognitions/revoke": (401, 403, 404, 404, 404, 403),
     "allocations/reverse": (401, 403, 404, 404, 404, 403),
+    "allocations/adjust": (401, 403, 404, 404, 404, 403),
+    "allocations/credit-wallet": (401, 403, 404, 404, 404, 403),
+    "tenants/create": (401, 403, 200, 200, 200, 403),
+    "tenants/set-member": (401, 403, 404, 404, 404, 403),
+    "tenants/set-department": (401, 403, 404, 404, 404, 403),
+    "tenants/set-reward": (401, 403, 404, 404, 404, 403),
     # Only members of a tenant have one to manage.
     "allocations/delegate": (401, 403, 403, 403, 403, 403),
     "allocations/recall": (401, 403, 403, 403, 403, 403),

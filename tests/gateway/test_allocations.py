@@ -98,6 +98,23 @@ def test_a_key_makes_a_retry_the_same(admin: Client, company: Company) -> None:
     assert company.world.count("allocation_logs", "request_id is not null") == 1
 
 
+def test_a_key_of_many_makes_a_retry_the_same(admin: Client, company: Company) -> None:
+    one, two = company.tenant(), company.tenant()
+    lines = [
+        {"tenant_id": str(tenant), "amount": amount}
+        for tenant, amount in ((one, 1), (two, 2), (one, 4))
+    ]
+    # A request without a key has one too, which nobody knows; each line is meant even so.
+    for headers, pools in (
+        ({"idempotency_key": "k"}, ("5", "2")),
+        ({"idempotency_key": "k"}, ("5", "2")),
+        ({}, ("10", "4")),
+    ):
+        done = admin.post(f"{POINTS}/bulk-allocate", {"allocations": lines}, **headers)
+        assert (done.status_code, done.json()["success_count"]) == (200, 3)
+        assert (company.pool(one), company.pool(two)) == pools
+
+
 def test_the_runbook_s_curl_is_told_what_is_wrong(admin: Client, stack: Stack) -> None:
     body = {"tenant_id": "test-uuid", "amount": 1000}
     assert Client(stack, credentials={}).post(

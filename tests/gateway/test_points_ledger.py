@@ -106,6 +106,8 @@ def test_pages_filters_and_order_come_by_the_query(manager: Client) -> None:
     assert amounts(page=2, limit=2) == ["10000"]
     assert amounts(start_date="2026-03-02", end_date="2026-03-02") == ["10002", "10001", "10000"]
     assert amounts(end_date="2026-03-01") == []
+    # As some say that there is no end.
+    assert amounts(start_date="0001-01-01", end_date="9999-12-31") == ["10002", "10001", "10000"]
     assert amounts(status="REVOKED") == []
     page = ok(get(manager, f"{LEDGER}/allocation-logs", limit=2, with_total=True))
     assert page["total"] == 3

@@ -21,7 +21,7 @@ from tests.world import World
 
 POINTS = "/api/v1/points"
 RECOGNITIONS = "/api/recognitions"
-FOLDERS = ("allocations/", "recognitions/", "rewards/", "points-ledger/")
+FOLDERS = ("allocations/", "recognitions/", "rewards/", "points-ledger/", "tenants/")
 
 
 @pytest.fixture
@@ -167,13 +167,14 @@ def test_every_address_wants_a_token(stack: Stack) -> None:
     """Also every way to write it, and before it is said whether the body makes sense."""
     routes = [handler.route for handler in find_functions(ROOT)]  # type: ignore[attr-defined]
     ours = [route for route in routes if route.slug.startswith(FOLDERS)]
-    assert len(ours) >= 19
+    assert len(ours) >= 25
     nobody = Client(stack, credentials={})
+    names = ("tenant_id", "recognition_id", "account", "department_id", "reward_id")
     for path in (path for route in ours for path in (*route.paths, route.path)):
         method, _, address = path.rpartition(" ")
         said = httpx.request(
             method or "POST",
-            f"{stack.url}{address.format(tenant_id=uuid4(), recognition_id=uuid4())}",
+            f"{stack.url}{address.format(**{name: uuid4() for name in names})}",
             headers=nobody.credentials,
             timeout=20,
         )

@@ -61,6 +61,7 @@ def test_clients_execute_what_policies_need_and_nothing_else(database: Database)
     assert executable == {
         "routine internal.caller_id()",
         "routine internal.member_tenants()",
+        "routine internal.member_departments()",
         "routine internal.managed_tenants()",
     }
 

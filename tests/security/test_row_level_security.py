@@ -31,7 +31,10 @@ TENANTS = {
     *("wallets", "wallet_ledger", "recognitions", "recognition_recipients", "rewards"),
     *("reward_redemptions", "tenant_alerts", "lead_delegations"),
 }
-POLICIES_ASK = {"internal.member_tenants()", "internal.managed_tenants()"}
+POLICIES_ASK = {
+    *("internal.member_tenants()", "internal.member_departments()"),
+    "internal.managed_tenants()",
+}
 CLAIMS = {
     "the seed's": "set local request.jwt.claims.sub = '{0}'",
     "PostgREST's": """set local request.jwt.claims = '{{"sub": "{0}", "role": "authenticated"}}'""",

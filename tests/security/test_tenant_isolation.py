@@ -23,7 +23,8 @@ from tests.tenants.shop import Shop
 from tests.world import Connection, World
 
 POINTS = "/api/v1/points"
-FOLDERS = ("allocations/", "recognitions/", "rewards/", "points-ledger/")
+TENANTS = "/api/v1/tenants"
+FOLDERS = ("allocations/", "recognitions/", "rewards/", "points-ledger/", "tenants/")
 Row = dict[str, Any]
 
 
@@ -37,6 +38,7 @@ class Acme:
     colleague: UUID
     gone: UUID
     reward: UUID
+    department: UUID
     allocation: str
     recognition: str
     redemption: str
@@ -53,7 +55,7 @@ class Acme:
 def found(company: Company) -> Acme:
     shop = Shop.open(company)
     tenant, reward = shop.tenant, shop.reward(1)
-    company.department(tenant)
+    department = company.department(tenant)
     allocation = company.allocate(tenant, 120)["allocation_log_id"]
     lead = shop.member(role="tenant_lead")
     employee, colleague, gone = (shop.member() for _ in range(3))
@@ -66,12 +68,20 @@ def found(company: Company) -> Acme:
     recognition = give(shop.manager, employee, colleague, gone)
     give(lead, colleague, visibility="private")
     give(employee, colleague, visibility="private", points=1)
+    # The lead and the colleague share a department.
+    company.world.operator.execute(
+        "update tenant_members set department_id = %s where user_id = any (%s)",
+        (department, [lead, colleague]),
+    )
+    give(lead, gone, visibility="department")
+    withdrawn = shop.reward(2, name="Cap")
+    company.call("set_reward", user_id=shop.manager, reward_id=withdrawn, is_active=False)
     redemptions = [shop.redeem(who, reward) for who in (employee, colleague, gone)]
     company.world.operator.execute(
         "update tenant_members set is_active = false where user_id = %s", (gone,)
     )
     return Acme(
-        *(shop, lead, employee, colleague, gone, reward, allocation, recognition),
+        *(shop, lead, employee, colleague, gone, reward, department, allocation, recognition),
         redemption=redemptions[0]["redemption_id"],
     )
 
@@ -121,6 +131,11 @@ def of_tenant(acme: Acme) -> Row:
     return {"tenant_id": acme.tenant, "amount": 1, "reason": "Mine"}
 
 
+SETTINGS: dict[str, Callable[[Acme], Row]] = {
+    "member": lambda acme: {"account": acme.colleague, "department_id": acme.department},
+    "department": lambda acme: {"department_id": acme.department, "name": "Mine"},
+    "reward": lambda acme: {"reward_id": acme.reward, "name": "Mine"},
+}
 ADDRESSES = {
     "allocations/to-tenant": Address(
         "POST",
@@ -137,6 +152,24 @@ ADDRESSES = {
         f"{POINTS}/reverse-allocation",
         "platform",
         lambda acme: {**of_tenant(acme), "allocation_id": acme.allocation},
+    ),
+    "allocations/adjust": Address(
+        "POST",
+        f"{POINTS}/adjust-pool",
+        "platform",
+        lambda acme: {"tenant_id": acme.tenant, "balance": 1, "reason": "Mine"},
+    ),
+    "allocations/adjust by its path": Address(
+        "POST",
+        f"{POINTS}/adjust-pool/{{tenant_id}}",
+        "platform",
+        lambda acme: {"balance": 1, "reason": "Mine"},
+    ),
+    "allocations/credit-wallet": Address(
+        "POST",
+        f"{POINTS}/credit-wallet",
+        "platform",
+        lambda acme: {**of_tenant(acme), "to_user_id": acme.colleague, "source": "adjustment"},
     ),
     "allocations/delegate": Address(
         "POST",
@@ -190,6 +223,19 @@ ADDRESSES = {
         "managers",
         lambda acme: {"redemption_id": acme.redemption, "reason": "Mine"},
     ),
+    "tenants/create": Address("POST", TENANTS, "platform", lambda acme: {"name": "Mine"}),
+    **{
+        f"tenants/set-{what}": Address(
+            "POST", f"/functions/v1/tenants/set-{what}", "managers", body
+        )
+        for what, body in SETTINGS.items()
+    },
+    **{
+        f"tenants/set-{what} by its path": Address(
+            "POST", f"{TENANTS}/{{tenant_id}}/{what}s", "platform", body
+        )
+        for what, body in SETTINGS.items()
+    },
     **{
         f"points-ledger/{log}": Address(
             "GET",
@@ -314,17 +360,42 @@ MANAGERS_ONLY = {"allocation_logs", "platform_billing_logs", "tenant_alerts"}
 TABLES = sorted({*OWNER, *SHARED, *MANAGERS_ONLY})
 
 
-def visible(table: str, row: Row, user: UUID, member: set[UUID], managed: set[UUID]) -> bool:
+def visible(
+    table: str,
+    row: Row,
+    there: dict[str, list[Row]],
+    user: UUID,
+    member: set[UUID],
+    managed: set[UUID],
+) -> bool:
     """What policies/60_tenants.sql says, once more."""
     tenant = UUID(row["id" if table == "tenants" else "tenant_id"])
     own = table in OWNER and row[OWNER[table]] == str(user)
     if table == "tenant_members":
         return own
-    if table in SHARED:
-        return tenant in member
+    if tenant in managed:
+        return True
+    if table == "rewards":
+        own = row["is_active"]
     if table == "recognitions":
-        own = tenant in member and (own or row["visibility"] == "public")
-    return own or tenant in managed
+        public = row["visibility"] == "public" or (
+            row["visibility"] == "department" and row["department_id"] in departments(there, user)
+        )
+        given = any(
+            (each["recognition_id"], each["user_id"]) == (row["id"], str(user))
+            for each in there["recognition_recipients"]
+        )
+        own = own or given or (public and row["status"] == "active")
+    return tenant in member and (own or table in SHARED - {"rewards"})
+
+
+def departments(there: dict[str, list[Row]], user: UUID) -> set[str]:
+    """In which somebody works."""
+    return {
+        each["department_id"]
+        for each in there["tenant_members"]
+        if each["user_id"] == str(user) and each["is_active"] and each["department_id"]
+    }
 
 
 def rows_of(world: World) -> dict[str, list[Row]]:
@@ -355,7 +426,7 @@ def become(connection: Connection, role: str, user: UUID | None) -> None:
 def assert_sees(world: World, user: UUID, member: set[UUID], managed: set[UUID]) -> None:
     there = rows_of(world)
     expected = {
-        table: [row for row in rows if visible(table, row, user, member, managed)]
+        table: [row for row in rows if visible(table, row, there, user, member, managed)]
         for table, rows in there.items()
     }
     assert seen(world, "authenticated", user) == expected
@@ -406,15 +477,12 @@ def test_a_member_of_two_companies_is_in_each_what_they_are_there(
     assert_sees(world, acme.employee, {acme.tenant, rival.tenant}, {rival.tenant})
 
 
-def test_who_is_no_member_any_more_sees_their_own_and_nothing_shared(
+def test_who_is_no_member_any_more_sees_that_and_nothing_else(
     world: World, acme: Acme, rival: Acme
 ) -> None:
     assert_sees(world, acme.gone, set(), set())
     rows = seen(world, "authenticated", acme.gone)
-    assert {table for table in TABLES if rows[table]} == {
-        *("tenant_members", "wallets", "wallet_ledger"),
-        *("recognition_recipients", "reward_redemptions"),
-    }
+    assert [table for table in TABLES if rows[table]] == ["tenant_members"]
 
 
 def test_a_company_that_is_not_active_shares_nothing(world: World, acme: Acme, rival: Acme) -> None:

@@ -45,6 +45,23 @@ def test_the_emergency_update_is_posted(
     assert company.world.discrepancies() == []
 
 
+def test_a_corrective_entry_moves_nothing_and_names_who_made_it(
+    company: Company, admin: UUID
+) -> None:
+    """The runbook's last step, which the database has taken already."""
+    tenant = company.tenant(100)
+    company.world.admin.execute(
+        "INSERT INTO platform_billing_logs"
+        " (tenant_id, admin_id, amount, transaction_type, reference_note)"
+        " VALUES (%s, %s, -50, 'ADJUSTMENT', 'ticket 4711')",
+        (tenant, admin),
+    )
+    (row,) = company.world.rows("select actor, balance_after from platform_billing_logs")
+    assert tuple(row.values()) == ("postgres", None)
+    assert company.pool(tenant) == "100"
+    assert company.world.discrepancies() == []
+
+
 def test_the_same_balance_and_other_columns_post_nothing(company: Company) -> None:
     tenant = company.tenant(10)
     company.world.admin.execute("update tenants set points_allocation_balance = 10, name = 'New'")
@@ -102,7 +119,7 @@ def test_the_polite_form_says_why(company: Company, admin: UUID) -> None:
     )  # fmt: skip
     assert adjust(company, tenant, D(0))["new_allocation_balance"] == "0"
     assert adjust(company, tenant, D(5))["adjusted_by"] == "5"
-    same = adjust(company, tenant, D(5), idempotency_key="k")
+    same = adjust(company, tenant, D(5))
     assert (same["adjusted_by"], same["platform_log_id"], "replayed" in same) == ("0", None, False)
     assert [amount for _, amount in company.billing(tenant)] == ["-49999.5", "-50000.5", "5"]
     audited = company.world.rows(
@@ -122,6 +139,26 @@ def test_under_one_key_it_is_done_once(company: Company) -> None:
     with refused("nonce_reused", 409, "idempotency_key: "):
         adjust(company, tenant, D(5), idempotency_key="k")
     assert company.pool(tenant) == "5"
+
+
+def test_under_a_key_it_is_known_that_nothing_had_to_be_done(company: Company, admin: UUID) -> None:
+    tenant = company.tenant(10)
+    asked = {"idempotency_key": "k", "user_id": admin}
+    first = adjust(company, tenant, D(10), **asked)
+    assert (first["adjusted_by"], first["new_allocation_balance"]) == ("0", "10")
+    company.fund(tenant, 5)
+    assert adjust(company, tenant, D(10), **asked) == {**first, "replayed": True}
+    with refused("nonce_reused", 409, "idempotency_key: "):
+        adjust(company, tenant, D(11), **asked)
+    assert (company.pool(tenant), company.billing(tenant)) == ("15", [("ADJUSTMENT", "0")])
+    assert company.world.count("audit_log", "action = 'tenant.adjustment'") == 1
+
+
+def test_nothing_is_a_balance_and_less_is_not(company: Company) -> None:
+    tenant = company.tenant(10)
+    with refused("invalid_amount", 400, "balance: must not be below zero"):
+        adjust(company, tenant, D("-0.01"))
+    assert adjust(company, tenant, D(0))["new_allocation_balance"] == "0"
 
 
 @pytest.mark.parametrize(
@@ -162,15 +199,114 @@ def test_at_once_the_pool_ends_where_somebody_put_it(company: Company) -> None:
     assert D(company.pool(tenant)) == 100 + total
 
 
+def by_hand(tenant: UUID, balance: int) -> Any:
+    def call(session: Connection) -> int:
+        return session.execute(
+            "update tenants set points_allocation_balance = %s where id = %s", (balance, tenant)
+        ).rowcount
+
+    return call
+
+
+def awarding(company: Company, manager: UUID, user: UUID) -> Any:
+    def call(session: Connection) -> Any:
+        said = {"user_id": manager, "to_user_id": user, "amount": D(1), "recognition_message": "x"}
+        return company.call("award_to_user", session, **said)
+
+    return call
+
+
+def refused_as_busy(error: psycopg.errors.LockNotAvailable, tenant: UUID) -> bool:
+    return str(tenant) in str(error) and "adjust_tenant_pool_to" in str(error.diag.message_hint)
+
+
+@pytest.mark.parametrize("who", ["postgres", "tallybook_operator"])
+def test_by_hand_nobody_waits_for_who_moves_points(company: Company, who: str) -> None:
+    """They have the pool's account and need the tenant's row next, which the update holds."""
+    tenant, world = company.tenant(100), company.world
+    sales = company.department(tenant, monthly_cap=1000)
+    manager = company.member(tenant, "tenant_manager", department_id=sales)
+    user = company.member(tenant)
+    # The award has its accounts, and waits for its department.
+    holder = world.session(autocommit=False)
+    holder.execute("select from departments where id = %s for update", (sales,))
+    session = world.session("tallybook_functions")
+    with world.in_background(awarding(company, manager, user), session) as award:
+        with pytest.raises(psycopg.errors.LockNotAvailable) as refusal:
+            by_hand(tenant, 50)(world.session(who))
+        assert refused_as_busy(refusal.value, tenant)
+        assert not award.done()
+        holder.commit()
+        assert award.result()["tenant_remaining_pool"] == "99"
+    assert (company.pool(tenant), company.billing(tenant)) == ("99", [])
+    by_hand(tenant, 50)(world.session(who))
+    assert (company.pool(tenant), company.billing(tenant)) == ("50", [("ADJUSTMENT", "-49")])
+
+
+def test_by_hand_nobody_waits_for_who_fills_a_pool_first(company: Company) -> None:
+    tenant, world = company.tenant(), company.world
+    holder = world.session(autocommit=False)
+    holder.execute("select from internal.lock_pools(array[%s])", (tenant,))
+    with pytest.raises(psycopg.errors.LockNotAvailable) as refusal:
+        by_hand(tenant, 50)(world.session("tallybook_operator"))
+    assert refused_as_busy(refusal.value, tenant)
+    holder.rollback()
+    by_hand(tenant, 50)(world.session("tallybook_operator"))
+    assert company.billing(tenant) == [("ADJUSTMENT", "50")]
+
+
+def test_what_is_written_by_hand_is_waited_for_by_who_moves_points(company: Company) -> None:
+    tenant, world = company.tenant(100), company.world
+    manager, user = company.member(tenant, "tenant_manager"), company.member(tenant)
+    hand = world.session("tallybook_operator", autocommit=False)
+    by_hand(tenant, 50)(hand)
+    session = world.session("tallybook_functions")
+    with world.in_background(awarding(company, manager, user), session) as award:
+        hand.commit()
+        assert award.result()["tenant_remaining_pool"] == "49"
+    assert company.pool(tenant) == "49"
+
+
+def test_by_hand_and_awards_at_once_never_wait_in_a_circle(company: Company) -> None:
+    """Every award is made, at the first attempt; what is written by hand is posted or refused."""
+    tenant, world = company.tenant(5000), company.world
+    manager = company.member(tenant, "tenant_manager")
+    users = [company.member(tenant) for _ in range(4)]
+
+    def awards(place: int) -> Any:
+        def call(session: Connection) -> list[Any]:
+            give = awarding(company, manager, users[place])
+            return [give(session) for _ in range(30)]
+
+        return call
+
+    def hands(session: Connection) -> int:
+        written = 0
+        session.execute("set role tallybook_operator")
+        for place in range(60):
+            try:
+                written += by_hand(tenant, 4000 + place)(session)
+            except psycopg.errors.LockNotAvailable as error:
+                assert refused_as_busy(error, tenant)
+        return written
+
+    made = world.at_once([*(awards(place) for place in range(4)), hands, hands], "postgres")
+    assert [each for each in made if isinstance(each, psycopg.Error)] == []
+    assert [company.wallet(tenant, user) for user in users] == ["30"] * 4
+    adjusted = company.billing(tenant)
+    # An update to what the balance is already posts nothing.
+    assert len(adjusted) <= sum(each for each in made if isinstance(each, int))
+    assert D(company.pool(tenant)) == 5000 - 120 + sum(D(amount) for _, amount in adjusted)
+
+
 def test_by_hand_while_points_move(company: Company) -> None:
     """Who is in the other's way may be told to try again, but nothing is lost or made."""
     tenant = company.tenant(100)
     asked = {"user_id": None, "tenant_id": tenant, "amount": D(5)}
-    by_hand = "update tenants set points_allocation_balance = 50 where id = %s"
     company.world.at_once(
         [
             *([lambda session: company.call("allocate_to_tenant", session, **asked)] * 3),
-            *([lambda session: session.execute(by_hand, (tenant,)).rowcount] * 3),
+            *([by_hand(tenant, 50)] * 3),
         ],
         "tallybook_operator",
     )

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.tenants.company import Company
 from tests.world import code_of, refused
@@ -109,6 +110,34 @@ def test_a_member_is_no_administrator(company: Company) -> None:
 def test_who_is_gone_gets_nothing(company: Company) -> None:
     with refused("tenant_not_found", 404):
         company.allocate(company.tenant(is_active=False), 1)
+
+
+def test_what_was_done_is_answered_whatever_the_tenant_became(company: Company) -> None:
+    tenant = company.tenant(currency="EUR")
+    asked: dict[str, Any] = {"idempotency_key": "k", "currency": "EUR"}
+    first = company.allocate(tenant, 10, **asked)
+    company.world.operator.execute("update tenants set currency = 'USD'")
+    with refused("invalid_body", 400, "currency: "):
+        company.allocate(tenant, 10, currency="EUR")
+    assert company.allocate(tenant, 10, **asked) == {**first, "replayed": True}
+    company.world.operator.execute("update tenants set is_active = false")
+    assert company.allocate(tenant, 10, **asked) == {**first, "replayed": True}
+    with refused("nonce_reused", 409):
+        company.allocate(tenant, 11, **asked)
+    with refused("tenant_not_found", 404):
+        company.allocate(tenant, 10, idempotency_key="other")
+
+
+def test_a_key_is_the_tenant_s_whatever_was_done_under_it(company: Company) -> None:
+    tenant = company.tenant(10)
+    why = {"user_id": None, "tenant_id": tenant, "reason": "x", "idempotency_key": "k"}
+    company.call("clawback_allocation", amount=D(1), **why)
+    with refused("nonce_reused", 409, "idempotency_key: "):
+        company.allocate(tenant, 1, idempotency_key="k")
+    lines = [{"tenant_id": str(tenant), "amount": 1, "idempotency_key": key} for key in "kl"]
+    answer = company.call("bulk_allocate_to_tenants", user_id=None, allocations=Jsonb(lines))
+    assert [line.get("code") for line in answer["results"]] == ["nonce_reused", None]
+    assert company.pool(tenant) == "10"
 
 
 def test_a_pool_holds_what_its_column_holds(company: Company) -> None:

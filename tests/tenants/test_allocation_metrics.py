@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -38,6 +41,21 @@ def samples(text: str) -> Samples:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
         if sample.name.startswith("perksu_") and not sample.name.endswith("_created")
+    }
+
+
+def errors(text: bytes) -> float:
+    """How many allocations failed, as this process counts them."""
+    [(_, counted)] = series(text).items()
+    return counted
+
+
+def series(text: bytes) -> dict[tuple[str, ...], float]:
+    """The errors' count by its labels: one process, one name."""
+    return {
+        key: value
+        for key, value in samples(text.decode()).items()
+        if key[0] == "perksu_allocation_errors_total"
     }
 
 
@@ -182,10 +200,7 @@ async def test_a_database_that_is_away_leaves_a_gap() -> None:
 
 
 def test_errors_are_those_of_allocating() -> None:
-    def errors() -> float:
-        return samples(metrics.text().decode())[("perksu_allocation_errors_total",)]
-
-    before = errors()
+    before = errors(metrics.text())
     for path, status in (
         ("/api/v1/points/allocate-to-tenant", 200),
         ("/api/v1/points/allocate-to-tenant", 400),
@@ -193,9 +208,9 @@ def test_errors_are_those_of_allocating() -> None:
         ("/api/v1/points/award-to-user", 400),
     ):
         metrics.observe(path, status, 0.001)
-    assert errors() - before == 2
+    assert errors(metrics.text()) - before == 2
     metrics.count_allocation_errors(3)
-    assert errors() - before == 5
+    assert errors(metrics.text()) - before == 5
 
 
 # At /metrics
@@ -262,16 +277,91 @@ def test_an_allocation_is_told_in_the_words_of_the_guide(company: Company, admin
 def test_what_fails_among_many_is_counted(company: Company, admin: UUID) -> None:
     tenants = [company.tenant(), uuid4(), uuid4()]
     answer_ = company.call("bulk_allocate_to_tenants", user_id=admin, tenant_ids=tenants, amount=10)
-    before = samples(metrics.text().decode())[("perksu_allocation_errors_total",)]
+    before = errors(metrics.text())
     body = allocations.BulkAllocate()
     caller = Caller(admin, "authenticated", {})
     assert len(list(allocations.what_was_allocated_to_many(caller, body, answer_))) == 2
-    after = samples(metrics.text().decode())[("perksu_allocation_errors_total",)]
+    after = errors(metrics.text())
     assert after - before == 2
 
 
+RULES = (ROOT / "docs/alerts/tenants.rules.yml").read_text()
+
+
 async def test_the_alerts_ask_for_what_is_told() -> None:
-    rules = (ROOT / "docs/alerts/tenants.rules.yml").read_text()
+    rules = RULES
     asked = set(re.findall(r"\bperksu_\w+", rules))
     exported = {key[0] for key in await text_of(answer())} | {"perksu_allocation_errors_total"}
     assert asked == exported - {"perksu_allocation_total"}
+
+
+# The alert of errors, as Prometheus evaluates it
+
+
+def another_process() -> ModuleType:
+    """What a second process of the same server counts with."""
+    spec = spec_from_file_location("metrics_of_another", metrics.__file__)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Prometheus:
+    """Scrapes every 15 seconds, and evaluates the one expression that the rule has."""
+
+    def __init__(self) -> None:
+        rule = re.search(
+            r"expr: sum\(increase\((perksu_allocation_errors_total)\[(\d+)m\]\)\) > (\d+)", RULES
+        )
+        assert rule is not None
+        self.kept = int(rule[2]) * 60 // 15
+        self.most = int(rule[3])
+        self.scrapes: list[dict[tuple[str, ...], float]] = []
+
+    def scrape(self, process: ModuleType) -> None:
+        """Whoever answers at the address this time."""
+        self.scrapes.append(series(process.text()))
+
+    def alerts(self) -> bool:
+        """increase(): what each series rose by; where it fell it began anew."""
+        total = 0.0
+        window = self.scrapes[-self.kept :]
+        for name in {name for each in window for name in each}:
+            values = [each[name] for each in window if name in each]
+            total += sum(
+                after - before if after >= before else after for before, after in pairwise(values)
+            )
+        return total > self.most
+
+
+def test_more_than_five_errors_in_five_minutes_are_told_whoever_counted_them() -> None:
+    first, second = another_process(), another_process()
+    prometheus = Prometheus()
+    for process in (first, second) * 10:
+        prometheus.scrape(process)
+    for errors_, process in ((3, first), (2, second)):
+        process.count_allocation_errors(errors_)
+    for process in (first, second):
+        prometheus.scrape(process)
+    assert not prometheus.alerts()
+    second.observe("/api/v1/points/allocate-to-tenant", 503, 0.01)
+    prometheus.scrape(first)
+    prometheus.scrape(second)
+    assert prometheus.alerts()
+    for process in (first, second) * 10:
+        prometheus.scrape(process)
+    assert not prometheus.alerts()
+
+
+def test_errors_of_long_ago_are_not_told_again_each_time_another_process_answers() -> None:
+    first, second = another_process(), another_process()
+    prometheus = Prometheus()
+    first.count_allocation_errors(40)
+    for process in (first, second, second, first) * 20:
+        prometheus.scrape(process)
+        assert not prometheus.alerts()
+    # Nor when one of them ends, and another comes in its place.
+    for process in (second, another_process()) * 10:
+        prometheus.scrape(process)
+        assert not prometheus.alerts()

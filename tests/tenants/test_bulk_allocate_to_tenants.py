@@ -73,6 +73,26 @@ def test_under_one_key_each_is_done_once(company: Company) -> None:
     assert (company.pool(one), company.pool(two)) == ("1", "1")
 
 
+@pytest.mark.parametrize("key", ["k", "k" * 200])
+def test_a_key_of_the_whole_is_of_each_that_has_none(company: Company, key: str) -> None:
+    one, two = company.tenant(), company.tenant()
+    lines: list[dict[str, Any]] = [
+        {"tenant_id": str(one), "amount": 1, "idempotency_key": None, "currency": None},
+        {"tenant_id": str(two), "amount": 2},
+        {"tenant_id": str(one), "amount": 4},
+        {"tenant_id": str(one), "amount": 4, "currency": "INR"},
+        {"tenant_id": str(two), "amount": 8, "idempotency_key": "its own"},
+    ]
+    asked = {"allocations": Jsonb(lines), "idempotency_key": key}
+    first, again = (bulk(company, **asked)["results"] for _ in range(2))
+    assert ["replayed" in line for line in first] == [False] * 5
+    assert again == [{**line, "replayed": True} for line in first]
+    assert (company.pool(one), company.pool(two)) == ("9", "10")
+    # What is said of the whole is said of each.
+    other = bulk(company, allocations=Jsonb(lines[:4]), currency="EUR")["results"]
+    assert [line.get("code") for line in other] == [*["invalid_body"] * 3, None]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -82,8 +102,13 @@ def test_under_one_key_each_is_done_once(company: Company) -> None:
         {"tenant_ids": [uuid4()], "allocations": Jsonb([{}])},
         {"allocations": Jsonb({})},
         {"allocations": Jsonb([])},
+        {"allocations": Jsonb([{}]), "amount": D(1)},
+        {"tenant_ids": [uuid4()], "amount": D(1), "idempotency_key": "k" * 201},
     ],
-    ids=["neither", "none", "too many", "both", "no array", "no allocation"],
+    ids=[
+        *("neither", "none", "too many", "both", "no array", "no allocation"),
+        *("an amount of none", "too long a key"),
+    ],
 )
 def test_what_is_no_bulk_is_refused_whole(company: Company, wrong: dict[str, Any]) -> None:
     with refused("invalid_body", 400):
@@ -117,3 +142,17 @@ def test_at_once_in_whatever_order(company: Company) -> None:
     answers = company.world.at_once(calls)
     assert [answer["failed_count"] for answer in answers] == [0] * 4  # type: ignore[index]
     assert [company.pool(tenant) for tenant in tenants] == ["4", "3"] * 4
+
+
+def test_at_once_where_some_pools_were_never_filled(company: Company) -> None:
+    """Nobody waits for a pool with another in their hands that the other one waits for."""
+    for _ in range(10):
+        tenants = [company.tenant() for _ in range(8)]
+        calls = [
+            lambda session, some=some: company.call(
+                "bulk_allocate_to_tenants", session, user_id=None, tenant_ids=some, amount=D(1)
+            )
+            for some in (tenants, tenants[::2], tenants[::-1], tenants[1::2], tenants[::3])
+        ]
+        answers = company.world.at_once(calls)
+        assert [answer["failed_count"] for answer in answers] == [0] * 5  # type: ignore[index]

@@ -252,7 +252,7 @@ def test_a_giver_belongs_to_the_tenant(company: Company) -> None:
         give(company, both, member)
     assert give(company, both, member, tenant_id=tenant)["funded_by"] == "pool"
     company.world.operator.execute("update tenants set is_active = false where id = %s", (tenant,))
-    with refused("tenant_not_found", 404):
+    with refused("forbidden", 403):
         give(company, both, member, tenant_id=tenant)
 
 

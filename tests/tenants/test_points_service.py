@@ -212,6 +212,25 @@ def test_it_is_a_part_of_the_callers_block(company: Company, admin: UUID, autoco
     assert company.pool(tenant) == "10"
 
 
+@pytest.mark.parametrize("wrong", ["test-uuid", "", 5], ids=repr)
+def test_what_is_no_id_is_a_value_error(company: Company, plain: Any, wrong: Any) -> None:
+    """Whatever of the words it is, and nothing has gone to the database for it."""
+    tenant, user = company.tenant(10), uuid4()
+    for call, arguments in (
+        (PointsService.allocate_to_tenant, (wrong, None, 1)),
+        (PointsService.allocate_to_tenant, (tenant, wrong, 1)),
+        (PointsService.award_to_user, (tenant, None, wrong, 1, "Hi")),
+        (PointsService.delegate_to_lead, (tenant, wrong, user, 1)),
+        (PointsService.delegate_to_lead, (tenant, user, wrong, 1)),
+        (PointsService.clawback_allocation, (wrong, None, 1, "x")),
+    ):
+        with pytest.raises(ValueError, match=r"_id: .* is no id"):
+            call(plain, *arguments)
+    with pytest.raises(ValueError, match=r"reference_note: .*0000"):
+        PointsService.allocate_to_tenant(plain, tenant, None, 1, reference_note="a\0b")
+    assert plain.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
 def test_what_is_no_refusal_stays_what_it_is(company: Company, admin: UUID) -> None:
     stranger = company.world.database.connect("tallybook_worker", autocommit=False)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal as D
 from typing import Any
 from uuid import UUID, uuid4
@@ -86,6 +87,45 @@ def test_under_one_key_it_is_done_once(company: Company) -> None:
         with refused("nonce_reused", 409, "idempotency_key: "):
             reverse(company, tenant, allocation, amount=amount, idempotency_key=key)
     assert company.pool(tenant) == "90"
+
+
+def test_a_replay_says_what_was_so_then(company: Company) -> None:
+    company.world.freeze()
+    tenant = company.tenant(expiry_policy="90_days")
+    allocation = company.allocate(tenant, 100)["allocation_log_id"]
+    asked: list[dict[str, Any]] = [{"amount": D(10)}, {"amount": D(20)}, {}]
+    answers = []
+    for number, more in enumerate(asked):
+        answers.append(reverse(company, tenant, allocation, idempotency_key=f"k{number}", **more))
+        if number == 1:
+            manager = company.member(tenant, "tenant_manager")
+            lead = company.member(tenant, "manager")
+            company.delegate(manager, lead, 30)
+            company.world.pass_time(timedelta(days=90))
+            company.call("expire_allocations", company.world.worker)
+            company.call("recall_from_lead", user_id=manager, lead_user_id=lead)
+    assert [(answer["reversed_in_all"], answer["status"]) for answer in answers] == [
+        ("10", "COMPLETED"), ("30", "COMPLETED"), ("60", "REVOKED"),
+    ]  # fmt: skip
+    for number, more in enumerate(asked):
+        again = reverse(company, tenant, allocation, idempotency_key=f"k{number}", **more)
+        assert again == {**answers[number], "replayed": True}
+
+
+def test_a_replay_says_that_it_had_expired(company: Company) -> None:
+    company.world.freeze()
+    tenant = company.tenant(expiry_policy="90_days")
+    allocation = company.allocate(tenant, 100)["allocation_log_id"]
+    manager, lead = company.member(tenant, "tenant_manager"), company.member(tenant, "manager")
+    company.delegate(manager, lead, 30)
+    company.world.pass_time(timedelta(days=90))
+    company.call("expire_allocations", company.world.worker)
+    company.call("recall_from_lead", user_id=manager, lead_user_id=lead)
+    first = reverse(company, tenant, allocation, amount=D(10), idempotency_key="k")
+    assert (first["reversed_in_all"], first["status"]) == ("10", "EXPIRED")
+    assert reverse(company, tenant, allocation)["status"] == "REVOKED"
+    again = reverse(company, tenant, allocation, amount=D(10), idempotency_key="k")
+    assert again == {**first, "replayed": True}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.tenants.company import Company
-from tests.world import Connection, code_of, refused
+from tests.world import NOW, Connection, code_of, refused
 
 
 def give(company: Company, giver: UUID, *recipients: UUID, points: int = 100) -> str:
@@ -77,6 +77,15 @@ def test_the_points_go_back_to_where_they_came_from(company: Company, source: st
     assert company.wallet(tenant, member) == "0"
 
 
+def test_when_it_was_is_told_in_utc(company: Company) -> None:
+    company.world.freeze()
+    tenant = company.tenant(1000)
+    manager, member = company.member(tenant, "tenant_manager"), company.member(tenant)
+    company.world.functions.execute("set timezone = 'Pacific/Auckland'")
+    answer = revoke(company, None, give(company, manager, member), tenant_id=tenant)
+    assert answer["revoked_at"] == NOW.isoformat()
+
+
 def test_what_is_revoked_already_is_answered_as_it_was(company: Company) -> None:
     tenant = company.tenant(1000)
     manager, member = company.member(tenant, "tenant_manager"), company.member(tenant)
@@ -129,8 +138,9 @@ def test_who_may_not_revoke_is_refused(company: Company) -> None:
         revoke(company, None, recognition, tenant_id=elsewhere)
     with refused("invalid_body", 400, "tenant_id: "):
         revoke(company, None, recognition)
-    with refused("reason_required", 400):
-        revoke(company, manager, recognition, reason=" ")
+    for nothing in (" ", "\n", "\t \u00a0"):
+        with refused("reason_required", 400, "reason: "):
+            revoke(company, manager, recognition, reason=nothing)
     with refused("invalid_body", 400, "reason: "):
         revoke(company, manager, recognition, reason="x" * 1001)
     assert company.wallet(tenant, member) == "100"

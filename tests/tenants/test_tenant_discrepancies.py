@@ -22,14 +22,20 @@ DAMAGE = [
     "update departments set budget_balance = 4",
     "update allocation_logs set reversed_amount = 3",
     "update allocation_logs set expired_amount = 3",
+    "update allocation_logs set amount = amount + 1",
+    "delete from allocation_logs",
     "update platform_billing_logs set amount = amount * 2",
     "delete from platform_billing_logs",
     "update lead_delegations set amount = amount + 1",
+    "delete from lead_delegations",
     "update recognitions set points = points + 1",
     "update recognitions set status = 'revoked'",
+    "update recognitions set funded_by = 'wallet'",
+    "delete from recognitions",
     "update recognition_recipients set points = points + 1",
     "update reward_redemptions set points = 1",
     "update reward_redemptions set status = 'refunded'",
+    "delete from reward_redemptions",
 ]
 
 

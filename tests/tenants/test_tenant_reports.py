@@ -242,6 +242,11 @@ def test_a_large_allocation_is_a_signal_for_a_day(company: Company, month: Month
     assert run(world, signal) == []
     one = allocated(company, month.zenith, "1000000.01", month.now)
     assert values(run(world, signal)) == [("Zenith", Decimal("1000000.01"))]
+    # One number says what is large, also to the alert.
+    world.operator.execute("update allocation_limits set large_allocation_above = 999999.99")
+    assert len(run(world, signal)) == 2
+    world.operator.execute("update allocation_limits set large_allocation_above = null")
+    assert run(world, signal) == []
     world.operator.execute("set tallybook.large_allocation = '999999'")
     assert len(run(world, signal)) == 2
     assert report(world, "large_allocations")[1]["id"] == one
@@ -267,6 +272,42 @@ def test_usage_by_tenant(company: Company, world: World, month: Month) -> None:
     assert (row["redeemed"], row["balance"], row["used"]) == (30, 10_290, 2)
     used = {row["name"]: row["used"] for row in report(world, "usage_by_tenant")}
     assert used == {"Acme": 2, "Zenith": 0, "Nihil": None}
+
+
+def test_what_members_give_on_was_awarded_once(
+    company: Company, world: World, month: Month
+) -> None:
+    ada, bob = company.member(month.acme), company.member(month.acme)
+    manager = company.member(month.acme, "tenant_manager")
+
+    def give(giver: UUID, to: UUID, points: int) -> str:
+        asked = {"recipients": [to], "points": points, "message": "Well done"}
+        given: str = company.call("give_recognition", user_id=giver, **asked)["recognition_id"]
+        return given
+
+    give(manager, ada, 100)
+    revoked = give(manager, ada, 30)
+    give(ada, bob, 60)
+    company.call(
+        "revoke_recognition",
+        user_id=None,
+        tenant_id=month.acme,
+        recognition_id=revoked,
+        reason="x",
+    )
+    # What an older system kept for somebody was never of the pool.
+    company.call(
+        "credit_wallet",
+        user_id=None,
+        tenant_id=month.acme,
+        to_user_id=bob,
+        amount=500,
+        source="hr_allocation",
+        reason="x",
+    )
+    (row,) = [row for row in report(world, "usage_by_tenant") if row["name"] == "Acme"]
+    assert (row["awarded"], row["awards"], row["recipients"]) == (100, 1, 1)
+    assert (row["balance"], row["used"]) == (10_400, Decimal("0.95"))
 
 
 @pytest.fixture
