@@ -23,6 +23,7 @@ class Recognize(TenantKind):
     weight = 35
     at_once = True
     refusals = frozenset({"insufficient_pool", "insufficient_wallet"})
+    knows_wallets = False  # one that others are just opening counts as empty
     table = "recognitions"
     told: ClassVar[Mapping[str, str]] = {
         "recognition_id": "id", "points": "points", "funded_by": "funded_by",

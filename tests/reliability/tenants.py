@@ -28,6 +28,7 @@ class TenantKind(Kind):
     roles: tuple[str, ...] = (*OFFICES, "employee")
     table = ""  # where its key is to be found
     told: ClassVar[Mapping[str, str]] = {}  # what the answer calls the row's columns
+    knows_wallets = True  # whether a refusal tells what was in the wallet
 
     def body(self, life: Life, key: str) -> dict[str, Any] | None:
         if life.seat is None or life.seat.role not in self.roles:
@@ -83,9 +84,9 @@ class TenantKind(Kind):
         available, required = Decimal(said[1]), self.required(operation, life)
         if available >= required or Decimal(said[2] or required) != required:
             yield f"it was refused: {operation.answer['detail']}, {required} were asked for"
-        account = {
-            "insufficient_pool": "tenant.pool", "insufficient_wallet": f"tenant.wallet:{life.user}",
-        }.get(operation.answer["code"])  # fmt: skip
+        wallet = f"tenant.wallet:{life.user}" if self.knows_wallets else ""
+        accounts = {"insufficient_pool": "tenant.pool", "insufficient_wallet": wallet}
+        account = accounts.get(operation.answer["code"])
         if account and available not in books.held[account]:
             yield f"{available} were told, and {account} never held that"
 

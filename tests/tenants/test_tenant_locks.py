@@ -114,6 +114,26 @@ def test_gathered_awards_of_two_tenants_while_a_member_gives(company: Company) -
     assert company.wallet(second, other) == "70"
 
 
+@pytest.mark.xfail(strict=True, reason="a wallet that others are just opening counts as empty")
+def test_who_gives_what_came_into_a_first_wallet_meanwhile(company: Company) -> None:
+    """A wallet without an account cannot be locked; what came into it has to be read."""
+    tenant, world = company.tenant(1000), company.world
+    manager, member, friend = (
+        company.member(tenant, role) for role in ("tenant_manager", "employee", "employee")
+    )
+
+    holder = world.session(autocommit=False)
+    holder.execute(HOLD, (tenant, "tenant.pool"))
+    asked = [recognition(manager, member, points="0.01"), recognition(member, friend)]
+    session = world.session("tallybook_functions")
+    with world.in_background(giving(asked), session) as given:
+        world.until_blocked(session.info.backend_pid, given)
+        company.enrich(tenant, member, 50)
+        holder.commit()
+        assert [outcome.refusal for outcome in given.result()] == [None, None]
+    assert (company.wallet(tenant, member), company.wallet(tenant, friend)) == ("40.01", "10")
+
+
 def test_who_is_credited_while_they_award_of_their_own(company: Company) -> None:
     """A lead whose wallet may pay as well, and whose member's row tells of their budget."""
     tenant, world = company.tenant(1000, allocation_mode="legacy_fallback"), company.world
