@@ -19,6 +19,7 @@ from tallybook.local.postgres import DURABLE, EmbeddedPostgres, enable_logins
 
 HERE = Path(__file__).parent
 WORLD = "world"
+SEGMENTS = 48
 
 # Room for the load, and no checkpoint in the middle of a round; flushing stays as it is for real.
 SETTINGS = {
@@ -26,6 +27,7 @@ SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "512MB",
     "max_wal_size": "8GB",
+    "min_wal_size": "1GB",
     "checkpoint_timeout": "30min",
 }
 
@@ -74,6 +76,19 @@ class Stand:
         with psycopg.connect(dsn) as connection:
             connection.execute((HERE / "yardsticks.sql").read_bytes())
             world.populate(connection, users)
+        self._reuse_segments(dsn)
+
+    @staticmethod
+    def _reuse_segments(dsn: str) -> None:
+        """Leave the log as a server has it that runs for a while: with segments to use again.
+
+        A new one fills each with zeros first, for which who writes more would pay more.
+        """
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            for _ in range(SEGMENTS):
+                connection.execute("select pg_logical_emit_message(false, 'bench', '')")
+                connection.execute("select pg_switch_wal()")
+            connection.execute("checkpoint")
 
     @contextmanager
     def database(self) -> Iterator[Database]:

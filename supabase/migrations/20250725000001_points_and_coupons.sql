@@ -142,6 +142,8 @@ returns void
 language plpgsql volatile
 set search_path = ''
 as $$
+declare
+  v_subjects text;
 begin
   if array_position(p_user_ids, null) is not null or cardinality(p_user_ids) = 0 then
     raise exception 'a call acts for at least one user, each of them named';
@@ -151,7 +153,8 @@ begin
       raise exception 'a batch holds at most one request per book';
     end if;
   end if;
-  perform set_config('tallybook.subjects', p_user_ids::text, true);
+  -- An assignment, because a statement for it would cost ten times as much.
+  v_subjects := set_config('tallybook.subjects', p_user_ids::text, true);
 end
 $$;
 
@@ -402,12 +405,10 @@ language plpgsql volatile
 set search_path = ''
 as $$
 declare
-  v_microseconds bigint := date_part('epoch', clock_timestamp()) * 1000000;
+  v_time bigint := date_part('epoch', clock_timestamp()) * 4096000;  -- in 4096ths of a millisecond
 begin
   return encode(
-    substring(int8send(v_microseconds / 1000) from 3)
-      || substring(int4send((7 << 12) | ((v_microseconds % 1000) * 4096 / 1000)::int) from 3)
-      || substring(uuid_send(gen_random_uuid()) from 9),
+    int8send((v_time >> 12 << 16) | x'7000'::bigint | (v_time & 4095)) || substring(uuid_send(gen_random_uuid()) from 9),
     'hex')::uuid;
 end
 $$;
@@ -425,6 +426,27 @@ as $$
 begin
   return encode(
     substring(int8send((date_part('epoch', p_at) * 1000)::bigint) from 3) || '\x70008000000000000000'::bytea, 'hex')::uuid;
+end
+$$;
+
+-- sql/00_foundation/uuidv7s.sql
+
+-- So many time-ordered UUIDs at once, each greater than the one before: internal.uuidv7 for a set. They count on from now and from
+-- one random number, as RFC 9562 (6.2, method 2) has it for ids of one instant: they are unique, and they are no secrets.
+
+create or replace function internal.uuidv7s(p_count int)
+returns uuid[]
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_time bigint := date_part('epoch', clock_timestamp()) * 4096000;  -- in 4096ths of a millisecond
+  -- 61 random bits behind the variant's two and one that leaves room to count.
+  v_random bigint := (hashtextextended(gen_random_uuid()::text, 0) & x'1fffffffffffffff'::bigint) | x'8000000000000000'::bigint;
+begin
+  return array(
+    select encode(int8send(((v_time + n) >> 12 << 16) | x'7000'::bigint | ((v_time + n) & 4095)) || int8send(v_random + n), 'hex')::uuid
+      from generate_series(1, p_count) as n);
 end
 $$;
 
@@ -1015,50 +1037,45 @@ declare
   v_now timestamptz := internal.clock();
   v_crowded uuid[];  -- the books in which not everything fits
   v_posted ledger.posted;
+  v_crowd ledger.posted[];
 begin
   if cardinality(p_postings) = 1 then
     return next ledger.post_one(p_postings[1]);
     return;
   end if;
 
-  with leg as (
-    select p.position, p.book_id, l.account, l.delta, c.floor
-      from unnest(p_postings) with ordinality as p(
-             transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
-     cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
-      join ledger.chart_of_accounts as c on c.account = split_part(l.account, ':', 1) and c.floor is not null
-      -- What is in the book already counts for nothing.
-     where (select t.amount from ledger.transfers as t
-             where t.book_id = p.book_id and t.transfer_id = p.transfer_id) is null
-  ), running as (
-    select l.book_id, l.account, l.floor, l.delta,
-           sum(l.delta) over (partition by l.book_id, l.account order by l.position) as moved
-      from leg as l
-  ), lowest as (
-    -- How far each account is drawn down on the way; null where it only gains.
-    select r.book_id, r.account, r.floor, min(r.moved) filter (where r.delta < 0) as moved
-      from running as r
-     group by r.book_id, r.account, r.floor
-     order by r.book_id, r.account
-  )
   select array_agg(l.book_id)
     into v_crowded
-    from lowest as l
+    from (
+      select p.book_id, s.account, sum(s.amount) as amount
+        from unnest(p_postings) as p
+       cross join lateral (values (p.from_account, p.amount), (p.to_account, 0)) as s(account, amount)
+       group by p.book_id, s.account
+       order by p.book_id, s.account) as l
     left join lateral (
          select a.balance - a.held - a.floor as room
            from ledger.accounts as a
           where a.book_id = l.book_id and a.account = l.account
             for update) as a on true
-   where coalesce(a.room, -l.floor) + l.moved < 0;
+   where l.amount > coalesce(a.room, (select -c.floor from ledger.chart_of_accounts as c where c.account = split_part(l.account, ':', 1)), l.amount);
 
   if v_crowded is not null then
     for v_position in 1 .. cardinality(p_postings) loop
       if p_postings[v_position].book_id = any (v_crowded) then
         v_posted := ledger.post_one(p_postings[v_position]);
         v_posted.position := v_position;
-        return next v_posted;
+        v_crowd := v_crowd || v_posted;
       end if;
     end loop;
+    return query
+    select c.position, c.transfer_id, c.outcome, f.available, t.available
+      from unnest(v_crowd) as c
+      left join lateral (
+           select a.balance - a.held as available from ledger.accounts as a
+            where a.book_id = p_postings[c.position].book_id and a.account = p_postings[c.position].from_account limit 1) as f on true
+      left join lateral (
+           select a.balance - a.held as available from ledger.accounts as a
+            where a.book_id = p_postings[c.position].book_id and a.account = p_postings[c.position].to_account limit 1) as t on true;
   end if;
 
   return query
@@ -10609,9 +10626,9 @@ create table public.tenants (
   expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
   wallet_expiry_policy      text not null default 'never'  -- what is in wallets already goes by it too
                             check (wallet_expiry_policy in ('90_days', '180_days', '1_year', 'never')),
-  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold >= 0),
+  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold between 0 and 9999999999999.99),
   auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
-  auto_refill_amount        numeric(15, 2) check (auto_refill_amount > 0),  -- null: never
+  auto_refill_amount        numeric(15, 2) check (auto_refill_amount between 0.01 and 9999999999999.99),  -- null: never
   allocations_due_at        timestamptz,  -- until when none of the pool's lots ends; null: none does
   is_active                 boolean not null default true,
   created_at                timestamptz not null default internal.clock(),
@@ -10627,7 +10644,7 @@ create table public.departments (
   tenant_id      uuid not null,
   id             uuid not null default internal.uuidv7(),
   name           text not null check (name ~ '\S'),
-  monthly_cap    numeric(15, 2) check (monthly_cap >= 0),  -- what its people may give in a calendar month; null: no limit
+  monthly_cap    numeric(15, 2) check (monthly_cap between 0 and 9999999999999.99),  -- for a calendar month; null: no limit
   budget_balance numeric(15, 2) not null default 0 check (budget_balance >= 0),  -- a cache of its budget of old in the ledger
   created_at     timestamptz not null default internal.clock(),
   primary key (tenant_id, id),
@@ -10678,7 +10695,7 @@ create table public.allocation_logs (
 );
 
 create unique index allocation_logs_key on public.allocation_logs (tenant_id, idempotency_key) where idempotency_key is not null;
-create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at desc, id desc);
+create index idx_allocation_logs_tenant_id on public.allocation_logs (tenant_id, created_at, id);
 create index idx_allocation_logs_allocated_by on public.allocation_logs (allocated_by, created_at desc);
 create index idx_allocation_logs_created_at on public.allocation_logs (created_at desc);
 create index allocation_logs_by_amount on public.allocation_logs (amount, id);
@@ -10693,7 +10710,7 @@ create table public.platform_billing_logs (
   tenant_id        uuid not null,
   id               uuid not null default internal.uuidv7(),
   admin_id         uuid,
-  actor            text not null,
+  actor            text not null default session_user,
   amount           numeric(15, 2) not null,  -- signed: what it did to the tenant
   currency         text not null default 'INR',
   transaction_type text not null check (transaction_type in ('CREDIT_INJECTION', 'CLAWBACK', 'ADJUSTMENT', 'REVERSAL', 'EXPIRY', 'REFILL')),
@@ -10711,7 +10728,7 @@ create unique index platform_billing_logs_key on public.platform_billing_logs (t
   where idempotency_key is not null;
 create index platform_billing_logs_of_allocation on public.platform_billing_logs (tenant_id, allocation_id)
   where allocation_id is not null;
-create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at desc, id desc);
+create index idx_platform_billing_logs_tenant_id on public.platform_billing_logs (tenant_id, created_at, id);
 create index idx_platform_billing_logs_admin_id on public.platform_billing_logs (admin_id, created_at desc);
 create index idx_platform_billing_logs_created_at on public.platform_billing_logs (created_at desc);
 create index platform_billing_logs_by_amount on public.platform_billing_logs (amount, id);
@@ -10729,7 +10746,8 @@ create table public.wallets (
   primary key (tenant_id, user_id)
 ) with (fillfactor = 80);
 
-create index wallets_by_oldest_lot on public.wallets (tenant_id, oldest_lot_at);
+-- Partial, though every wallet is in it: so nobody who looks for one wallet takes this way through all of a tenant's.
+create index wallets_by_oldest_lot on public.wallets (tenant_id, oldest_lot_at) where oldest_lot_at < 'infinity';
 
 -- A wallet's statement. The transfer in the ledger bears the row's id.
 create table public.wallet_ledger (
@@ -10749,9 +10767,9 @@ create table public.wallet_ledger (
   primary key (tenant_id, id, user_id)  -- what goes from wallet to wallet stands in both statements
 );
 
-create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at desc, id desc);
-create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at desc, id desc);
-create index idx_wallet_ledger_created_at on public.wallet_ledger (created_at desc, id desc);
+create index wallet_ledger_of_user on public.wallet_ledger (tenant_id, user_id, created_at, id);
+create index wallet_ledger_of_tenant on public.wallet_ledger (tenant_id, created_at, id);
+create index idx_wallet_ledger_created_at on public.wallet_ledger (created_at, id);
 
 create table public.recognitions (
   tenant_id        uuid not null,
@@ -10778,8 +10796,7 @@ create table public.recognitions (
 );
 
 create unique index recognitions_key on public.recognitions (tenant_id, from_user_id, idempotency_key) where idempotency_key is not null;
-create index recognitions_of_tenant on public.recognitions (tenant_id, created_at desc, id desc);
-create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, created_at desc, id desc);
+create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, id);
 create index recognitions_of_department on public.recognitions (tenant_id, department_id, created_at) where department_id is not null;
 
 create table public.recognition_recipients (
@@ -10792,7 +10809,7 @@ create table public.recognition_recipients (
   primary key (tenant_id, recognition_id, user_id)
 );
 
-create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id desc);
+create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id);
 
 -- What wallets are spent on.
 create table public.rewards (
@@ -10800,7 +10817,7 @@ create table public.rewards (
   id          uuid not null default internal.uuidv7(),
   name        text not null check (name ~ '\S'),
   description text,
-  points_cost numeric(15, 2) not null check (points_cost > 0),
+  points_cost numeric(15, 2) not null check (points_cost between 0.01 and 9999999999999.99),
   stock       int check (stock >= 0),  -- null: no end
   is_active   boolean not null default true,
   created_at  timestamptz not null default internal.clock(),
@@ -10824,7 +10841,7 @@ create table public.reward_redemptions (
 );
 
 create unique index reward_redemptions_key on public.reward_redemptions (tenant_id, user_id, idempotency_key) where idempotency_key is not null;
-create index reward_redemptions_of_user on public.reward_redemptions (tenant_id, user_id, created_at desc);
+create index reward_redemptions_of_user on public.reward_redemptions (tenant_id, user_id, created_at);
 
 -- Edge-triggered: one row a crossing.
 create table public.tenant_alerts (
@@ -10840,6 +10857,18 @@ create table public.tenant_alerts (
 create trigger platform_billing_logs_are_append_only before update or delete or truncate on public.platform_billing_logs
 for each statement execute function internal.append_only();
 create trigger wallet_ledger_is_append_only before update or delete or truncate on public.wallet_ledger
+for each statement execute function internal.append_only();
+create trigger recognition_recipients_are_append_only before update or delete or truncate on public.recognition_recipients
+for each statement execute function internal.append_only();
+
+-- These say what became of something, and so they change; none of them is ever taken away.
+create trigger allocation_logs_are_kept before delete or truncate on public.allocation_logs
+for each statement execute function internal.append_only();
+create trigger recognitions_are_kept before delete or truncate on public.recognitions
+for each statement execute function internal.append_only();
+create trigger reward_redemptions_are_kept before delete or truncate on public.reward_redemptions
+for each statement execute function internal.append_only();
+create trigger tenants_are_kept before truncate on public.tenants
 for each statement execute function internal.append_only();
 
 -- One movement of a tenant's points, as a procedure asks for it; internal.tenant_move(…) makes one by names.
@@ -10858,13 +10887,37 @@ create type internal.tenant_movement as (
   created_at     timestamptz
 );
 
+-- What it did to one of its two accounts.
+create type internal.tenant_leg as (
+  position      int,
+  is_to         boolean,
+  tenant_id     uuid,
+  kind          text,             -- tenant.pool, tenant.wallet, …
+  owner         uuid,             -- whose it is, where there are many of the kind
+  delta         numeric(15, 2),
+  balance       numeric(15, 2),   -- after it; null for a counterparty
+  id            uuid,
+  wallet_source text,
+  source_type   text,
+  source_id     uuid,
+  description   text,
+  created_by    uuid,
+  created_at    timestamptz
+);
+
 -- What became of it, in the movement's place.
 create type internal.tenant_moved as (
   position     int,
   id           uuid,
   outcome      text,            -- 'posted' | 'replayed' | 'insufficient_funds' (nothing was written)
-  from_balance numeric(15, 2),  -- after the whole set; null for a counterparty
+  from_balance numeric(15, 2),  -- after it; null for a counterparty, and where it was not posted
   to_balance   numeric(15, 2)
+);
+
+-- One of a tenant's accounts.
+create type internal.tenant_account as (
+  tenant_id uuid,
+  account   text
 );
 
 -- A recognition as it is asked for; `award` means by those alone who give their company's points.
@@ -10894,7 +10947,8 @@ create type internal.recognition_ask as (
   monthly_cap      numeric(15, 2),
   recipients       uuid[],
   shares           numeric[],      -- each recipient's points, in their places
-  entries          uuid[],         -- and what the entries in their wallets are called; the first names the recognition too
+  entries          uuid[],         -- and what the entries in their wallets are called, in order; the first names the recognition too
+  moves_before     int,            -- how many movements of the set come before this one's; null: it moves nothing
   points           numeric,        -- all of them
   message          text,
   recognition_type text,
@@ -10910,6 +10964,18 @@ create type internal.recognition_ask as (
   detail           text
 );
 
+-- What became of it, as both who gave and who awards are answered.
+create type internal.recognition_given as (
+  position   int,
+  id         uuid,
+  points     text,
+  recipients jsonb,    -- [{user_id, points, new_wallet_balance, ledger_entry_id}], as they were named
+  funded_by  text,
+  pool       text,
+  replayed   boolean,
+  refusal    jsonb
+);
+
 -- sql/60_tenants/01_allocation_tables.sql
 
 -- What the platform's side of tenants needs beside their tables. Runs once.
@@ -10918,7 +10984,8 @@ create type internal.recognition_ask as (
 create table public.allocation_limits (
   is_the_one              boolean primary key default true check (is_the_one),
   allocations_per_hour_max int default 100 check (allocations_per_hour_max > 0),  -- per administrator and per address; null: any number
-  large_allocation_above  numeric(15, 2) default 1000000 check (large_allocation_above >= 0),  -- an alert beyond it; null: never
+  large_allocation_above  numeric(15, 2) default 1000000  -- an alert beyond it; null: never
+                          check (large_allocation_above between 0 and 9999999999999.99),
   updated_at              timestamptz not null default internal.clock()
 );
 
@@ -10930,12 +10997,21 @@ for each row execute function internal.audit_change('is_the_one');
 -- The settings of tenants and who belongs to them; what the procedures write there is told by the ledger.
 create trigger tenants_are_audited
 after insert or delete or update of name, currency, currency_label, allocation_mode, award_tiers, peer_to_peer_enabled,
-  redemptions_paused, expiry_policy, low_balance_threshold, auto_refill_threshold, auto_refill_amount, is_active
+  redemptions_paused, wallets_permanent, expiry_policy, wallet_expiry_policy, low_balance_threshold, auto_refill_threshold,
+  auto_refill_amount, is_active
 on public.tenants
 for each row execute function internal.audit_change('id');
 create trigger tenant_members_are_audited
 after insert or delete or update of role, department_id, display_name, is_active on public.tenant_members
 for each row execute function internal.audit_change('user_id');
+
+-- Of these the procedures write it down themselves, with the administrator's name.
+create trigger departments_are_audited after insert or delete or update of name, monthly_cap on public.departments
+for each row when (current_user not in ('tallybook_procedures', 'tallybook_upkeep'))
+execute function internal.audit_change('id');
+create trigger rewards_are_audited after insert or delete or update on public.rewards
+for each row when (current_user not in ('tallybook_procedures', 'tallybook_upkeep'))
+execute function internal.audit_change('id');
 
 -- What managers gave into the hands of leads, and took back. The transfer in the ledger bears the row's id.
 create table public.lead_delegations (
@@ -10956,7 +11032,7 @@ create table public.lead_delegations (
 
 create unique index lead_delegations_key on public.lead_delegations (tenant_id, delegated_by, idempotency_key)
   where idempotency_key is not null;
-create index lead_delegations_of_tenant on public.lead_delegations (tenant_id, created_at desc, id desc);
+create index lead_delegations_of_tenant on public.lead_delegations (tenant_id, created_at, id);
 
 create trigger lead_delegations_are_append_only before update or delete or truncate on public.lead_delegations
 for each statement execute function internal.append_only();
@@ -10976,15 +11052,85 @@ create type internal.tenant_bill as (
   request_id       text
 );
 
+-- sql/60_tenants/adjust_budget.sql
+
+-- Makes a posting of what a database administrator writes into a lead's or a department's budget by hand: the ledger is brought
+-- to the number that was written, and the audit log says who did it. A department's budget is filled from what there was of
+-- old, which is how it comes here at all; a lead's is put right. What the procedures write there the ledger says already, and for
+-- them it is not even looked at. The trigger's arguments: the account, where its points come from, the column that says
+-- whose it is, and the column that says how much.
+--
+-- Locks:   the member's or the department's row, which whoever updates it holds; then the account. Procedures lock them the
+--          other way round, so that one of the two may be told of a deadlock, and does it again.
+
+create or replace function internal.adjust_budget()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  v_new jsonb := to_jsonb(new);
+  v_tenant_id uuid := new.tenant_id;
+  v_account text := format('%s:%s', tg_argv[0], v_new ->> tg_argv[2]);
+  v_balance numeric(15, 2) := v_new ->> tg_argv[3];
+  v_kept numeric(15, 2);
+  v_delta numeric(15, 2);
+  v_id uuid := internal.uuidv7();
+begin
+  perform ledger.lock(array[v_tenant_id], v_account);
+  select coalesce(min(a.balance), 0) / 100.0 into v_kept
+    from ledger.accounts as a where a.book_id = v_tenant_id and a.account = v_account;
+  v_delta := v_balance - v_kept;
+  if v_delta = 0 then
+    return null;
+  end if;
+
+  perform from ledger.post(array[row(
+    v_id, v_tenant_id, case when v_delta > 0 then tg_argv[1] else v_account end,
+    case when v_delta > 0 then v_account else tg_argv[1] end, (abs(v_delta) * 100)::bigint, 'adjustment', 'audit_log', v_id,
+    null)::ledger.posting]);
+  perform internal.audit(
+    coalesce(nullif(current_setting('tallybook.actor', true), ''), session_user), 'budget.adjustment', tg_table_name,
+    v_new ->> tg_argv[2], coalesce(nullif(current_setting('tallybook.reason', true), ''), 'The balance was written by hand'),
+    jsonb_build_object('balance', internal.points_text(v_kept)),
+    jsonb_build_object('balance', internal.points_text(v_balance), 'tenant_id', v_tenant_id, 'transfer_id', v_id));
+  return null;
+end
+$$;
+
+create or replace trigger a_budget_written_by_hand_is_posted
+after update of lead_distribution_balance on public.tenant_members
+for each row when (
+  old.lead_distribution_balance is distinct from new.lead_distribution_balance
+  and current_user not in ('tallybook_procedures', 'tallybook_upkeep'))
+execute function internal.adjust_budget('tenant.lead', 'tenant.adjusted', 'user_id', 'lead_distribution_balance');
+
+create or replace trigger a_budget_that_comes_along_is_posted
+after insert on public.tenant_members
+for each row when (new.lead_distribution_balance <> 0)
+execute function internal.adjust_budget('tenant.lead', 'tenant.adjusted', 'user_id', 'lead_distribution_balance');
+
+create or replace trigger a_budget_written_by_hand_is_posted
+after update of budget_balance on public.departments
+for each row when (
+  old.budget_balance is distinct from new.budget_balance and current_user not in ('tallybook_procedures', 'tallybook_upkeep'))
+execute function internal.adjust_budget('tenant.budget', 'tenant.legacy', 'id', 'budget_balance');
+
+create or replace trigger a_budget_that_comes_along_is_posted
+after insert on public.departments
+for each row when (new.budget_balance <> 0)
+execute function internal.adjust_budget('tenant.budget', 'tenant.legacy', 'id', 'budget_balance');
+
 -- sql/60_tenants/adjust_tenant_pool.sql
 
 -- Makes a posting of what a database administrator writes into a tenant's balance by hand, as the emergency runbook has it:
 -- the ledger is brought to the number that was written, and the platform's trail says who did it. What the procedures write
 -- there is what the ledger says already, and needs nothing: for them it is not even looked at.
 --
--- Locks:   the tenant's row, which whoever updates it holds; then the pool's account. Procedures lock them the other way
---          round, so that on a busy pool one of the two may be told of a deadlock, and does it again.
---          public.adjust_tenant_pool_to stands in nobody's way.
+-- Locks:   the tenant's row, which whoever updates it holds; then the pool's account, where nobody has it. Procedures lock
+--          them the other way round: who has the account needs the row next, and to wait for them would be for ever.
+--          public.adjust_tenant_pool_to locks as they do, and waits its turn.
+-- Refuses: as the database does, with 55P03, and says what to do instead.
 
 create or replace function internal.adjust_tenant_pool()
 returns trigger
@@ -10996,9 +11142,24 @@ declare
   v_delta numeric(15, 2);
   v_id uuid := internal.uuidv7();
 begin
-  perform ledger.lock(array[new.id], 'tenant.pool');
-  select coalesce(min(a.balance), 0) / 100.0 into v_pool from ledger.accounts as a where a.book_id = new.id and a.account = 'tenant.pool';
-  v_delta := new.points_allocation_balance - v_pool;
+  begin
+    select a.balance / 100.0 into v_pool
+      from ledger.accounts as a where a.book_id = new.id and a.account = 'tenant.pool' for update nowait;
+    -- A pool that was never filled has no account; who fills it first holds this, as internal.lock_pools does.
+    if not found then
+      if not pg_try_advisory_xact_lock(hashtextextended(format('tallybook.unfilled_pool %s', new.id), 0)) then
+        raise lock_not_available;
+      end if;
+      select a.balance / 100.0 into v_pool
+        from ledger.accounts as a where a.book_id = new.id and a.account = 'tenant.pool' for update nowait;
+    end if;
+  exception when lock_not_available then
+    raise lock_not_available using
+      message = format('The pool of tenant %s is in use: nothing was written', new.id),
+      hint = format('Do it again; or have it done in its turn: select public.adjust_tenant_pool_to(null, %L, %s, ''why'')',
+                    new.id, new.points_allocation_balance);
+  end;
+  v_delta := new.points_allocation_balance - coalesce(v_pool, 0);
   if v_delta = 0 then
     return null;
   end if;
@@ -11031,7 +11192,7 @@ execute function internal.adjust_tenant_pool();
 
 -- Brings a tenant's pool to a balance by an adjustment, with a reason: the polite form of writing the balance by hand.
 -- Returns {success, tenant_id, adjusted_by, new_allocation_balance, platform_log_id, reason}; adjusted_by is signed, and
--- platform_log_id null where it was that balance already.
+-- platform_log_id null where it was that balance already and there is no key under which to remember that.
 --
 -- Replay:  under a key of the tenant's the same adjustment is answered as the first time, with "replayed", for ever.
 -- Locks:   internal.lock_pools.
@@ -11064,13 +11225,15 @@ declare
 begin
   if coalesce(p_reason, '') !~ '\S' then
     perform internal.refuse('reason_required', 'reason: must say why');
+  elsif p_balance < 0 then
+    perform internal.refuse('invalid_amount', 'balance: must not be below zero');
   elsif p_balance is distinct from 0 and v_refusal is not null then
     perform internal.refuse(v_refusal ->> 'code', v_refusal ->> 'detail');
   end if;
 
   v_pool := internal.locked_pool(p_tenant_id);
   v_bill := internal.billed_before(p_tenant_id, p_idempotency_key, v_hash);
-  if v_bill.id is null and p_balance <> v_pool then
+  if v_bill.id is null and (p_balance <> v_pool or p_idempotency_key is not null) then
     v_id := internal.uuidv7();
     perform internal.bill_tenants(array[row(
       p_tenant_id, v_id, p_balance - v_pool, 'ADJUSTMENT', null, p_user_id, v_actor, p_reason, p_idempotency_key, v_hash,
@@ -11198,8 +11361,8 @@ begin
              when p.tenant_id is null then internal.refusal('invalid_body', 'tenant_id: must be an id')
              when length(p.idempotency_key) not between 1 and 200 then
                internal.refusal('invalid_body', 'idempotency_key: must have 1 to 200 characters')
-             when t.id is null then internal.refusal('tenant_not_found')
-             when p.currency <> t.currency then internal.refusal('invalid_body', format('currency: the tenant''s is %s', t.currency))
+             when t.id is null or not t.is_active and k.id is null then internal.refusal('tenant_not_found')
+             when p.currency <> t.currency and k.id is null then internal.refusal('invalid_body', format('currency: the tenant''s is %s', t.currency))
              else internal.points_refusal(p.amount) end) order by p."position")
     into v_entries
     from (
@@ -11212,7 +11375,11 @@ begin
              a.entry ->> 'idempotency_key' as idempotency_key
         from jsonb_array_elements(p_allocations) with ordinality as a(entry, "position")) as p
     left join lateral (
-         select x.id, x.currency from public.tenants as x where x.id = p.tenant_id and x.is_active limit 1) as t on true;
+         select x.id, x.currency, x.is_active from public.tenants as x where x.id = p.tenant_id limit 1) as t on true
+    -- What was allocated is answered as it was, whatever became of the tenant.
+    left join lateral (
+         select x.id from public.allocation_logs as x
+          where x.tenant_id = p.tenant_id and x.idempotency_key = p.idempotency_key limit 1) as k on true;
 
   perform from internal.lock_pools(array(
     select distinct e.tenant_id from jsonb_to_recordset(v_entries) as e(tenant_id uuid, refusal jsonb)
@@ -11233,8 +11400,9 @@ begin
         from jsonb_to_recordset(v_entries) as e(
                "position" int, tenant_id uuid, id uuid, bill_id uuid, amount numeric, reference_note text, idempotency_key text,
                hash text, refusal jsonb)
+        -- A clawback or an adjustment may have come under the key as well.
         left join lateral (
-             select x.id from public.allocation_logs as x
+             select x.id from public.platform_billing_logs as x
               where x.tenant_id = e.tenant_id and x.idempotency_key = e.idempotency_key limit 1) as l on true
         left join lateral (
              select x.balance from ledger.accounts as x where x.book_id = e.tenant_id and x.account = 'tenant.pool' limit 1) as a on true
@@ -11462,15 +11630,15 @@ $$;
 -- sql/60_tenants/ask_recognitions.sql
 
 -- Reads requests to recognize somebody: who gives in which tenant, to whom, how much each, and which accounts may pay for it.
--- From now on the procedure acts for the givers and their tenants. Nothing is locked yet: what a lock decides, as what the
--- accounts hold and whether the key is known, is for internal.fund_recognitions.
+-- From now on the procedure acts for those tenants. Nothing is locked yet: what a lock decides, as what the accounts hold and
+-- whether the key is known, is for internal.fund_recognitions.
 --
 -- A program, or an administrator who is no member, gives in the system's name, and names the tenant.
 --
 -- Refuses: invalid_body, invalid_amount, forbidden, tenant_not_found, self_recognition, recipient_not_found, peer_to_peer_off;
 --          each as the verdict on one request.
 
-create or replace function internal.ask_recognitions(p_requests jsonb)
+create or replace function internal.ask_recognitions(p_requests internal.recognition_request[])
 returns internal.recognition_ask[]
 language plpgsql volatile
 set search_path = ''
@@ -11479,67 +11647,87 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-  v_users uuid[] := array(select (r ->> 'user_id')::uuid from jsonb_array_elements(p_requests) as r where r ->> 'user_id' is not null);
-  v_places text[];    -- each request's tenant, or why there is none
+  v_users uuid[] := array(select r.user_id from unnest(p_requests) as r where r.user_id is not null);
+  v_members public.tenant_members[];  -- of the givers, where they are active
+  v_tenants uuid[];
 begin
-  if jsonb_array_length(p_requests) > cardinality(v_users) + 1 then
+  if cardinality(p_requests) > cardinality(v_users) + 1 then
     raise exception 'a batch holds at most one request per book';
   end if;
   if cardinality(v_users) > 0 then
     perform internal.act_for(v_users);
+    v_members := array(
+      select m
+        from unnest(p_requests) as r
+       cross join lateral (
+             select x from public.tenant_members as x
+              where x.user_id = r.user_id and x.is_active and (r.tenant_id is null or x.tenant_id = r.tenant_id)
+                -- An administrator who works there awards as administrator.
+                and not (r.award and x.role = 'employee' and r.tenant_id is not null
+                         and exists (select from public.system_admins as s where s.id = r.user_id and s.is_active))) as x(m));
   end if;
-  v_places := array(
-    select case
-             when cardinality(m.tenant_ids) = 1 then m.tenant_ids[1]::text
-             when cardinality(m.tenant_ids) > 1 then 'invalid_body'
-             when r.user_id is not null and not coalesce(r.award and exists (
-                    select from public.system_admins as s where s.id = r.user_id and s.is_active), false) then 'forbidden'
-             else coalesce(r.tenant_id::text, 'invalid_body')
-           end
-      from jsonb_populate_recordset(null::internal.recognition_request, p_requests) with ordinality as r
-     cross join lateral (
-           select array(select x.tenant_id from public.tenant_members as x
-                         where x.user_id = r.user_id and x.is_active and (r.tenant_id is null or x.tenant_id = r.tenant_id)
-                         limit 2) as tenant_ids) as m
-     order by r.ordinality);
-  if exists (select from unnest(v_places) as p(place) where length(p.place) = 36) then
-    perform internal.act_for(array(
-      select u.id from unnest(v_users) as u(id)
-       union
-      select p.place::uuid from unnest(v_places) as p(place) where length(p.place) = 36));
+  v_tenants := array(
+    select m.tenant_id from unnest(v_members) as m
+     union
+    select r.tenant_id
+      from unnest(p_requests) as r
+     where r.tenant_id is not null
+       and (r.user_id is null or r.award and exists (select from public.system_admins as s where s.id = r.user_id and s.is_active)));
+  if cardinality(v_tenants) > 0 then
+    perform internal.act_for(v_tenants);
   end if;
 
   return array(
-    with request as materialized (
-      select r.ordinality as position, r.user_id, r.recipients, r.message, r.award_tier, r.idempotency_key, r.request_id,
-             coalesce(r.award, false) as award,
+    with tenant as materialized (
+      select x.*
+        from unnest(v_tenants) as t(id)
+       cross join lateral (select y.* from public.tenants as y where y.id = t.id limit 1) as x
+    ), giver as materialized (
+      -- Who is in several tenants must name one, unless only one of them is active.
+      select m.user_id, count(*) as tenants, (array_agg(m))[1] as member
+        from unnest(v_members) as m
+        join tenant as t on t.id = m.tenant_id and t.is_active
+       group by m.user_id
+    ), placed as materialized (
+      select r.*, (g.member).user_id as from_user_id, (g.member).role, (g.member).department_id,
+             (g.member).lead_distribution_balance > 0 as has_budget, n.refused,
+             case when n.refused is null then coalesce((g.member).tenant_id, r.tenant_id) end as place_id
+        from unnest(p_requests) with ordinality as r
+        left join giver as g on g.user_id = r.user_id
+       cross join lateral (
+             select case
+                      when g.tenants = 1 then null
+                      when g.tenants > 1 then 'invalid_body'
+                      when r.user_id is not null and not coalesce(r.award and exists (
+                             select from public.system_admins as s where s.id = r.user_id and s.is_active), false) then 'forbidden'
+                      when r.tenant_id is null then 'invalid_body'
+                    end as refused) as n
+    ), asked as materialized (
+      select r.ordinality as position, r.place_id as tenant_id, r.from_user_id, r.role, r.department_id, r.has_budget, r.refused,
+             r.user_id, r.recipients, r.message, r.award_tier, r.idempotency_key, r.request_id, coalesce(r.award, false) as award,
              coalesce(r.recognition_type, 'standard') as recognition_type, coalesce(r.split, 'flat') as split,
-             coalesce(r.visibility, 'public') as visibility, coalesce(cardinality(r.recipients), 0) as heads,
-             case when length(p.place) = 36 then p.place::uuid end as tenant_id,
-             case when length(p.place) < 36 then p.place end as refused,
-             r.points as said, internal.request_hash(jsonb_strip_nulls(to_jsonb(r) - '{user_id,tenant_id,ordinality,request_id,idempotency_key}'::text[]
-               || jsonb_build_object('points', trim_scale(r.points)))) as request_hash
-        from jsonb_populate_recordset(null::internal.recognition_request, p_requests) with ordinality as r
-        join unnest(v_places) with ordinality as p(place, ordinality) on p.ordinality = r.ordinality
-    ), known as materialized (
-      select r.*, t.id is not null and t.is_active as open, t.allocation_mode, t.peer_to_peer_enabled, m.role, m.department_id, d.monthly_cap,
-             m.user_id as from_user_id, tier.points as tier_points, coalesce(r.said, tier.points, 0) as each_points
-        from request as r
-        left join lateral (select x.* from public.tenants as x where x.id = r.tenant_id limit 1) as t on true
-        left join lateral (
-             select x.* from public.tenant_members as x
-              where x.tenant_id = r.tenant_id and x.user_id = r.user_id and x.is_active limit 1) as m on true
+             coalesce(r.visibility, 'public') as visibility, n.heads, r.points as said, n.tier_points,
+             coalesce(r.points, n.tier_points, 0) as each_points,
+             t.is_active, t.allocation_mode, t.peer_to_peer_enabled, d.monthly_cap,
+             case when r.idempotency_key is not null then
+               encode(sha256(convert_to(row(
+                 r.recipients, trim_scale(r.points), r.message, coalesce(r.recognition_type, 'standard'), r.award_tier,
+                 coalesce(r.split, 'flat'), coalesce(r.visibility, 'public'), coalesce(r.award, false))::text, 'UTF8')), 'hex')
+             end as request_hash
+        from placed as r
+        left join tenant as t on t.id = r.place_id
         left join lateral (
              select x.monthly_cap from public.departments as x
-              where x.tenant_id = r.tenant_id and x.id = m.department_id limit 1) as d on true
-        left join lateral (
-             select (t.award_tiers ->> r.award_tier)::numeric as points
-              where jsonb_typeof(t.award_tiers -> r.award_tier) = 'number') as tier on true
+              where x.tenant_id = r.place_id and x.id = r.department_id limit 1) as d on true
+       cross join lateral (
+             select coalesce(cardinality(r.recipients), 0) as heads,
+                    case when jsonb_typeof(t.award_tiers -> r.award_tier) = 'number'
+                         then (t.award_tiers ->> r.award_tier)::numeric end as tier_points) as n
     ), judged as materialized (
       select k.*,
              case
                when k.refused is not null then k.refused
-               when not k.open then 'tenant_not_found'
+               when not coalesce(k.is_active, false) then 'tenant_not_found'
                when k.message is null or k.message !~ '\S' or length(k.message) > 2000 or length(k.idempotency_key) > 200
                     or k.recognition_type not in ('standard', 'individual_award', 'group_award', 'ecard')
                     or k.visibility not in ('public', 'private', 'department') or k.split not in ('flat', 'equal')
@@ -11560,50 +11748,47 @@ begin
                     then 'recipient_not_found'
                when k.role = 'employee' and k.each_points > 0 and not k.peer_to_peer_enabled then 'peer_to_peer_off'
              end as verdict
-        from known as k
-    ), shared as (
-      select j.*, s.shares, case j.split when 'equal' then j.each_points else j.each_points * j.heads end as points
-        from judged as j
-        left join lateral (
-             -- What does not divide goes to the first of them, a hundredth each.
-             select case when j.split = 'flat' then array_fill(j.each_points, array[j.heads]) else array(
-                      select (trunc(j.each_points * 100 / j.heads) + case when g.place <= j.each_points * 100 % j.heads then 1 else 0 end) / 100
-                        from generate_series(1, j.heads) as g(place)
-                       order by g.place) end as shares
-              where j.verdict is null) as s on true
+        from asked as k
     )
     select row(
-             s.position, null, s.tenant_id, s.user_id, s.from_user_id, s.department_id, s.monthly_cap, s.recipients, s.shares,
-             -- Made in order of arrival, in which a wallet's statement shows them.
-             case when s.verdict is null then array(select internal.uuidv7() from generate_series(1, s.heads)) end, s.points, s.message, s.recognition_type, s.award_tier, s.visibility,
-             case when s.from_user_id is null then array['tenant.pool']
-                  when s.role = 'employee' then array['tenant.wallet:' || s.user_id]
-                  else case when s.role in ('tenant_manager', 'hr_admin') then '{}' else array['tenant.lead:' || s.user_id] end
+             j.position, null, j.tenant_id, j.user_id, j.from_user_id, j.department_id, j.monthly_cap, j.recipients,
+             case when j.verdict is not null then null
+                  when j.split = 'flat' then array_fill(j.each_points, array[j.heads])
+                  -- What does not divide goes to the first of them, a hundredth each.
+                  else array(
+                    select (trunc(j.each_points * 100 / j.heads) + case when g.place <= j.each_points * 100 % j.heads then 1 else 0 end) / 100
+                      from generate_series(1, j.heads) as g(place)
+                     order by g.place) end,
+             null, null, case j.split when 'equal' then j.each_points else j.each_points * j.heads end,
+             j.message, j.recognition_type, j.award_tier, j.visibility,
+             case when j.from_user_id is null then array['tenant.pool']
+                  when j.role = 'employee' then array['tenant.wallet:' || j.user_id]
+                  else case when j.has_budget then array['tenant.lead:' || j.user_id] else '{}' end
                        || array['tenant.pool']
-                       || case when s.allocation_mode = 'legacy_fallback' and s.department_id is not null
-                               then array['tenant.budget:' || s.department_id] else '{}' end
-                       || case when s.allocation_mode = 'legacy_fallback' then array['tenant.wallet:' || s.user_id] else '{}' end end,
-             null, null, s.idempotency_key, s.request_hash, s.request_id, s.verdict,
-             case s.verdict
-               when 'forbidden' then case when s.role is null then 'This is open to the members of a tenant only.'
+                       || case when j.allocation_mode = 'legacy_fallback' and j.department_id is not null
+                               then array['tenant.budget:' || j.department_id] else '{}' end
+                       || case when j.allocation_mode = 'legacy_fallback' then array['tenant.wallet:' || j.user_id] else '{}' end end,
+             null, null, j.idempotency_key, j.request_hash, j.request_id, j.verdict,
+             case j.verdict
+               when 'forbidden' then case when j.role is null then 'This is open to the members of a tenant only.'
                                           else 'This is open to managers and leads only.' end
                when 'invalid_amount' then case
-                 when s.said <> s.tier_points then 'points: the award tier says how many'
-                 when s.split = 'equal' and s.each_points > 0 and s.each_points * 100 < s.heads then 'points: there is not a hundredth for each'
+                 when j.said <> j.tier_points then 'points: the award tier says how many'
+                 when j.split = 'equal' and j.each_points > 0 and j.each_points * 100 < j.heads then 'points: there is not a hundredth for each'
                  else 'points: must be at most 9999999999999.99 in all, not below 0, with at most two decimal places' end
                when 'invalid_body' then case
-                 when s.refused is not null then 'tenant_id: must be named'
-                 when s.message is null or s.message !~ '\S' or length(s.message) > 2000 then 'message: must say something, in at most 2000 characters'
-                 when length(s.idempotency_key) > 200 then 'idempotency_key: must have at most 200 characters'
-                 when s.recognition_type not in ('standard', 'individual_award', 'group_award', 'ecard')
+                 when j.refused is not null then 'tenant_id: must be named'
+                 when j.message is null or j.message !~ '\S' or length(j.message) > 2000 then 'message: must say something, in at most 2000 characters'
+                 when length(j.idempotency_key) > 200 then 'idempotency_key: must have at most 200 characters'
+                 when j.recognition_type not in ('standard', 'individual_award', 'group_award', 'ecard')
                    then 'recognition_type: must be standard, individual_award, group_award or ecard'
-                 when s.visibility not in ('public', 'private', 'department') then 'visibility: must be public, private or department'
-                 when s.split not in ('flat', 'equal') then 'split: must be flat or equal'
-                 when s.award_tier is not null and s.tier_points is null then 'award_tier: there is no such tier'
+                 when j.visibility not in ('public', 'private', 'department') then 'visibility: must be public, private or department'
+                 when j.split not in ('flat', 'equal') then 'split: must be flat or equal'
+                 when j.award_tier is not null and j.tier_points is null then 'award_tier: there is no such tier'
                  else 'recipients: must be 1 to 200, each named once' end
              end)::internal.recognition_ask
-      from shared as s
-     order by s.position);
+      from judged as j
+     order by j.position);
 end
 $$;
 
@@ -11640,10 +11825,10 @@ $$;
 
 -- sql/60_tenants/award_to_user_batch.sql
 
--- Awards points to members: internal.give_recognition_batch for those who give their company's points, with one recipient each.
+-- Awards points to members: internal.recognize for those who give their company's points, with one recipient each.
 -- A program, or an administrator of the platform, awards in the system's name.
 --
--- Replay, Locks, Refuses: as internal.give_recognition_batch.
+-- Replay, Locks, Refuses: as internal.recognize.
 
 create or replace function internal.award_to_user_batch(p_requests jsonb)
 returns setof internal.outcome
@@ -11652,26 +11837,25 @@ set search_path = ''
 as $$
 begin
   return query
-  select o.position,
-         jsonb_build_object(
-           'success', true, 'amount_awarded', o.answer -> 'points',
-           'recipient_new_wallet_balance', o.answer #> '{recipients,0,new_wallet_balance}',
-           'tenant_remaining_pool', o.answer -> 'tenant_remaining_pool', 'ledger_entry_id', o.answer #> '{recipients,0,ledger_entry_id}',
-           'recognition_id', o.answer -> 'recognition_id', 'funded_by', o.answer -> 'funded_by')
-         || case when o.answer ? 'replayed' then '{"replayed": true}'::jsonb else '{}'::jsonb end,
+  select g.position,
+         case when g.refusal is null then
+           jsonb_build_object('success', true, 'amount_awarded', g.points,
+             'recipient_new_wallet_balance', g.recipients #> '{0,new_wallet_balance}', 'tenant_remaining_pool', g.pool,
+             'ledger_entry_id', g.recipients #> '{0,ledger_entry_id}', 'recognition_id', g.id, 'funded_by', g.funded_by)
+           || case when g.replayed then '{"replayed": true}'::jsonb else '{}'::jsonb end
+         end,
          -- What is at fault is called here as it came.
-         o.refusal || jsonb_build_object('detail', case split_part(o.refusal ->> 'detail', ': ', 1)
+         g.refusal || jsonb_build_object('detail', case split_part(g.refusal ->> 'detail', ': ', 1)
            when 'points' then 'amount: must be above 0, at most 9999999999999.99, with at most two decimal places'
            when 'message' then 'recognition_message: must say something, in at most 2000 characters'
            when 'recipients' then 'to_user_id: must be named'
-           else o.refusal ->> 'detail' end)
-    from internal.give_recognition_batch((
-           select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-                    'user_id', r.request -> 'user_id', 'recipients', jsonb_build_array(r.request -> 'to_user_id'),
-                    'points', coalesce(r.request -> 'amount', '0'), 'message', r.request -> 'recognition_message',
-                    'recognition_type', 'individual_award', 'award', true, 'tenant_id', r.request -> 'tenant_id',
-                    'idempotency_key', r.request -> 'idempotency_key', 'request_id', r.request -> 'request_id')) order by r.ordinality)
-             from jsonb_array_elements(p_requests) with ordinality as r(request, ordinality))) as o;
+           else g.refusal ->> 'detail' end)
+    from internal.recognize(array(
+           select row(r.user_id, r.tenant_id, array[r.to_user_id], coalesce(r.amount, 0), r.recognition_message, 'individual_award',
+                      null, null, null, true, r.idempotency_key, r.request_id)::internal.recognition_request
+             from jsonb_to_recordset(p_requests) as r(
+                    user_id uuid, tenant_id uuid, to_user_id uuid, amount numeric, recognition_message text, idempotency_key text,
+                    request_id text))) as g;
 end
 $$;
 
@@ -11705,6 +11889,7 @@ begin
                             when 'ADJUSTMENT' then 'tenant.adjusted'
                             when 'EXPIRY' then 'tenant.expired'
                             else 'tenant.platform' end as account) as c
+             where b.amount <> 0  -- an adjustment that found what it was to bring is a row, and moves nothing
              order by b.ordinality)) as o
     where o.outcome <> 'posted';
   if found then
@@ -11767,8 +11952,9 @@ $$;
 -- of each, in order and counted from 1, {position, tenant_id as it came, and what allocate_to_tenant answers, or code and
 -- detail}.
 --
--- Replay:  a key of the whole is each allocation's: under it the same is answered as the first time, with "replayed", for
---          ever.
+-- Replay:  a key of the whole is each allocation's that has none: under it the same is answered as the first time, with
+--          "replayed", for ever. Of p_tenant_ids one that is named twice is meant once; p_allocations are each meant, and the
+--          second to one tenant has the key with "#2" after it.
 -- Locks:   those of internal.allocate_to_tenants.
 -- Refuses: forbidden, invalid_body, rate_limited; in place: invalid_body, invalid_amount, tenant_not_found, nonce_reused.
 
@@ -11798,6 +11984,10 @@ declare
 begin
   if (p_tenant_ids is null) = (p_allocations is null) then
     perform internal.refuse('invalid_body', 'tenant_ids: either these are given, or allocations');
+  elsif p_amount is not null and p_allocations is not null then
+    perform internal.refuse('invalid_body', 'amount: each of the allocations says its own');
+  elsif length(p_idempotency_key) not between 1 and 200 then
+    perform internal.refuse('invalid_body', 'idempotency_key: must have 1 to 200 characters');
   elsif p_tenant_ids is not null then
     select coalesce(jsonb_agg(jsonb_build_object('tenant_id', t.id, 'amount', p_amount) order by t.ordinality), '[]') into v_allocations
       from unnest(p_tenant_ids) with ordinality as t(id);
@@ -11820,9 +12010,19 @@ begin
              p_user_id,
              (select jsonb_agg(
                        case when jsonb_typeof(a.entry) = 'object' then
-                         jsonb_strip_nulls(jsonb_build_object('currency', p_currency, 'idempotency_key', p_idempotency_key)) || a.entry
+                         jsonb_strip_nulls(
+                           jsonb_build_object('currency', p_currency, 'idempotency_key', a.key) || jsonb_strip_nulls(a.entry))
                        else a.entry end order by a.ordinality)
-                from jsonb_array_elements(v_allocations) with ordinality as a(entry)),
+                from (
+                  -- Who allocates to one tenant several times in one call does so again when the call is repeated.
+                  select x.entry, x.ordinality,
+                         case when p_allocations is null or x.nth = 1 then p_idempotency_key
+                              when length(p_idempotency_key) > 190 then md5(p_idempotency_key) || '#' || x.nth
+                              else p_idempotency_key || '#' || x.nth end as key
+                    from (select e.entry, e.ordinality, row_number() over (
+                                   partition by lower(e.entry ->> 'tenant_id'), e.entry ->> 'idempotency_key' is null
+                                   order by e.ordinality) as nth
+                            from jsonb_array_elements(v_allocations) with ordinality as e(entry)) as x) as a),
              coalesce(p_reference_note, format('Bulk allocation for %s tenants', jsonb_array_length(v_allocations))),
              p_ip_address, 'CREDIT_INJECTION', v_actor, p_request_id) as o);
 end
@@ -12012,10 +12212,14 @@ begin
     perform internal.refuse('recipient_not_found', format('to_user_id: %s', p_to_user_id));
   end if;
 
-  select m.outcome into v_outcome
-    from internal.move_tenant_points(array[internal.tenant_move(
-      p_tenant_id, case p_source when 'adjustment' then 'tenant.adjusted' else 'tenant.legacy' end, 'tenant.wallet:' || p_to_user_id,
-      p_amount, 'wallet_credit', 'wallet_credit', v_id, v_id, p_source, p_reason, p_user_id)]) as m;
+  begin
+    select m.outcome into v_outcome
+      from internal.move_tenant_points(array[internal.tenant_move(
+        p_tenant_id, case p_source when 'adjustment' then 'tenant.adjusted' else 'tenant.legacy' end, 'tenant.wallet:' || p_to_user_id,
+        p_amount, 'wallet_credit', 'wallet_credit', v_id, v_id, p_source, p_reason, p_user_id)]) as m;
+  exception when numeric_value_out_of_range then
+    perform internal.refuse('invalid_amount', 'amount: no wallet holds as much, nor was ever filled with as much');
+  end;
   select l.* into v_entry
     from public.wallet_ledger as l where l.tenant_id = p_tenant_id and l.id = v_id and l.user_id = p_to_user_id;
   if v_outcome = 'posted' then
@@ -12230,6 +12434,7 @@ begin
                  select x.tenant_id, x.user_id
                    from public.wallets as x
                   where x.tenant_id = t.id and x.oldest_lot_at <= v_now - internal.wallet_term(t.wallet_expiry_policy)
+                    and x.oldest_lot_at < 'infinity'
                   order by x.oldest_lot_at
                   limit p_limit) as w
            where t.wallet_expiry_policy <> 'never'
@@ -12265,13 +12470,20 @@ declare
   v_ask internal.recognition_ask;
   v_names text[];      -- tenant/account, or tenant/cap:department
   v_rooms numeric[];   -- what each has left
-  v_told record;
   v_twin record;       -- an earlier one under the same key
   v_givers uuid[];     -- whose wallets are among them
   v_tenants uuid[];    -- where wallets end, and whose there may pay
   v_givers_of uuid[];
+  v_ids uuid[];        -- names in order of arrival, in which a wallet's statement shows what it got
+  v_heads int;
+  v_named int := 0;
+  v_moves int := 0;
   v_known uuid[];      -- what is under the key of each
   v_hashes text[];     -- and the request with which it came
+  v_payers internal.tenant_account[];
+  v_is_capped boolean;
+  v_wallets_pay boolean;
+  v_tenant_id uuid;    -- whose pool is at
   v_pool int;
   v_cap int;
   v_at int;
@@ -12280,25 +12492,23 @@ begin
      from (select distinct hashtextextended(coalesce(a.from_user_id, a.tenant_id)::text, 60) as key
              from unnest(p_asks) as a where a.idempotency_key is not null and a.tenant_id is not null order by 1) as l;
 
-  with payer as materialized (
-    select distinct a.tenant_id, s.account
+  select coalesce(array_agg(distinct row(a.tenant_id, s.account)::internal.tenant_account), '{}'),
+         coalesce(bool_or(a.monthly_cap is not null), false), coalesce(bool_or(starts_with(s.account, 'tenant.wallet:')), false)
+    into v_payers, v_is_capped, v_wallets_pay
+    from unnest(p_asks) as a
+   cross join unnest(a.sources) as s(account)
+   where a.verdict is null and a.points > 0;
+
+  with wanted as materialized (
+    select p.tenant_id, p.account, true as pays from unnest(v_payers) as p
+     union all
+    -- Whoever holds a wallet or a department must have all accounts, or two of them wait for one another.
+    select distinct a.tenant_id, 'tenant.wallet:' || r.user_id, false
       from unnest(p_asks) as a
-     cross join unnest(a.sources) as s(account)
-     where a.verdict is null and a.points > 0
-  ), wanted as materialized (
-    select t.tenant_id, t.account, bool_or(t.pays) as pays
-      from (
-        select p.tenant_id, p.account, true as pays from payer as p
-         union all
-        select a.tenant_id, 'tenant.wallet:' || r.user_id, false
-          from unnest(p_asks) as a
-         cross join unnest(a.recipients) as r(user_id)
-         where a.verdict is null and a.points > 0
-           -- Whoever holds a wallet or a department must have all accounts, or two of them wait for one another.
-           and (exists (select from payer as p where starts_with(p.account, 'tenant.wallet:'))
-                or exists (select from unnest(p_asks) as c where c.verdict is null and c.points > 0 and c.monthly_cap is not null))) as t
-     group by t.tenant_id, t.account
-     order by t.tenant_id, t.account
+     cross join unnest(a.recipients) as r(user_id)
+     where (v_is_capped or v_wallets_pay) and a.verdict is null and a.points > 0
+       and row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account <> all (v_payers)
+     order by 1, 2
   )
   select coalesce(array_agg(w.tenant_id || '/' || w.account) filter (where w.pays), '{}'),
          coalesce(array_agg(coalesce(x.room, 0) / 100.0) filter (where w.pays), '{}'),
@@ -12331,21 +12541,7 @@ begin
     end if;
   end if;
 
-  -- A pool that does not pay is told all the same.
-  for v_told in
-    select t.tenant_id || '/tenant.pool' as name, coalesce(x.room, 0) / 100.0 as room
-      from (select distinct a.tenant_id from unnest(p_asks) as a where a.tenant_id is not null) as t
-      left join lateral (
-           select a.balance - a.held - a.floor as room
-             from ledger.accounts as a
-            where a.book_id = t.tenant_id and a.account = 'tenant.pool' limit 1) as x on true
-     where not t.tenant_id || '/tenant.pool' = any (v_names)
-  loop
-    v_names := v_names || v_told.name;
-    v_rooms := v_rooms || v_told.room;
-  end loop;
-
-  if exists (select from unnest(p_asks) as a where a.verdict is null and a.points > 0 and a.monthly_cap is not null) then
+  if v_is_capped then
     perform internal.lock_departments(p_asks);
     select v_names || array_agg(d.tenant_id || '/cap:' || d.department_id), v_rooms || array_agg(d.monthly_cap - d.given)
       into v_names, v_rooms
@@ -12362,8 +12558,9 @@ begin
   end if;
 
   -- What is under the key is read under the locks; it is answered as it was, whatever has changed since.
-  select array_agg(k.id order by a.position), array_agg(k.request_hash order by a.position)
-    into v_known, v_hashes
+  select array_agg(k.id order by a.position), array_agg(k.request_hash order by a.position),
+         sum(cardinality(a.recipients)) filter (where a.verdict is null)
+    into v_known, v_hashes, v_heads
     from unnest(p_asks) as a
     left join lateral (
          -- Two look-ups, since none by an index finds a giver or nobody. They name the key as a range and in their order, and
@@ -12379,6 +12576,7 @@ begin
            order by r.from_user_id, r.idempotency_key limit 1)
           limit 1) as k on true;
 
+  v_ids := internal.uuidv7s(v_heads);
   for v_place in 1 .. cardinality(v_asks) loop
     v_ask := v_asks[v_place];
     if v_known[v_place] is not null then
@@ -12404,8 +12602,21 @@ begin
       end if;
     end if;
     continue when v_ask.verdict is not null;
+    v_ask.entries := v_ids[v_named + 1 : v_named + cardinality(v_ask.recipients)];
     v_ask.id := v_ask.entries[1];
-    v_pool := array_position(v_names, v_ask.tenant_id || '/tenant.pool');
+    v_named := v_named + cardinality(v_ask.recipients);
+    if v_tenant_id is distinct from v_ask.tenant_id then
+      v_tenant_id := v_ask.tenant_id;
+      v_pool := array_position(v_names, v_tenant_id || '/tenant.pool');
+      if v_pool is null then
+        -- It does not pay, and is told all the same.
+        v_pool := cardinality(v_names) + 1;
+        v_names[v_pool] := v_tenant_id || '/tenant.pool';
+        v_rooms[v_pool] := coalesce((
+          select a.balance - a.held - a.floor from ledger.accounts as a
+           where a.book_id = v_tenant_id and a.account = 'tenant.pool'), 0) / 100.0;
+      end if;
+    end if;
     if v_ask.points > 0 then
       v_cap := case when v_ask.monthly_cap is not null
                     then array_position(v_names, v_ask.tenant_id || '/cap:' || v_ask.department_id) end;
@@ -12415,11 +12626,13 @@ begin
                                internal.points_text(greatest(v_rooms[v_cap], 0)), internal.points_text(v_ask.points));
       else
         foreach v_ask.source in array v_ask.sources loop
-          v_at := array_position(v_names, v_ask.tenant_id || '/' || v_ask.source);
+          v_at := case when v_ask.source = 'tenant.pool' then v_pool else array_position(v_names, v_tenant_id || '/' || v_ask.source) end;
           exit when v_rooms[v_at] >= v_ask.points;
           v_at := null;
         end loop;
         if v_at is not null then
+          v_ask.moves_before := v_moves;
+          v_moves := v_moves + cardinality(v_ask.recipients);
           v_rooms[v_at] := v_rooms[v_at] - v_ask.points;
           if v_cap is not null then
             v_rooms[v_cap] := v_rooms[v_cap] - v_ask.points;
@@ -12492,114 +12705,60 @@ $$;
 
 -- sql/60_tenants/give_recognition_batch.sql
 
--- Recognizes people, with points or without: each request is an internal.recognition_request. One account pays a whole
--- recognition: a lead's own budget, else the company's pool, and where the tenant falls back to what there was of old, the
--- department's budget and then the giver's wallet. An employee gives from their own wallet where members may give to one another.
--- Requests of one tenant are decided in order of arrival.
+-- Recognizes people, with points or without: internal.recognize for requests as they come, each an
+-- internal.recognition_request.
 --
--- Replay:  the same request under the same key is answered as the first time, with "replayed", for ever. Without a key each is new.
--- Locks:   internal.fund_recognitions; then the rows it writes.
--- Refuses: what they say of one request: invalid_body, invalid_amount, nonce_reused, forbidden, tenant_not_found,
---          recipient_not_found, self_recognition, peer_to_peer_off, department_cap_reached, insufficient_pool, insufficient_wallet.
+-- Replay, Locks, Refuses: as internal.recognize.
 
 create or replace function internal.give_recognition_batch(p_requests jsonb)
 returns setof internal.outcome
 language plpgsql volatile security definer
 set search_path = ''
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_sort = off
-set enable_nestloop = off
-set jit = off
 as $$
-declare
-  v_now timestamptz := internal.clock();
-  v_asks internal.recognition_ask[] := internal.fund_recognitions(internal.ask_recognitions(p_requests));
-  v_moves internal.tenant_movement[];
-  v_moved internal.tenant_moved[];
 begin
-  v_moves := array(
-    select row(a.tenant_id, r.entry_id, a.source, 'tenant.wallet:' || r.user_id, r.share, 'recognition', 'recognition', a.id,
-               'recognition', a.message, a.asked_by, v_now)::internal.tenant_movement
-      from unnest(v_asks) as a
-     cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
-     where a.verdict is null and r.share > 0
-     order by a.position, r.place);
-
-  insert into public.recognitions (
-         tenant_id, id, from_user_id, recognition_type, award_tier, message, points, funded_by, visibility, department_id, pool_after,
-         idempotency_key, request_hash, request_id, created_at, updated_at)
-  select a.tenant_id, a.id, a.from_user_id, a.recognition_type, a.award_tier, a.message, a.points,
-         coalesce(substring(a.source from '^tenant\.([a-z]+)'), 'nothing'), a.visibility, a.department_id, a.pool_after,
-         a.idempotency_key, case when a.idempotency_key is not null then a.request_hash end, a.request_id, v_now, v_now
-    from unnest(v_asks) as a
-   where a.verdict is null;
-
-  insert into public.recognition_recipients (tenant_id, recognition_id, user_id, points, place, entry_id)
-  select a.tenant_id, a.id, r.user_id, r.share, r.place, case when r.share > 0 then r.entry_id end
-    from unnest(v_asks) as a
-   cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
-   where a.verdict is null;
-
-  if cardinality(v_moves) > 0 then
-    v_moved := array(select o from internal.move_tenant_points(v_moves) as o order by o.position);
-    if exists (select from unnest(v_moved) as o where o.outcome <> 'posted') then
-      raise exception 'an account does not hold what was found in it under its lock';
-    end if;
-  end if;
-
-  -- What stood in a wallet after each entry: what stands there now, less what came later in the set. What is known already is
-  -- looked up, with ids named as ranges and in their order, and nothing may be sorted: so the primary keys are the only way in.
   return query
-  with leg as (
-    select m.id, l.account, l.delta, l.balance, m.ordinality
-      from unnest(v_moves) with ordinality as m
-      join unnest(v_moved) as o on o.position = m.ordinality
-     cross join lateral (values (m.from_account, -m.amount, o.from_balance), (m.to_account, m.amount, o.to_balance)) as l(account, delta, balance)
-     where starts_with(l.account, 'tenant.wallet:')
-  ), stood as (
-    select l.id, l.delta, l.balance - coalesce(sum(l.delta) over (
-             partition by l.account order by l.ordinality desc rows between unbounded preceding and 1 preceding), 0) as balance_after
-      from leg as l
-  ), reached as (
-    select a.position, jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.share),
-             'new_wallet_balance', internal.points_text(s.balance_after),
-             'ledger_entry_id', case when x.share > 0 then x.entry_id end) order by x.place) as recipients
-      from unnest(v_asks) as a
-     cross join unnest(a.recipients, a.shares, a.entries) with ordinality as x(user_id, share, entry_id, place)
-      left join stood as s on s.id = x.entry_id and s.delta > 0
-     where a.verdict is null
-     group by a.position
-  )
-  select a.position,
-         case when a.verdict is null then
-                jsonb_build_object('recognition_id', a.id, 'points', internal.points_text(a.points), 'recipients', n.recipients,
-                  'funded_by', coalesce(substring(a.source from '^tenant\.([a-z]+)'), 'nothing'),
-                  'tenant_remaining_pool', internal.points_text(a.pool_after), 'status', 'active')
-              when a.verdict = 'known' then
-                jsonb_build_object('recognition_id', r.id, 'points', internal.points_text(r.points), 'recipients', k.recipients,
-                  'funded_by', r.funded_by, 'tenant_remaining_pool', internal.points_text(r.pool_after), 'status', 'active',
-                  'replayed', true) end,
-         case when a.verdict <> 'known' then internal.refusal(a.verdict, a.detail) end
-    from unnest(v_asks) as a
-    left join reached as n on n.position = a.position
-    left join lateral (
-         select x.* from public.recognitions as x
-          where a.verdict = 'known' and x.tenant_id = a.tenant_id and x.id >= a.id and x.id <= a.id
-          order by x.id limit 1) as r on true
-    left join lateral (
-         select jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.points),
-                  'new_wallet_balance', internal.points_text(l.balance_after), 'ledger_entry_id', x.entry_id) order by x.place) as recipients
-           from (select y.* from public.recognition_recipients as y
-                  where a.verdict = 'known' and y.tenant_id = a.tenant_id and y.recognition_id >= a.id and y.recognition_id <= a.id
-                  order by y.recognition_id, y.user_id limit 200) as x
-           left join lateral (
-                select y.balance_after from public.wallet_ledger as y
-                 where y.tenant_id = x.tenant_id and y.id >= x.entry_id and y.id <= x.entry_id
-                   and y.user_id >= x.user_id and y.user_id <= x.user_id
-                 order by y.id, y.user_id limit 1) as l on true) as k on true;
+  select g.position,
+         case when g.refusal is null then
+           jsonb_build_object('recognition_id', g.id, 'points', g.points, 'recipients', g.recipients, 'funded_by', g.funded_by,
+             'tenant_remaining_pool', g.pool, 'status', 'active')
+           || case when g.replayed then '{"replayed": true}'::jsonb else '{}'::jsonb end
+         end,
+         g.refusal
+    from internal.recognize(array(
+           select r::internal.recognition_request
+             from jsonb_populate_recordset(null::internal.recognition_request, p_requests) as r)) as g;
 end
 $$;
+
+-- sql/60_tenants/keep_tenant.sql
+
+-- Refuses to take a tenant away, or to call it by another id, once there is anything of it in the ledger: its book would be
+-- nobody's, and its people's wallets too. A tenant that is no more is not active.
+
+create or replace function internal.keep_tenant()
+returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  if exists (select from ledger.accounts as a where a.book_id = old.id) then
+    raise exception using
+      errcode = '42501',
+      message = format('tenant %s has points in the ledger', old.id),
+      hint    = 'Set is_active to false.';
+  end if;
+  return coalesce(new, old);
+end
+$$;
+
+create or replace trigger a_tenant_with_points_is_kept
+before delete on public.tenants
+for each row execute function internal.keep_tenant();
+
+create or replace trigger a_tenant_with_points_keeps_its_id
+before update of id on public.tenants
+for each row when (old.id <> new.id)
+execute function internal.keep_tenant();
 
 -- sql/60_tenants/list_recognitions.sql
 
@@ -12631,11 +12790,8 @@ declare
   v_member public.tenant_members;
   v_manages boolean;
   v_limit int := coalesce(p_limit, 25);
-  v_bytes bytea;
-  v_microseconds bigint;
-  -- In variables, because a condition that calls a function is no index condition under row-level security.
-  v_before timestamptz := timestamptz 'infinity';
-  v_before_id uuid := uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+  -- In a variable, because a condition that calls a function is no index condition under row-level security.
+  v_before uuid := uuid 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   v_page public.recognitions[];
 begin
   v_member := internal.membership(p_user_id, p_tenant_id);
@@ -12646,31 +12802,25 @@ begin
     perform internal.refuse('invalid_body', 'limit: must be 1 to 100');
   end if;
   if p_cursor is not null then
-    -- 24 bytes, and so 32 characters: the time in microseconds, and the id.
-    if p_cursor ~ '^[A-Za-z0-9_-]{32}$' then
-      v_bytes := decode(translate(p_cursor, '-_', '+/'), 'base64');
-      v_microseconds := ('x' || encode(substring(v_bytes for 8), 'hex'))::bit(64)::bigint;
-    end if;
-    if v_microseconds is null or v_microseconds not between 0 and 9000000000000000 then
+    if p_cursor !~ '^[A-Za-z0-9_-]{22}$' then
       perform internal.refuse('invalid_body', 'cursor: must be what a page before gave');
     end if;
-    v_before := 'epoch'::timestamptz + v_microseconds * interval '1 microsecond';
-    v_before_id := encode(substring(v_bytes from 9), 'hex')::uuid;
+    v_before := encode(decode(translate(p_cursor, '-_', '+/') || '==', 'base64'), 'hex')::uuid;
   end if;
 
-  -- Each way in goes along an index that brings the order with it; ids sort by time as well. An id is named as a range and in
+  -- Each way in goes along an index that brings the order with it: ids sort by time. An id is named as a range and in
   -- the order, where only its own index may lead to it.
   if p_scope = 'given' then
     v_page := array(
       select r from public.recognitions as r
-       where r.tenant_id = v_member.tenant_id and r.from_user_id = any (array[p_user_id]) and (r.created_at, r.id) < (v_before, v_before_id)
-       order by r.from_user_id, r.created_at desc, r.id desc
+       where r.tenant_id = v_member.tenant_id and r.from_user_id = p_user_id and r.id < v_before
+       order by r.from_user_id desc, r.id desc
        limit v_limit + 1);
   elsif p_scope = 'received' then
     v_page := array(
       select r
         from (select x.recognition_id from public.recognition_recipients as x
-               where x.tenant_id = v_member.tenant_id and x.user_id = p_user_id and x.recognition_id < v_before_id
+               where x.tenant_id = v_member.tenant_id and x.user_id = p_user_id and x.recognition_id < v_before
                order by x.recognition_id desc
                limit v_limit + 1) as x
        cross join lateral (
@@ -12681,12 +12831,12 @@ begin
   else
     v_page := array(
       select r from public.recognitions as r
-       where r.tenant_id = v_member.tenant_id and (r.created_at, r.id) < (v_before, v_before_id)
+       where r.tenant_id = v_member.tenant_id and r.id < v_before
          and (v_manages or r.from_user_id = p_user_id
               or r.status = 'active' and (r.visibility = 'public' or r.visibility = 'department' and r.department_id = v_member.department_id)
               or exists (select from public.recognition_recipients as x
                           where x.tenant_id = r.tenant_id and x.recognition_id = r.id and x.user_id = p_user_id))
-       order by r.created_at desc, r.id desc
+       order by r.id desc
        limit v_limit + 1);
   end if;
 
@@ -12704,8 +12854,8 @@ begin
                from (select y.* from public.recognition_recipients as y
                       where y.tenant_id = r.tenant_id and y.recognition_id >= r.id and y.recognition_id <= r.id
                       order by y.recognition_id, y.user_id limit 200) as x) as g), '[]'),
-    'next_cursor', case when cardinality(v_page) > v_limit then translate(encode(
-      int8send((extract(epoch from v_page[v_limit].created_at) * 1000000)::bigint) || uuid_send(v_page[v_limit].id), 'base64'), '+/', '-_') end);
+    'next_cursor', case when cardinality(v_page) > v_limit then translate(rtrim(encode(
+      uuid_send(v_page[v_limit].id), 'base64'), '='), '+/', '-_') end);
 end
 $$;
 
@@ -12738,7 +12888,7 @@ $$;
 -- Locks the pools of tenants, in the order in which everything locks them, and says what each holds. A pool that was never
 -- filled has no row to lock: who fills it first is waited for, so that of two first allocations one sees the other.
 --
--- Locks:   the pools' accounts, in order; for those that there are none of an advisory lock each, in order.
+-- Locks:   for the pools that there is no account of, an advisory lock each, in order; then the accounts, in order.
 
 create or replace function internal.lock_pools(p_tenant_ids uuid[])
 returns table (tenant_id uuid, balance numeric)
@@ -12749,16 +12899,16 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-  v_locked uuid[];
-  v_unfilled uuid[];
+  v_unfilled uuid[] := array(
+    select u.id from unnest(p_tenant_ids) as u(id)
+     where not exists (select from ledger.accounts as a where a.book_id = u.id and a.account = 'tenant.pool'));
 begin
-  v_locked := array(select l.book_id from ledger.lock(p_tenant_ids, 'tenant.pool') as l);
-  v_unfilled := array(select u.id from unnest(p_tenant_ids) as u(id) where u.id <> all (v_locked));
+  -- Before any row: who waits for one of these holds no pool for which whoever has it could wait.
   if cardinality(v_unfilled) > 0 then
     perform pg_advisory_xact_lock(k.key)
        from (select hashtextextended(format('tallybook.unfilled_pool %s', u.id), 0) as key from unnest(v_unfilled) as u(id) order by 1) as k;
-    perform from ledger.lock(v_unfilled, 'tenant.pool');
   end if;
+  perform from ledger.lock(p_tenant_ids, 'tenant.pool');
 
   return query
     select u.id, coalesce(a.balance / 100.0, 0)::numeric(15, 2)
@@ -12891,6 +13041,26 @@ begin
   tenant_id := v_found[1].tenant_id;
   role := v_found[1].role;
   actor := p_user_id::text;
+end
+$$;
+
+-- sql/60_tenants/member_departments.sql
+
+-- The departments of active tenants in which whoever reads through PostgREST works.
+
+create or replace function internal.member_departments()
+returns uuid[]
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  v_user_id uuid := internal.caller_id();
+begin
+  return array(
+    select m.department_id
+      from public.tenant_members as m
+     cross join lateral (select from public.tenants as t where t.id = m.tenant_id and t.is_active limit 1) as t
+     where m.user_id = v_user_id and m.is_active and m.department_id is not null);
 end
 $$;
 
@@ -13046,10 +13216,14 @@ begin
       v_amount := coalesce(p_amount, v_lead);
       if v_amount = 0 or v_amount > v_lead then
         perform internal.refuse('insufficient_budget', format('amount: the lead has %s', internal.points_text(v_lead)));
+      elsif v_pool + v_amount > 9999999999999.99 then
+        perform internal.refuse('invalid_amount', 'amount: no pool holds as much');
       end if;
     elsif v_amount > v_pool then
       perform internal.refuse('insufficient_pool', format('Insufficient company allocation pool. Available: %s, Required: %s',
         internal.points_text(v_pool), internal.points_text(v_amount)));
+    elsif v_lead + v_amount > 9999999999999.99 then
+      perform internal.refuse('invalid_amount', 'amount: no lead holds as much');
     end if;
 
     v_row.id := internal.uuidv7();
@@ -13102,6 +13276,12 @@ as $$
 declare
   v_now timestamptz := internal.clock();
   v_posted ledger.posted[];
+  v_legs internal.tenant_leg[];
+  v_has_wallets boolean;
+  v_has_first_points boolean;
+  v_has_leads boolean;
+  v_has_budgets boolean;
+  v_has_pools boolean;
 begin
   v_posted := array(
     select o
@@ -13109,64 +13289,95 @@ begin
              select row(m.id, m.tenant_id, m.from_account, m.to_account, (m.amount * 100)::bigint, m.kind, m.source_type,
                         m.source_id, m.created_at)::ledger.posting
                from unnest(p_moves) with ordinality as m
-              order by m.ordinality)) as o);
+              order by m.ordinality)) as o
+     order by o.position);
 
-  return query
-  with move as materialized (
-    select m.*, o.outcome, o.from_available, o.to_available
-      from unnest(p_moves) with ordinality as m
-      join unnest(v_posted) as o on o.transfer_id = m.id
-  ), leg as materialized (
-    select m.tenant_id, m.id, m.ordinality, split_part(l.account, ':', 1) as kind, nullif(split_part(l.account, ':', 2), '')::uuid as owner,
-           l.delta, m.wallet_source, m.source_type, m.source_id, m.description, m.created_by, m.created_at
-      from move as m
-     cross join lateral (values (m.from_account, -m.amount), (m.to_account, m.amount)) as l(account, delta)
-     where m.outcome = 'posted'
-  ), earned as materialized (
-    insert into public.wallets as w (tenant_id, user_id, id, balance, lifetime_earned, lifetime_spent, created_at, updated_at)
-    -- What is proposed must be possible, also where it only takes from a wallet that is there.
-    select l.tenant_id, l.owner, gen_random_uuid(), greatest(sum(l.delta), 0), sum(greatest(l.delta, 0)), sum(greatest(-l.delta, 0)), v_now, v_now
-      from leg as l
-     where l.kind = 'tenant.wallet'
-     group by l.tenant_id, l.owner
-     order by l.tenant_id, l.owner
-    on conflict (tenant_id, user_id) do update
-       set balance         = w.balance + excluded.lifetime_earned - excluded.lifetime_spent,
-           lifetime_earned = w.lifetime_earned + excluded.lifetime_earned,
-           lifetime_spent  = w.lifetime_spent + excluded.lifetime_spent,
-           updated_at      = excluded.updated_at
-    returning w.tenant_id, w.user_id, w.id, w.balance
-  ), told as (
-    -- What stood in the wallet after each entry: what stands there now, less what came later in the set.
+  -- What stood in an account after each movement: what stands there now, less what came later in the set.
+  select array_agg(l::internal.tenant_leg), bool_or(l.kind = 'tenant.wallet'), bool_or(l.kind = 'tenant.wallet' and l.balance = l.delta),
+         bool_or(l.kind = 'tenant.lead'), bool_or(l.kind = 'tenant.budget'), bool_or(l.kind = 'tenant.pool')
+    into v_legs, v_has_wallets, v_has_first_points, v_has_leads, v_has_budgets, v_has_pools
+    from (
+      select m.ordinality::int as position, l.is_to, m.tenant_id, split_part(l.account, ':', 1) as kind,
+             nullif(split_part(l.account, ':', 2), '')::uuid as owner, l.delta::numeric(15, 2) as delta,
+             (l.available / 100.0 - coalesce(sum(l.delta) over (
+               partition by m.tenant_id, l.account order by m.ordinality desc rows between unbounded preceding and 1 preceding), 0)
+             )::numeric(15, 2) as balance,
+             m.id, m.wallet_source, m.source_type, m.source_id, m.description, m.created_by, m.created_at
+        from rows from (unnest(p_moves), unnest(v_posted)) with ordinality as m(
+               tenant_id, id, from_account, to_account, amount, kind, source_type, source_id, wallet_source, description, created_by,
+               created_at, position, transfer_id, outcome, from_available, to_available, ordinality)
+       cross join lateral (values (false, m.from_account, -m.amount, m.from_available), (true, m.to_account, m.amount, m.to_available))
+                          as l(is_to, account, delta, available)
+       where m.outcome = 'posted') as l;
+
+  if v_has_first_points then
+    -- Who held nothing before may have had no wallet.
+    insert into public.wallets as w (tenant_id, user_id, created_at, updated_at)
+    select distinct l.tenant_id, l.owner, v_now, v_now
+      from unnest(v_legs) as l
+     where l.kind = 'tenant.wallet' and l.balance = l.delta
+    on conflict (tenant_id, user_id) do nothing;
+  end if;
+
+  if v_has_wallets then
+    update public.wallets as w
+       set balance = w.balance + e.delta, lifetime_earned = w.lifetime_earned + e.earned, lifetime_spent = w.lifetime_spent + e.spent,
+           updated_at = v_now
+      from (select l.tenant_id, l.owner, sum(l.delta) as delta, sum(greatest(l.delta, 0)) as earned, sum(greatest(-l.delta, 0)) as spent
+              from unnest(v_legs) as l
+             where l.kind = 'tenant.wallet'
+             group by l.tenant_id, l.owner) as e
+     where w.tenant_id = e.tenant_id and w.user_id = e.owner;
+
     insert into public.wallet_ledger (
            tenant_id, id, wallet_id, user_id, transaction_type, source, points, balance_after, reference_type, reference_id,
            description, created_by, created_at)
-    select l.tenant_id, l.id, e.id, l.owner, case when l.delta > 0 then 'credit' else 'debit' end, l.wallet_source, abs(l.delta),
-           e.balance - coalesce(sum(l.delta) over (
-             partition by l.tenant_id, l.owner order by l.ordinality desc rows between unbounded preceding and 1 preceding), 0),
-           l.source_type, l.source_id, l.description, l.created_by, l.created_at
-      from leg as l
-      join earned as e on e.tenant_id = l.tenant_id and e.user_id = l.owner
-     where l.kind = 'tenant.wallet'
-  ), led as (
+    select l.tenant_id, l.id, w.id, l.owner, case when l.delta > 0 then 'credit' else 'debit' end, l.wallet_source, abs(l.delta),
+           l.balance, l.source_type, l.source_id, l.description, l.created_by, l.created_at
+      from unnest(v_legs) as l
+     cross join lateral (
+           select x.id from public.wallets as x where x.tenant_id = l.tenant_id and x.user_id = l.owner limit 1) as w
+     where l.kind = 'tenant.wallet';
+  end if;
+
+  if v_has_leads then
     update public.tenant_members as x
        set lead_distribution_balance = x.lead_distribution_balance + d.delta, updated_at = v_now
-      from (select l.tenant_id, l.owner, sum(l.delta) as delta from leg as l where l.kind = 'tenant.lead' group by l.tenant_id, l.owner) as d
-     where x.tenant_id = d.tenant_id and x.user_id = d.owner
-  ), budgeted as (
+      from (select l.tenant_id, l.owner, sum(l.delta) as delta
+              from unnest(v_legs) as l
+             where l.kind = 'tenant.lead'
+             group by l.tenant_id, l.owner) as d
+     where x.tenant_id = d.tenant_id and x.user_id = d.owner;
+  end if;
+
+  if v_has_budgets then
     update public.departments as x
        set budget_balance = x.budget_balance + d.delta
-      from (select l.tenant_id, l.owner, sum(l.delta) as delta from leg as l where l.kind = 'tenant.budget' group by l.tenant_id, l.owner) as d
-     where x.tenant_id = d.tenant_id and x.id = d.owner
-  ), pooled as (
+      from (select l.tenant_id, l.owner, sum(l.delta) as delta
+              from unnest(v_legs) as l
+             where l.kind = 'tenant.budget'
+             group by l.tenant_id, l.owner) as d
+     where x.tenant_id = d.tenant_id and x.id = d.owner;
+  end if;
+
+  if v_has_pools then
     update public.tenants as x
        set points_allocation_balance = x.points_allocation_balance + d.delta, updated_at = v_now
-      from (select l.tenant_id, sum(l.delta) as delta from leg as l where l.kind = 'tenant.pool' group by l.tenant_id order by 1) as d
-     where x.id = d.tenant_id
-  )
-  select m.ordinality::int, m.id, m.outcome, (m.from_available / 100.0)::numeric(15, 2), (m.to_available / 100.0)::numeric(15, 2)
-    from move as m
-   order by m.ordinality;
+      from (select l.tenant_id, sum(l.delta) as delta
+              from unnest(v_legs) as l
+             where l.kind = 'tenant.pool'
+             group by l.tenant_id
+             order by l.tenant_id) as d
+     where x.id = d.tenant_id;
+  end if;
+
+  return query
+  select o.position, o.transfer_id, o.outcome, l.from_balance::numeric(15, 2), l.to_balance::numeric(15, 2)
+    from unnest(v_posted) as o
+    left join (
+         select x.position, min(x.balance) filter (where not x.is_to) as from_balance, min(x.balance) filter (where x.is_to) as to_balance
+           from unnest(v_legs) as x
+          group by x.position) as l on l.position = o.position;
 end
 $$;
 
@@ -13397,6 +13608,126 @@ begin
 end
 $$;
 
+-- sql/60_tenants/recall_recognitions.sql
+
+-- What those were answered whose request is known, once more, whatever has changed since.
+-- They are looked up with ids named as ranges and in their order, and nothing may be sorted: so the primary keys are the only way in.
+
+create or replace function internal.recall_recognitions(p_asks internal.recognition_ask[])
+returns setof internal.recognition_given
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+as $$
+begin
+  return query
+  select a.position, r.id, internal.points_text(r.points), k.recipients, r.funded_by, internal.points_text(r.pool_after), true, null::jsonb
+    from unnest(p_asks) as a
+   cross join lateral (
+         select x.* from public.recognitions as x
+          where x.tenant_id = a.tenant_id and x.id >= a.id and x.id <= a.id
+          order by x.id limit 1) as r
+   cross join lateral (
+         select jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.points),
+                  'new_wallet_balance', internal.points_text(l.balance_after), 'ledger_entry_id', x.entry_id) order by x.place) as recipients
+           from (select y.* from public.recognition_recipients as y
+                  where y.tenant_id = a.tenant_id and y.recognition_id >= a.id and y.recognition_id <= a.id
+                  order by y.recognition_id, y.user_id limit 200) as x
+           left join lateral (
+                select y.balance_after from public.wallet_ledger as y
+                 where y.tenant_id = x.tenant_id and y.id >= x.entry_id and y.id <= x.entry_id
+                   and y.user_id >= x.user_id and y.user_id <= x.user_id
+                 order by y.id, y.user_id limit 1) as l on true) as k
+   where a.verdict = 'known';
+end
+$$;
+
+-- sql/60_tenants/recognize.sql
+
+-- Recognizes people for a set of requests, with points or without. One account pays a whole recognition: a lead's own budget, else
+-- the company's pool, and where the tenant falls back to what there was of old, the department's budget and then the giver's
+-- wallet. An employee gives from their own wallet where members may give to one another. Requests of one tenant are decided in
+-- order of arrival.
+--
+-- Replay:  the same request under the same key is answered as the first time, with "replayed", for ever. Without a key each is new.
+-- Locks:   internal.fund_recognitions; then the rows it writes.
+-- Refuses: what they say of one request: invalid_body, invalid_amount, nonce_reused, forbidden, tenant_not_found,
+--          recipient_not_found, self_recognition, peer_to_peer_off, department_cap_reached, insufficient_pool, insufficient_wallet.
+
+create or replace function internal.recognize(p_requests internal.recognition_request[])
+returns setof internal.recognition_given
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_asks internal.recognition_ask[] := internal.fund_recognitions(internal.ask_recognitions(p_requests));
+  v_moves internal.tenant_movement[];
+  v_balances numeric[];
+  v_is_posted boolean;
+  v_answered int;
+begin
+  v_moves := array(
+    select row(a.tenant_id, r.entry_id, a.source, 'tenant.wallet:' || r.user_id, r.share, 'recognition', 'recognition', a.id,
+               'recognition', a.message, a.asked_by, v_now)::internal.tenant_movement
+      from unnest(v_asks) as a
+     cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
+     where a.verdict is null and r.share > 0
+     order by a.position, r.place);
+
+  insert into public.recognitions (
+         tenant_id, id, from_user_id, recognition_type, award_tier, message, points, funded_by, visibility, department_id, pool_after,
+         idempotency_key, request_hash, request_id, created_at, updated_at)
+  select a.tenant_id, a.id, a.from_user_id, a.recognition_type, a.award_tier, a.message, a.points,
+         coalesce(split_part(split_part(a.source, ':', 1), '.', 2), 'nothing'), a.visibility, a.department_id, a.pool_after,
+         a.idempotency_key, a.request_hash, a.request_id, v_now, v_now
+    from unnest(v_asks) as a
+   where a.verdict is null;
+
+  insert into public.recognition_recipients (tenant_id, recognition_id, user_id, points, place, entry_id)
+  select a.tenant_id, a.id, r.user_id, r.share, r.place, case when r.share > 0 then r.entry_id end
+    from unnest(v_asks) as a
+   cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
+   where a.verdict is null;
+
+  if cardinality(v_moves) > 0 then
+    select array_agg(o.to_balance order by o.position), bool_and(o.outcome = 'posted')
+      into v_balances, v_is_posted
+      from internal.move_tenant_points(v_moves) as o;
+    if not v_is_posted then
+      raise exception 'an account does not hold what was found in it under its lock';
+    end if;
+  end if;
+
+  -- What internal.points_text says is written out here: a call for each costs more than all the rest of an answer.
+  return query
+  select a.position, a.id, trim_scale(a.points)::text, (
+           select jsonb_agg(jsonb_build_object('user_id', r.user_id, 'points', trim_scale(r.share)::text,
+                    'new_wallet_balance', trim_scale(v_balances[a.moves_before + r.place])::text,
+                    'ledger_entry_id', case when r.share > 0 then r.entry_id end) order by r.place)
+             from unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)),
+         coalesce(split_part(split_part(a.source, ':', 1), '.', 2), 'nothing'), trim_scale(a.pool_after)::text, false, null::jsonb
+    from unnest(v_asks) as a
+   where a.verdict is null;
+  get diagnostics v_answered = row_count;
+
+  if v_answered < cardinality(v_asks) then
+    return query
+    select k.* from internal.recall_recognitions(v_asks) as k
+     union all
+    select a.position, null, null, null, null, null, null, internal.refusal(a.verdict, a.detail)
+      from unnest(v_asks) as a
+     where a.verdict <> 'known';
+  end if;
+end
+$$;
+
 -- sql/60_tenants/redeem_reward.sql
 
 -- Spends a member's points on a reward of their tenant. Returns {redemption_id, tenant_id, reward_id, reward_name,
@@ -13567,7 +13898,7 @@ $$;
 --
 -- Replay:  what was refunded is answered as the first time, with "replayed", whatever the reason now.
 -- Locks:   the wallet's account; then the reward's row.
--- Refuses: forbidden, invalid_body, tenant_not_found, reason_required, redemption_not_found, own_event.
+-- Refuses: forbidden, invalid_body, invalid_amount, tenant_not_found, reason_required, redemption_not_found, own_event.
 
 create or replace function public.refund_reward_redemption(
   p_user_id       uuid,
@@ -13608,9 +13939,13 @@ begin
   v_replayed := not found;
 
   if not v_replayed then
-    perform from internal.move_tenant_points(array[internal.tenant_move(
-      v_who.tenant_id, 'tenant.redeemed', 'tenant.wallet:' || v_done.user_id, v_done.points, 'reversal', 'reward_redemption',
-      v_done.id, v_done.id, 'reversal', p_reason, p_user_id)]);
+    begin
+      perform from internal.move_tenant_points(array[internal.tenant_move(
+        v_who.tenant_id, 'tenant.redeemed', 'tenant.wallet:' || v_done.user_id, v_done.points, 'reversal', 'reward_redemption',
+        v_done.id, v_done.id, 'reversal', p_reason, p_user_id)]);
+    exception when numeric_value_out_of_range then
+      perform internal.refuse('invalid_amount', 'redemption_id: no wallet holds as much, nor was ever filled with as much');
+    end;
     update public.rewards as r
        set stock = r.stock + 1, updated_at = internal.clock()
      where r.tenant_id = v_who.tenant_id and r.id = v_done.reward_id and r.stock is not null;
@@ -13671,6 +14006,7 @@ declare
   v_available numeric;
   v_allocation public.allocation_logs;
   v_bill public.platform_billing_logs;
+  v_taken record;  -- of the allocation, up to this time
   v_id uuid;
 begin
   if coalesce(p_reason, '') !~ '\S' then
@@ -13700,15 +14036,23 @@ begin
        set reversed_amount = l.reversed_amount + coalesce(p_amount, v_available), updated_at = internal.clock(),
            status = case when l.reversed_amount + coalesce(p_amount, v_available) + l.expired_amount = l.amount then 'REVOKED'
                          else l.status end
-     where l.tenant_id = p_tenant_id and l.id = p_allocation_id
-    returning l.* into v_allocation;
+     where l.tenant_id = p_tenant_id and l.id = p_allocation_id;
     select l.* into v_bill from public.platform_billing_logs as l where l.tenant_id = p_tenant_id and l.id = v_id;
   end if;
 
+  -- More may have been taken since; the rows' ids are in the order in which the pool was locked.
+  select coalesce(-sum(b.amount) filter (where b.transaction_type = 'REVERSAL'), 0) as reversed,
+         coalesce(-sum(b.amount) filter (where b.transaction_type = 'EXPIRY'), 0) as expired
+    into v_taken
+    from public.platform_billing_logs as b
+   where b.tenant_id = p_tenant_id and b.allocation_id = p_allocation_id and b.id <= v_bill.id and b.balance_after is not null;
+
   return jsonb_build_object(
       'success', true, 'tenant_id', p_tenant_id, 'allocation_log_id', p_allocation_id,
-      'amount_reversed', internal.points_text(-v_bill.amount), 'reversed_in_all', internal.points_text(v_allocation.reversed_amount),
-      'status', v_allocation.status, 'new_balance', internal.points_text(v_bill.balance_after), 'platform_log_id', v_bill.id,
+      'amount_reversed', internal.points_text(-v_bill.amount), 'reversed_in_all', internal.points_text(v_taken.reversed),
+      'status', case when v_taken.reversed + v_taken.expired = v_allocation.amount then 'REVOKED'
+                     when v_taken.expired > 0 then 'EXPIRED' else 'COMPLETED' end,
+      'new_balance', internal.points_text(v_bill.balance_after), 'platform_log_id', v_bill.id,
       'reason', v_bill.reference_note)
     || case when v_id is null then '{"replayed": true}' else '{}' end::jsonb;
 end
@@ -13723,8 +14067,8 @@ $$;
 --
 -- Replay:  what is revoked already is answered as it was, with "replayed".
 -- Locks:   the recognition; then the accounts and the rows that tell of them.
--- Refuses: reason_required, invalid_body, forbidden, recognition_not_found, not_reversible (wallets are permanent, or one of them
---          does not hold its part any more).
+-- Refuses: reason_required, invalid_body, invalid_amount, forbidden, recognition_not_found, not_reversible (wallets are
+--          permanent, or one of them does not hold its part any more).
 
 create or replace function public.revoke_recognition(
   p_user_id        uuid,
@@ -13737,6 +14081,7 @@ create or replace function public.revoke_recognition(
 returns jsonb
 language plpgsql volatile security definer
 set search_path = ''
+set timezone = 'UTC'
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 set jit = off
@@ -13752,8 +14097,8 @@ declare
   v_moves internal.tenant_movement[];
   v_replayed boolean;
 begin
-  if coalesce(v_reason, '') = '' then
-    perform internal.refuse('reason_required');
+  if coalesce(v_reason, '') !~ '\S' then
+    perform internal.refuse('reason_required', 'reason: must say why');
   elsif length(v_reason) > 1000 then
     perform internal.refuse('invalid_body', 'reason: must have at most 1000 characters');
   end if;
@@ -13797,9 +14142,13 @@ begin
        where r.tenant_id = v_tenant_id and r.recognition_id = v_given.id and r.points > 0
        order by r.place);
     if cardinality(v_moves) > 0 then
-      if exists (select from internal.move_tenant_points(v_moves) as o where o.outcome <> 'posted') then
-        perform internal.refuse('not_reversible', 'A wallet does not hold these points any more.');
-      end if;
+      begin
+        if exists (select from internal.move_tenant_points(v_moves) as o where o.outcome <> 'posted') then
+          perform internal.refuse('not_reversible', 'A wallet does not hold these points any more.');
+        end if;
+      exception when numeric_value_out_of_range then
+        perform internal.refuse('invalid_amount', 'recognition_id: where its points came from there is no room for them');
+      end;
       -- What comes back to the pool returns to the lots that it was of, and some may have ended meanwhile.
       update public.tenants as t set allocations_due_at = v_now
        where v_given.funded_by = 'pool' and t.id = v_tenant_id;
@@ -14208,7 +14557,7 @@ union all
 -- What the platform's trail says stood in a pool afterwards, it moved. A row written by hand says nothing of that.
 select 'I2', b.tenant_id, 'platform billing ' || b.id, 'a transfer of ' || b.amount, 'none'
   from public.platform_billing_logs as b
- where b.balance_after is not null
+ where b.balance_after is not null and b.amount <> 0
    and not exists (select from ledger.transfers as t
                     where t.book_id = b.tenant_id and t.transfer_id = b.id and t.amount = abs(b.amount) * 100
                       and case when b.amount > 0 then t.to_account else t.from_account end = 'tenant.pool')
@@ -14241,12 +14590,35 @@ select 'I2', x.tenant_id, 'redemption ' || x.id, format('%s, %s', x.points, x.st
   left join ledger.transfers as t on t.book_id = x.tenant_id and t.transfer_id = x.entry_id and t.from_account = 'tenant.wallet:' || x.user_id
   left join ledger.transfers as b on b.book_id = x.tenant_id and b.transfer_id = x.id and b.to_account = 'tenant.wallet:' || x.user_id
  where t.amount is distinct from x.points * 100
-    or b.amount is distinct from case x.status when 'refunded' then (x.points * 100)::bigint end;
+    or b.amount is distinct from case x.status when 'refunded' then (x.points * 100)::bigint end
+union all
+-- What moved, stands where it is told of: nobody took its row away, or changed what it says.
+select 'I2', t.book_id, 'transfer ' || t.transfer_id, format('allocation %s of %s', t.source_id, t.amount / 100.0), 'none'
+  from ledger.transfers as t
+ where t.kind in ('credit_injection', 'refill') and t.to_account = 'tenant.pool'
+   and not exists (select from public.allocation_logs as l
+                    where l.tenant_id = t.book_id and l.id = t.source_id and l.amount = t.amount / 100.0)
+union all
+select 'I2', t.book_id, 'transfer ' || t.transfer_id, 'delegation ' || t.transfer_id, 'none'
+  from ledger.transfers as t
+ where t.kind in ('delegation', 'recall') and t.source_type = 'lead_delegation'
+   and not exists (select from public.lead_delegations as d where d.tenant_id = t.book_id and d.id = t.transfer_id)
+union all
+select 'I2', t.book_id, 'transfer ' || t.transfer_id, 'recognition ' || t.source_id, 'none'
+  from ledger.transfers as t
+ where t.kind = 'recognition' and starts_with(t.to_account, 'tenant.wallet:')
+   and not exists (select from public.recognitions as r
+                    where r.tenant_id = t.book_id and r.id = t.source_id and starts_with(t.from_account, 'tenant.' || r.funded_by))
+union all
+select 'I2', t.book_id, 'transfer ' || t.transfer_id, 'redemption ' || t.source_id, 'none'
+  from ledger.transfers as t
+ where t.kind = 'redemption' and t.source_type = 'reward_redemption'
+   and not exists (select from public.reward_redemptions as x where x.tenant_id = t.book_id and x.id = t.source_id);
 
 -- sql/60_tenants/tenant_large_allocations.sql
 
--- Allocations of the last day above 1,000,000 points, whatever the tenant's currency; the database's setting
--- tallybook.large_allocation names another threshold:
+-- Allocations of the last day above what allocation_limits.large_allocation_above says, whatever the tenant's currency; none
+-- where that is null. The database's setting tallybook.large_allocation names another threshold for who looks:
 -- alter database postgres set tallybook.large_allocation = '500000'.
 
 create or replace view public.tenant_large_allocations
@@ -14256,7 +14628,8 @@ select a.tenant_id, t.name, a.id as allocation_id, a.amount, a.currency, a.statu
   from public.allocation_logs as a
   join public.tenants as t on t.id = a.tenant_id
  where a.created_at > (select internal.clock()) - interval '1 day'
-   and a.amount > coalesce(nullif(current_setting('tallybook.large_allocation', true), ''), '1000000')::numeric;
+   and a.amount > coalesce(nullif(current_setting('tallybook.large_allocation', true), '')::numeric,
+                           (select l.large_allocation_above from public.allocation_limits as l));
 
 -- sql/60_tenants/tenant_log_page.sql
 
@@ -15148,7 +15521,8 @@ $$;
 -- sql/80_operations/report_usage_by_tenant.sql
 
 -- What tenants did with their points of late, who gave most first: what was allocated, what reached wallets by awards and
--- recognitions, what was redeemed, and what the pool holds. `used` is the share of awarded and held that was awarded, in percent.
+-- recognitions, what was redeemed, and what the pool holds. What a member gives on to another was awarded before, and what was
+-- revoked was not. `used` is the share of awarded and held that was awarded, in percent.
 
 create or replace function public.report_usage_by_tenant(p_since interval default '30 days')
 returns table (name text, allocated numeric, awarded numeric, awards bigint, recipients bigint, redeemed numeric, balance numeric, used numeric, tenant_id uuid)
@@ -15163,14 +15537,15 @@ as $$
                  from public.allocation_logs as x
                 where x.created_at >= internal.clock() - p_since
                 group by x.tenant_id) as a on a.tenant_id = t.id
-    left join (select x.tenant_id,
-                      sum(x.points) filter (where x.transaction_type = 'credit' and x.source in ('hr_allocation', 'recognition')) as awarded,
-                      count(*) filter (where x.transaction_type = 'credit' and x.source in ('hr_allocation', 'recognition')) as awards,
-                      count(distinct x.user_id)
-                        filter (where x.transaction_type = 'credit' and x.source in ('hr_allocation', 'recognition')) as recipients,
+    left join (select x.tenant_id, sum(x.points) filter (where x.is_award) as awarded, count(*) filter (where x.is_award) as awards,
+                      count(distinct x.user_id) filter (where x.is_award) as recipients,
                       sum(x.points) filter (where x.transaction_type = 'debit' and x.source = 'redemption') as redeemed
-                 from public.wallet_ledger as x
-                where x.created_at >= internal.clock() - p_since
+                 from (select l.tenant_id, l.user_id, l.points, l.transaction_type, l.source,
+                              l.transaction_type = 'credit' and l.source = 'recognition'
+                                and r.funded_by is distinct from 'wallet' and r.status is distinct from 'revoked' as is_award
+                         from public.wallet_ledger as l
+                         left join public.recognitions as r on r.tenant_id = l.tenant_id and r.id = l.reference_id
+                        where l.created_at >= internal.clock() - p_since) as x
                 group by x.tenant_id) as w on w.tenant_id = t.id
    order by coalesce(w.awarded, 0) desc, t.name, t.id
 $$;
@@ -15326,12 +15701,12 @@ revoke all on internal.refusals from public, anon, authenticated, service_role;
 grant select on internal.refusals to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
 revoke all on function
-  internal.clock(), internal.uuidv7(), internal.uuidv7_floor(timestamptz), internal.caller_id(), internal.subjects(), internal.act_for(uuid[]),
+  internal.clock(), internal.uuidv7(), internal.uuidv7s(int), internal.uuidv7_floor(timestamptz), internal.caller_id(), internal.subjects(), internal.act_for(uuid[]),
   internal.refusal(text, text), internal.refuse(text, text), internal.single(internal.outcome), internal.append_only()
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  internal.clock(), internal.uuidv7(), internal.uuidv7_floor(timestamptz), internal.subjects(), internal.act_for(uuid[]),
+  internal.clock(), internal.uuidv7(), internal.uuidv7s(int), internal.uuidv7_floor(timestamptz), internal.subjects(), internal.act_for(uuid[]),
   internal.refusal(text, text), internal.refuse(text, text), internal.single(internal.outcome)
 to tallybook_procedures, tallybook_upkeep, tallybook_operator;
 
@@ -16502,7 +16877,8 @@ drop policy if exists "an operator sets all billing" on public.platform_billing_
 create policy "an operator sets all billing" on public.platform_billing_logs to tallybook_operator using (true);
 drop policy if exists "a member reads their own wallet and a manager all" on public.wallets;
 create policy "a member reads their own wallet and a manager all" on public.wallets for select to authenticated
-  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the wallets of its subjects" on public.wallets;
 create policy "a procedure touches the wallets of its subjects" on public.wallets to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -16514,7 +16890,8 @@ drop policy if exists "an operator sets all wallets" on public.wallets;
 create policy "an operator sets all wallets" on public.wallets to tallybook_operator using (true);
 drop policy if exists "a member reads their own statement and a manager all" on public.wallet_ledger;
 create policy "a member reads their own statement and a manager all" on public.wallet_ledger for select to authenticated
-  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the wallet entries of its subjects" on public.wallet_ledger;
 create policy "a procedure touches the wallet entries of its subjects" on public.wallet_ledger to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -16526,8 +16903,15 @@ drop policy if exists "an operator sets all wallet entries" on public.wallet_led
 create policy "an operator sets all wallet entries" on public.wallet_ledger to tallybook_operator using (true);
 drop policy if exists "a member reads what is public and what is their own" on public.recognitions;
 create policy "a member reads what is public and what is their own" on public.recognitions for select to authenticated
-  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and (visibility = 'public' and status = 'active' or from_user_id = (select internal.caller_id()))
-         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  -- What public.list_recognitions shows. Whether it was given to them is looked up last.
+  using (tenant_id = any ((select internal.managed_tenants())::uuid[])
+         or tenant_id = any ((select internal.member_tenants())::uuid[])
+            and (from_user_id = (select internal.caller_id())
+                 or status = 'active' and (visibility = 'public'
+                    or visibility = 'department' and department_id = any ((select internal.member_departments())::uuid[]))
+                 or exists (select from public.recognition_recipients as x
+                             where x.tenant_id = recognitions.tenant_id and x.recognition_id = recognitions.id
+                               and x.user_id = (select internal.caller_id()))));
 drop policy if exists "a procedure touches the recognitions of its subjects" on public.recognitions;
 create policy "a procedure touches the recognitions of its subjects" on public.recognitions to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -16539,7 +16923,8 @@ drop policy if exists "an operator sets all recognitions" on public.recognitions
 create policy "an operator sets all recognitions" on public.recognitions to tallybook_operator using (true);
 drop policy if exists "a member reads what they were given and a manager all" on public.recognition_recipients;
 create policy "a member reads what they were given and a manager all" on public.recognition_recipients for select to authenticated
-  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the recipients of its subjects" on public.recognition_recipients;
 create policy "a procedure touches the recipients of its subjects" on public.recognition_recipients to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -16551,7 +16936,8 @@ drop policy if exists "an operator sets all recipients" on public.recognition_re
 create policy "an operator sets all recipients" on public.recognition_recipients to tallybook_operator using (true);
 drop policy if exists "a member reads what their company offers" on public.rewards;
 create policy "a member reads what their company offers" on public.rewards for select to authenticated
-  using (tenant_id = any ((select internal.member_tenants())::uuid[]));
+  using (tenant_id = any ((select internal.member_tenants())::uuid[]) and is_active
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the rewards of its subjects" on public.rewards;
 create policy "a procedure touches the rewards of its subjects" on public.rewards to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -16563,7 +16949,8 @@ drop policy if exists "an operator sets all rewards" on public.rewards;
 create policy "an operator sets all rewards" on public.rewards to tallybook_operator using (true);
 drop policy if exists "a member reads what they redeemed and a manager all" on public.reward_redemptions;
 create policy "a member reads what they redeemed and a manager all" on public.reward_redemptions for select to authenticated
-  using (user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the redeemed rewards of its subjects" on public.reward_redemptions;
 create policy "a procedure touches the redeemed rewards of its subjects" on public.reward_redemptions to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -16588,8 +16975,8 @@ create policy "an operator sets all alerts" on public.tenant_alerts to tallybook
 
 revoke all on function
   internal.tenant_move(uuid, text, text, numeric, text, text, uuid, uuid, text, text, uuid, timestamptz),
-  internal.move_tenant_points(internal.tenant_movement[]), internal.adjust_tenant_pool(), internal.points_text(numeric),
-  internal.member_tenants(), internal.managed_tenants(), internal.membership(uuid, uuid)
+  internal.move_tenant_points(internal.tenant_movement[]), internal.adjust_tenant_pool(), internal.adjust_budget(), internal.keep_tenant(), internal.points_text(numeric),
+  internal.member_tenants(), internal.member_departments(), internal.managed_tenants(), internal.membership(uuid, uuid)
 from public, anon, authenticated, service_role;
 
 grant execute on function
@@ -16598,7 +16985,9 @@ grant execute on function
 to tallybook_procedures, tallybook_upkeep;
 grant execute on function internal.membership(uuid, uuid) to tallybook_procedures;
 alter function internal.adjust_tenant_pool() owner to tallybook_upkeep;
-grant execute on function internal.member_tenants(), internal.managed_tenants() to authenticated;
+alter function internal.adjust_budget() owner to tallybook_upkeep;
+alter function internal.keep_tenant() owner to tallybook_upkeep;
+grant execute on function internal.member_tenants(), internal.member_departments(), internal.managed_tenants() to authenticated;
 
 -- Wallets, rewards, and who is a member.
 revoke all on function
@@ -16663,7 +17052,8 @@ drop policy if exists "an operator sets the limits of allocations" on public.all
 create policy "an operator sets the limits of allocations" on public.allocation_limits to tallybook_operator using (true);
 drop policy if exists "a lead reads what they were given and a manager all" on public.lead_delegations;
 create policy "a lead reads what they were given and a manager all" on public.lead_delegations for select to authenticated
-  using (lead_user_id = (select internal.caller_id()) or tenant_id = any ((select internal.managed_tenants())::uuid[]));
+  using (lead_user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
+         or tenant_id = any ((select internal.managed_tenants())::uuid[]));
 drop policy if exists "a procedure touches the delegations of its subjects" on public.lead_delegations;
 create policy "a procedure touches the delegations of its subjects" on public.lead_delegations to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
@@ -16724,8 +17114,9 @@ grant execute on function public.expire_allocations(int), public.refill_pools(in
 
 -- Recognitions and awards.
 revoke all on function
-  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
-  internal.fund_recognitions(internal.recognition_ask[]), internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb),
+  internal.ask_recognitions(internal.recognition_request[]), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[]), internal.recall_recognitions(internal.recognition_ask[]),
+  internal.recognize(internal.recognition_request[]), internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb),
   public.give_recognition(uuid, uuid[], numeric, text, text, text, text, text, uuid, text, text),
   public.award_to_user(uuid, uuid, numeric, text, uuid, text, text),
   public.revoke_recognition(uuid, uuid, text, uuid, text, text), public.list_recognitions(uuid, uuid, text, int, text)
@@ -16739,8 +17130,9 @@ alter function public.revoke_recognition(uuid, uuid, text, uuid, text, text) own
 alter function public.list_recognitions(uuid, uuid, text, int, text) owner to tallybook_procedures;
 
 grant execute on function
-  internal.ask_recognitions(jsonb), internal.lock_departments(internal.recognition_ask[]),
-  internal.fund_recognitions(internal.recognition_ask[])
+  internal.ask_recognitions(internal.recognition_request[]), internal.lock_departments(internal.recognition_ask[]),
+  internal.fund_recognitions(internal.recognition_ask[]), internal.recall_recognitions(internal.recognition_ask[]),
+  internal.recognize(internal.recognition_request[])
 to tallybook_procedures;
 grant execute on function internal.give_recognition_batch(jsonb), internal.award_to_user_batch(jsonb) to tallybook_functions;
 grant execute on function

@@ -298,3 +298,26 @@ def test_a_replay_in_a_set_is_no_income(book: Book) -> None:
     posted = book.post(deposit, book.posting("test.pool", "test.sink", 150))
     assert [o["outcome"] for o in posted] == ["replayed", "insufficient_funds"]
     assert book.available() == 60
+
+
+def test_what_accounts_hold_is_told_of_after_the_whole_set(book: Book) -> None:
+    """Also where not everything fits, and so one is posted after the other."""
+    book.fill(10)
+    posted = book.post(
+        book.posting("test.pool", "test.wallet", 8),
+        book.posting("test.pool", "test.wallet", 5),
+        book.posting("test.wallet", "test.pool", 1),
+        book.posting("test.pool", "test.wallet", 3),
+    )
+    assert [o["outcome"] for o in posted] == ["posted", "insufficient_funds", "posted", "posted"]
+    told = [(o["from_available"], o["to_available"]) for o in posted]
+    assert told == [(0, 10), (0, 10), (10, 0), (0, 10)]
+
+
+def test_what_comes_in_on_the_way_may_be_spent(book: Book) -> None:
+    """A wallet that holds nothing gives what the same set gives it, in this order alone."""
+    book.fill(10)
+    into, out = ("test.pool", "test.wallet", 4), ("test.wallet", "test.pool", 4)
+    posted = book.post(book.posting(*out), book.posting(*into), book.posting(*out))
+    assert [o["outcome"] for o in posted] == ["insufficient_funds", "posted", "posted"]
+    assert book.account("test.wallet") == (0, 0)
