@@ -164,23 +164,30 @@ class Delegate(TenantKind):
         return {"lead_user_id": lead, "amount": random.choice(AMOUNTS)} if lead else None
 
     def asked(self, operation: Operation, life: Life, row: Row) -> Row:
-        return {
-            "amount": self.sign * Decimal(operation.body["amount"]), "delegated_by": life.user,
-            "lead_user_id": UUID(operation.body["lead_user_id"]),
-        }  # fmt: skip
+        amount = self.sign * Decimal(operation.body.get("amount") or abs(row["amount"]))
+        lead = UUID(operation.body["lead_user_id"])
+        return {"amount": amount, "delegated_by": life.user, "lead_user_id": lead}
 
     def answered(self, row: Row, books: Books) -> dict[str, Any]:
         return {**super().answered(row, books), "amount": self.sign * row["amount"]}
 
 
 class Recall(Delegate):
-    """And takes some back."""
+    """And takes some back, or all that is left."""
 
     name = "recall"
     slug = "allocations/recall"
-    weight = 15
+    weight = 30
     refusals = frozenset({"insufficient_budget"})
     sign = -1
+
+    def ask(self, random: Random, seat: Seat) -> dict[str, Any] | None:
+        asked = super().ask(random, seat)
+        if asked is None or random.random() < 0.3:
+            return asked
+        # Leads give quickly what they have.
+        del asked["amount"]
+        return asked
 
 
 def _as_told(answer: dict[str, Any], stored: dict[str, Any]) -> Iterator[str]:
