@@ -13,7 +13,9 @@ from psycopg.rows import dict_row
 
 from tallybook.coupon_code import CouponKeys
 from tests.reliability.credits import credit_faults
+from tests.reliability.firms import Books, Firm
 from tests.reliability.model import OK, UNKNOWN, Book, Life, Rows
+from tests.reliability.tenant_checks import firm_faults
 
 HISTORIES_MAX = 2
 FAULTS_SHOWN_MAX = 20
@@ -70,6 +72,13 @@ class Checker:
                 print(f"history of {life.user}:", *life.history, sep="\n  ")
             life.faults.clear()
 
+    def check_firms(self, firms: Sequence[Firm]) -> None:
+        """Everything about these companies, once nothing of their people is under way."""
+        books = self.read_firms(firms)
+        for firm in firms:
+            faults = firm_faults(firm, books[firm.tenant])
+            self.faults += [f"company {firm.tenant}: {fault}" for fault in faults]
+
     def settle(self, lives: Sequence[Life]) -> None:
         """Count what belongs to these users, who are done; `nothing_else` compares in the end."""
         for rows in self.read(lives).values():
@@ -81,13 +90,19 @@ class Checker:
             self.totals["points"] += rows.balance
             self.totals["credits"] += rows.credit_balance
 
+    def settle_firms(self, firms: Sequence[Firm]) -> None:
+        """The same for these companies."""
+        for books in self.read_firms(firms).values():
+            for name, rows in books.counted().items():
+                self.totals[name] += len(rows)
+
     def nothing_else(self) -> None:
         """What was settled is still there, and nothing beside it."""
         counts = {
             name: f"count(*) from {name}"
             for name in (
                 "points_events", "coupons", "credit_transactions", "credit_reservations",
-                "ledger.transfers",
+                "ledger.transfers", *Books().counted(),
             )
         }  # fmt: skip
         for account, scale in (("points", 1), ("credits", 1_000_000)):
@@ -138,6 +153,12 @@ class Checker:
         for row in read["caches"]:
             found[row["user_id"]].cache = row
         return found
+
+    def read_firms(self, firms: Sequence[Firm]) -> dict[UUID, Books]:
+        """And of each of these companies."""
+        with psycopg.connect(self._dsn, row_factory=dict_row) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            return Books.read(connection, [firm.tenant for firm in firms])
 
     def of(self, life: Life, rows: Rows) -> Iterator[str]:
         """What is wrong with one user's rows, as far as they or the model can tell."""

@@ -27,7 +27,7 @@ from tests.reliability.model import (
 
 AMOUNTS: Final = ("0.000001", "0.5", "1.25", "3", "8.333333")
 GIVEN: Final = ("0.5", "5", "12.000001", "20")
-SECONDS: Final = (1, 600, 600)  # the worker takes back what lasts a second only
+SECONDS: Final = (1, 1, 600)  # the worker takes back what lasts a second only
 MODEL: Final = "gpt-4o"
 
 

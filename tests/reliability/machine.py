@@ -1,4 +1,4 @@
-"""The processes under test: a Postgres that is killed as a whole, the server, the worker."""
+"""The processes under test: a Postgres that is killed as a whole, a server too, the worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +30,7 @@ from tallybook.schema import ROOT
 from tests.conftest import WORKSHOP, Database, remove_abandoned
 
 TALLYBOOK = Path(sys.executable).with_name("tallybook")
-START_SECONDS_MAX = 30
+START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 30
 DEATH_SECONDS_MAX = 10
 TEND_SECONDS = 0.1
@@ -87,34 +87,69 @@ def processes_in(data: Path) -> set[int]:
     return found
 
 
-@contextmanager
-def serving(database: Database, keys: LocalKeys, log: Path) -> Iterator[int]:
-    """`tallybook serve` as a process of its own, on a port; the block begins when it is ready."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    environment = {
-        "DATABASE_URL": database.dsn("tallybook_functions"),
-        "SUPABASE_JWKS": msgspec.json.encode(keys.jwks).decode(),
-        "SUPABASE_SECRET_KEY": keys.secret_key,
-        "COUPON_SECRET": keys.coupon_secret,
-    }
-    with _process(["serve", "--port", str(port), "--root", str(ROOT)], environment, log) as process:
+class Serving:
+    """`tallybook serve` as a process of its own on a port, which dies and comes back there."""
+
+    def __init__(self, database: Database, keys: LocalKeys, log: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self.log = log
+        self._environment = {
+            "DATABASE_URL": database.dsn("tallybook_functions"),
+            "SUPABASE_JWKS": msgspec.json.encode(keys.jwks).decode(),
+            "SUPABASE_SECRET_KEY": keys.secret_key,
+            "COUPON_SECRET": keys.coupon_secret,
+        }
+        self.process = self._begin()
+
+    def revive(self) -> None:
+        """Begin again where it was killed, and return when it is ready."""
+        self.process = self._begin()
+        self.await_ready()
+
+    def await_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
         while True:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            alive = self.process.poll() is None and time.monotonic() < deadline
+            assert alive, self.log.read_text()
             try:
-                if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
-                    break
+                if httpx.get(f"http://127.0.0.1:{self.port}/readyz").status_code == 200:
+                    return
             except httpx.TransportError:
                 time.sleep(0.05)
-        yield port
+
+    def kill(self) -> None:
+        """SIGKILL: whatever it was doing, it does not finish it."""
+        self.process.kill()
+        self.process.wait()
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        command = ["serve", "--port", str(self.port), "--root", str(ROOT)]
+        return _begun(command, self._environment, self.log)
+
+
+@contextmanager
+def mortal(database: Database, keys: LocalKeys, log: Path) -> Iterator[Serving]:
+    """A server that may be killed during the block, which begins when it is ready."""
+    server = Serving(database, keys, log)
+    with _ending(lambda: server.process, log):
+        server.await_ready()
+        yield server
+
+
+@contextmanager
+def serving(database: Database, keys: LocalKeys, log: Path) -> Iterator[int]:
+    """A server on a port; the block begins when it is ready."""
+    with mortal(database, keys, log) as server:
+        yield server.port
 
 
 @contextmanager
 def working(database: Database, log: Path) -> Iterator[None]:
     """`tallybook worker` as a process of its own; the block begins when it has looked for work."""
     address = database.dsn("tallybook_worker")
-    with _process(["worker", "--database-url", address], {}, log) as process:
+    process = _begun(["worker", "--database-url", address], {}, log)
+    with _ending(lambda: process, log):
         deadline = time.monotonic() + START_SECONDS_MAX
         with psycopg.connect(database.dsn(), autocommit=True) as connection:
             while not connection.execute("select from internal.workers").rowcount:
@@ -146,32 +181,35 @@ def tending(database: Database) -> Iterator[None]:
             tended.result(STOP_SECONDS_MAX)
 
 
-@contextmanager
-def _process(
-    command: list[str], environment: dict[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of ours, which must end in order after the block."""
+def _begun(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """A command of ours as a process."""
     # The code of this tree, wherever the command is installed from.
     here = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TALLYBOOK_LOG_LEVEL": "warning"}
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [TALLYBOOK, *command],
             env={**here, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+
+
+@contextmanager
+def _ending(process: Callable[[], subprocess.Popen[bytes]], log: Path) -> Iterator[None]:
+    """The process that is there after the block must end in order."""
     try:
-        yield process
+        yield
     except BaseException:
-        process.kill()
-        process.wait()
+        process().kill()
+        process().wait()
         raise
-    process.terminate()
+    last = process()
+    last.terminate()
     try:
-        code = process.wait(STOP_SECONDS_MAX)
+        code = last.wait(STOP_SECONDS_MAX)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        last.kill()
+        last.wait()
         raise
     assert code == 0, log.read_text()
 

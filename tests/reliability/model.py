@@ -28,6 +28,18 @@ class Operation:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A user's place in a company."""
+
+    tenant: UUID
+    role: str
+    colleagues: tuple[UUID, ...]
+    leads: tuple[UUID, ...]
+    rewards: dict[str, Decimal]  # what each costs
+    administrator: str  # the credentials of who gives the company points
+
+
 @dataclass(slots=True)
 class Life:
     """One user, who does one thing after another, and gives up for good at the first unknown.
@@ -39,6 +51,7 @@ class Life:
     random: Random
     credentials: str
     templates: dict[str, int]  # what each coupon on offer costs
+    seat: Seat | None = None  # without one nothing is done in companies
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     operations: list[Operation] = field(default_factory=list)
     history: list[tuple[str, str, str, str]] = field(default_factory=list)
@@ -136,6 +149,7 @@ class Kind:
     slug = ""
     weight = 0
     by_service = False  # asked with the secret key and not by the user
+    by_administrator = False  # asked by the platform's administrator
     keyed = True  # sent again under its key it must be answered as the first time
     traced = True  # it leaves something in the books
     at_once = False  # the same request twice at the same moment is answered alike

@@ -14,6 +14,7 @@ from typing import Any, Final
 from tallybook.coupon_code import CouponKeys
 from tests.reliability.credits import CREDIT_KINDS
 from tests.reliability.model import FAIL, OK, UNKNOWN, Book, Kind, Life, Operation, Rows
+from tests.reliability.tenant_wallets import TENANT_KINDS
 
 # Far below what one user may submit in an hour: a 429 is a fault here.
 EVENTS_MAX: Final = 15
@@ -222,7 +223,8 @@ def _whole(life: Life) -> Operation | None:
 
 
 KINDS: Final[tuple[Kind, ...]] = (
-    Submit(), Redeem(), Balance(), Validate(), Consume(), Refund(), *CREDIT_KINDS,
+    Submit(), Redeem(), Balance(), Validate(), Consume(), Refund(),
+    *CREDIT_KINDS, *TENANT_KINDS,
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from tallybook.worker import Worker
 from tests.conftest import Database
 from tests.reliability.checker import Checker
 from tests.reliability.conftest import size, templates
+from tests.reliability.firms import Firm, employ
 from tests.reliability.load import Load, summary
 from tests.reliability.machine import errors, serving, tending, working
 from tests.reliability.model import Life
@@ -30,6 +31,7 @@ async def test_who_asks_again_is_answered_as_the_first_time(
     database: Database, world: World, seed: str, tmp_path: Path
 ) -> None:
     keys, offered, lives = LocalKeys.new(), templates(world), list[Life]()
+    firms = list[Firm]()
     logs = [tmp_path / "serve.log", tmp_path / "worker.log"]
     began = time.monotonic()
     with (
@@ -41,6 +43,7 @@ async def test_who_asks_again_is_answered_as_the_first_time(
             load = Load(seed, proxy.port, keys, offered)
             while load.counts["in doubt"] < DOUBTS:
                 more = load.lives(f"{len(lives)}", OPERATIONS_AT_ONCE)
+                firms += employ(database.dsn("tallybook_operator"), more, load.credentials)
                 await load.run(more)
                 lives += more
     counts = load.counts
@@ -53,6 +56,8 @@ async def test_who_asks_again_is_answered_as_the_first_time(
     checker.discrepancies("in the end")
     checker.check(lives)
     checker.settle(lives)
+    checker.check_firms(firms)
+    checker.settle_firms(firms)
     checker.nothing_else()
     checker.faults += [f"logged: {line}" for log in logs for line in errors(log)]
     assert not checker.faults, checker.report()
