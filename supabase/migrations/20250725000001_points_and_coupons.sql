@@ -12483,6 +12483,8 @@ declare
   v_payers internal.tenant_account[];
   v_is_capped boolean;
   v_wallets_pay boolean;
+  v_are_several boolean;
+  v_is_missing boolean;
   v_tenant_id uuid;    -- whose pool is at
   v_pool int;
   v_cap int;
@@ -12493,33 +12495,39 @@ begin
              from unnest(p_asks) as a where a.idempotency_key is not null and a.tenant_id is not null order by 1) as l;
 
   select coalesce(array_agg(distinct row(a.tenant_id, s.account)::internal.tenant_account), '{}'),
-         coalesce(bool_or(a.monthly_cap is not null), false), coalesce(bool_or(starts_with(s.account, 'tenant.wallet:')), false)
-    into v_payers, v_is_capped, v_wallets_pay
+         coalesce(bool_or(a.monthly_cap is not null), false), coalesce(bool_or(starts_with(s.account, 'tenant.wallet:')), false),
+         count(distinct a.tenant_id) > 1
+    into v_payers, v_is_capped, v_wallets_pay, v_are_several
     from unnest(p_asks) as a
    cross join unnest(a.sources) as s(account)
    where a.verdict is null and a.points > 0;
 
-  with wanted as materialized (
-    select p.tenant_id, p.account, true as pays from unnest(v_payers) as p
-     union all
-    -- Whoever holds a wallet or a department must have all accounts, or two of them wait for one another.
-    select distinct a.tenant_id, 'tenant.wallet:' || r.user_id, false
-      from unnest(p_asks) as a
-     cross join unnest(a.recipients) as r(user_id)
-     where (v_is_capped or v_wallets_pay) and a.verdict is null and a.points > 0
-       and row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account <> all (v_payers)
-     order by 1, 2
-  )
-  select coalesce(array_agg(w.tenant_id || '/' || w.account) filter (where w.pays), '{}'),
-         coalesce(array_agg(coalesce(x.room, 0) / 100.0) filter (where w.pays), '{}'),
-         array_agg(split_part(w.account, ':', 2)::uuid) filter (where w.pays and starts_with(w.account, 'tenant.wallet:'))
-    into v_names, v_rooms, v_givers
-    from wanted as w
-    left join lateral (
-         select a.balance - a.held - a.floor as room
-           from ledger.accounts as a
-          where a.book_id = w.tenant_id and a.account = w.account
-            for update) as x on true;
+  -- A wallet without an account cannot be locked, and what came into it while others were waited for is seen the second time.
+  for v_try in 1 .. 2 loop
+    with wanted as materialized (
+      select p.tenant_id, p.account, true as pays from unnest(v_payers) as p
+       union all
+      -- Whoever holds a wallet, a department or another tenant's pool must have all accounts, or two of them wait for one another.
+      select distinct a.tenant_id, 'tenant.wallet:' || r.user_id, false
+        from unnest(p_asks) as a
+       cross join unnest(a.recipients) as r(user_id)
+       where (v_is_capped or v_wallets_pay or v_are_several) and a.verdict is null and a.points > 0
+         and row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account <> all (v_payers)
+       order by 1, 2
+    )
+    select coalesce(array_agg(w.tenant_id || '/' || w.account) filter (where w.pays), '{}'),
+           coalesce(array_agg(coalesce(x.room, 0) / 100.0) filter (where w.pays), '{}'),
+           array_agg(split_part(w.account, ':', 2)::uuid) filter (where w.pays and starts_with(w.account, 'tenant.wallet:')),
+           coalesce(bool_or(x.room is null) filter (where w.pays and starts_with(w.account, 'tenant.wallet:')), false)
+      into v_names, v_rooms, v_givers, v_is_missing
+      from wanted as w
+      left join lateral (
+           select a.balance - a.held - a.floor as room
+             from ledger.accounts as a
+            where a.book_id = w.tenant_id and a.account = w.account
+              for update) as x on true;
+    exit when not v_is_missing;
+  end loop;
 
   -- What was not spent in time is nobody's to give. It ends under the locks, and what is left is read once more.
   if v_givers is not null then
