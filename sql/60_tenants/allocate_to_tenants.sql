@@ -52,7 +52,13 @@ begin
              a.entry ->> 'idempotency_key' as idempotency_key
         from jsonb_array_elements(p_allocations) with ordinality as a(entry, "position")) as p
     left join lateral (
-         select x.id, x.currency from public.tenants as x where x.id = p.tenant_id and x.is_active limit 1) as t on true;
+         -- What was answered once is answered again, also when the tenant was closed since.
+         select x.id, x.currency from public.tenants as x
+          where x.id = p.tenant_id
+            and (x.is_active or exists (
+                  select from public.platform_billing_logs as b
+                   where b.tenant_id = p.tenant_id and b.idempotency_key = p.idempotency_key))
+          limit 1) as t on true;
 
   perform from internal.lock_pools(array(
     select distinct e.tenant_id from jsonb_to_recordset(v_entries) as e(tenant_id uuid, refusal jsonb)
@@ -74,7 +80,8 @@ begin
                "position" int, tenant_id uuid, id uuid, bill_id uuid, amount numeric, reference_note text, idempotency_key text,
                hash text, refusal jsonb)
         left join lateral (
-             select x.id from public.allocation_logs as x
+             -- Whatever came under the key, an allocation or something else that the platform did.
+             select x.id from public.platform_billing_logs as x
               where x.tenant_id = e.tenant_id and x.idempotency_key = e.idempotency_key limit 1) as l on true
         left join lateral (
              select x.balance from ledger.accounts as x where x.book_id = e.tenant_id and x.account = 'tenant.pool' limit 1) as a on true

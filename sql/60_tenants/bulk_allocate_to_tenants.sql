@@ -5,7 +5,7 @@
 -- detail}.
 --
 -- Replay:  a key of the whole is each allocation's: under it the same is answered as the first time, with "replayed", for
---          ever.
+--          ever. The second of p_allocations to one tenant is another one, and has the key with "#2" after it, and so on.
 -- Locks:   those of internal.allocate_to_tenants.
 -- Refuses: forbidden, invalid_body, rate_limited; in place: invalid_body, invalid_amount, tenant_not_found, nonce_reused.
 
@@ -56,10 +56,16 @@ begin
       from internal.allocate_to_tenants(
              p_user_id,
              (select jsonb_agg(
+                       -- What an allocation leaves open may have come as null.
                        case when jsonb_typeof(a.entry) = 'object' then
-                         jsonb_strip_nulls(jsonb_build_object('currency', p_currency, 'idempotency_key', p_idempotency_key)) || a.entry
+                         jsonb_strip_nulls(jsonb_build_object(
+                           'currency', p_currency,
+                           'idempotency_key', p_idempotency_key || case when a.turn > 1 and p_allocations is not null then '#' || a.turn else '' end))
+                         || jsonb_strip_nulls(a.entry)
                        else a.entry end order by a.ordinality)
-                from jsonb_array_elements(v_allocations) with ordinality as a(entry)),
+                from (select x.entry, x.ordinality, row_number() over (
+                               partition by x.entry ->> 'tenant_id', x.entry ->> 'idempotency_key' is null order by x.ordinality) as turn
+                        from jsonb_array_elements(v_allocations) with ordinality as x(entry)) as a),
              coalesce(p_reference_note, format('Bulk allocation for %s tenants', jsonb_array_length(v_allocations))),
              p_ip_address, 'CREDIT_INJECTION', v_actor, p_request_id) as o);
 end

@@ -32,6 +32,8 @@ declare
     'reverse', p_allocation_id, 'amount', trim_scale(p_amount), 'reason', p_reason));
   v_pool numeric;
   v_available numeric;
+  v_reversed numeric;
+  v_expired numeric;
   v_allocation public.allocation_logs;
   v_bill public.platform_billing_logs;
   v_id uuid;
@@ -63,16 +65,22 @@ begin
        set reversed_amount = l.reversed_amount + coalesce(p_amount, v_available), updated_at = internal.clock(),
            status = case when l.reversed_amount + coalesce(p_amount, v_available) + l.expired_amount = l.amount then 'REVOKED'
                          else l.status end
-     where l.tenant_id = p_tenant_id and l.id = p_allocation_id
-    returning l.* into v_allocation;
+     where l.tenant_id = p_tenant_id and l.id = p_allocation_id;
     select l.* into v_bill from public.platform_billing_logs as l where l.tenant_id = p_tenant_id and l.id = v_id;
   end if;
 
+  -- As it stood after this one: ids sort by time as well.
+  select coalesce(-sum(l.amount) filter (where l.transaction_type = 'REVERSAL'), 0),
+         coalesce(-sum(l.amount) filter (where l.transaction_type = 'EXPIRY'), 0)
+    into v_reversed, v_expired
+    from public.platform_billing_logs as l
+   where l.tenant_id = p_tenant_id and l.allocation_id = p_allocation_id and (l.created_at, l.id) <= (v_bill.created_at, v_bill.id);
+
   return jsonb_build_object(
       'success', true, 'tenant_id', p_tenant_id, 'allocation_log_id', p_allocation_id,
-      'amount_reversed', internal.points_text(-v_bill.amount), 'reversed_in_all', internal.points_text(v_allocation.reversed_amount),
-      'status', v_allocation.status, 'new_balance', internal.points_text(v_bill.balance_after), 'platform_log_id', v_bill.id,
-      'reason', v_bill.reference_note)
+      'amount_reversed', internal.points_text(-v_bill.amount), 'reversed_in_all', internal.points_text(v_reversed),
+      'status', case when v_reversed + v_expired = v_allocation.amount then 'REVOKED' when v_expired > 0 then 'EXPIRED' else 'COMPLETED' end,
+      'new_balance', internal.points_text(v_bill.balance_after), 'platform_log_id', v_bill.id, 'reason', v_bill.reference_note)
     || case when v_id is null then '{"replayed": true}' else '{}' end::jsonb;
 end
 $$;

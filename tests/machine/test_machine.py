@@ -24,7 +24,9 @@ from tallybook.local.postgres import EmbeddedPostgres
 from tests.machine import stage
 from tests.machine.books import Books
 from tests.machine.books_credits import CreditBooks
+from tests.machine.books_tenants import TenantBooks
 from tests.machine.steps import Steps
+from tests.machine.steps_companies import CompanySteps
 from tests.machine.steps_coupons import CouponSteps
 from tests.machine.steps_decisions import DecisionSteps
 from tests.machine.steps_terms import TermSteps
@@ -125,6 +127,9 @@ REACHED_WITH_CREDITS: Final = {
 }  # fmt: skip
 
 
+REACHED_WITH_TENANTS: Final[dict[str, set[str]]] = {}
+
+
 class Machine(CouponSteps, DecisionSteps, TimeSteps, Books):
     """Everything that people do with points and coupons, and what must hold after each step."""
 
@@ -133,10 +138,18 @@ class CreditMachine(TermSteps, CreditBooks):
     """Everything that is done with credits, and what must hold after each step."""
 
 
+class TenantMachine(CompanySteps, TenantBooks):
+    """Everything that is done in companies, and what must hold after each step."""
+
+
 @pytest.mark.parametrize(
     ("machine", "expected"),
-    [(Machine, REACHED), (CreditMachine, REACHED_WITH_CREDITS)],
-    ids=["points", "credits"],
+    [
+        (Machine, REACHED),
+        (CreditMachine, REACHED_WITH_CREDITS),
+        (TenantMachine, REACHED_WITH_TENANTS),
+    ],
+    ids=["points", "credits", "tenants"],
 )
 def test_the_api_is_what_the_model_says(
     postgres: EmbeddedPostgres,
