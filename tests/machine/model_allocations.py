@@ -222,7 +222,7 @@ class Allocations(Companies):
         if known is not None:
             return known
         member = tenant.members.get(lead)
-        if member is None or not (recall or member.active and member.role in LEADS):
+        if member is None or not (recall or (member.active and member.role in LEADS)):
             raise Refused("recipient_not_found")
         if recall:
             points = member.budget if amount is None else amount

@@ -112,7 +112,7 @@ class Recognitions(Allocations):
         points = next((p for p in (gift.points, said) if p is not None), ZERO)
         if not 0 <= points <= POINTS_MAX or points % HUNDREDTH:
             raise Refused("invalid_amount")
-        if said is not None and points != said or gift.award and not points:
+        if (said is not None and points != said) or (gift.award and not points):
             raise Refused("invalid_amount")
         if gift.split == "equal" and 0 < points < heads * HUNDREDTH:
             raise Refused("invalid_amount")
@@ -234,7 +234,7 @@ class Recognitions(Allocations):
         """Back to where it came from, all of it or nothing."""
         if not reason.strip():
             raise Refused("reason_required")
-        administers = by.user is None or by.is_admin and named is not None
+        administers = by.user is None or (by.is_admin and named is not None)
         if administers:
             if named is None:
                 raise Refused("invalid_body")
@@ -276,11 +276,15 @@ class Recognitions(Allocations):
             if member.role in MANAGERS
             or r.giver == by.user
             or any(user == by.user for user, _ in r.shares)
-            or not r.ended
-            and (
-                r.visibility == "public"
-                or r.visibility == "department"
-                and r.department is not None
-                and r.department == member.department
+            or (
+                not r.ended
+                and (
+                    r.visibility == "public"
+                    or (
+                        r.visibility == "department"
+                        and r.department is not None
+                        and r.department == member.department
+                    )
+                )
             )
         ]

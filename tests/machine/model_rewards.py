@@ -184,7 +184,7 @@ class Rewards(Recognitions):
         member, wallet = None, None
         if by.user is None and named is None:
             raise Refused("invalid_body")
-        if by.user is None or by.is_admin and named is not None:
+        if by.user is None or (by.is_admin and named is not None):
             tenant = self.named(named)
         else:
             tenant = self.membership(by.user, named)

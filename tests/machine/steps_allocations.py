@@ -224,9 +224,13 @@ class AllocationSteps(TenantSteps):
         elif it.rule in ("give", "award"):
             others = [u for u in self.companies.tenants[it.where].members if u != it.by.user]
             if how % 2:
-                self.recognize(it.by.name, Gift(it.where, (others[how % len(others)],), amount), key)
+                self.recognize(
+                    it.by.name, Gift(it.where, (others[how % len(others)],), amount), key
+                )
             else:
-                self.reward_work(it.by.name, name, self.who(others[how % len(others)]).name, amount, key)
+                self.reward_work(
+                    it.by.name, name, self.who(others[how % len(others)]).name, amount, key
+                )
         elif it.rule in ("delegate", "recall"):
             self.lend(it.by.name, name, ("leo", "lea")[how % 2], amount, how > 1, key)
         elif it.rule == "redeem" and it.by.user is not None:

@@ -116,10 +116,13 @@ class CompanySteps(AllocationSteps):
         where=st.sampled_from(("there", "there", "Acme")),
     )  # fmt: skip
     def set_cap(self, by: str, home: str, name: str, cap: Decimal | None, where: str) -> None:
-        actor, named = self.actor(by), self.at(home, by)
+        named = self.at(home, by)
         there = self.companies.tenants.get(named or "", self.company("Acme"))
         tenant = there if where == "there" else self.company(where)
-        department = self.department(tenant, name) or ""
+        self.limit(by, named, self.department(tenant, name) or "", cap)
+
+    def limit(self, by: str, named: str | None, department: str, cap: Decimal | None) -> None:
+        actor = self.actor(by)
         answer = self.stage.call(
             "set_department", user_id=actor.user, department_id=department, monthly_cap=cap,
             no_cap=cap is None, tenant_id=named,
@@ -133,8 +136,14 @@ class CompanySteps(AllocationSteps):
     def set_reward(
         self, by: str, home: str, which: int, cost: Decimal, stock: int | None, active: bool
     ) -> None:
-        actor, named = self.actor(by), self.at(home, by)
         reward = pick([i for t in self.companies.tenants.values() for i in t.rewards], which)
+        self.offer(by, self.at(home, by), reward, cost, stock, active)
+
+    def offer(
+        self, by: str, named: str | None, reward: str, cost: Decimal, stock: int | None,
+        active: bool,
+    ) -> None:  # fmt: skip
+        actor = self.actor(by)
         answer = self.stage.call(
             "set_reward", user_id=actor.user, reward_id=reward, points_cost=cost, stock=stock,
             unlimited=stock is None, is_active=active, tenant_id=named,

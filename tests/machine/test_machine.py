@@ -26,9 +26,9 @@ from tests.machine.books import Books
 from tests.machine.books_credits import CreditBooks
 from tests.machine.books_tenants import TenantBooks
 from tests.machine.steps import Steps
-from tests.machine.steps_companies import CompanySteps
 from tests.machine.steps_coupons import CouponSteps
 from tests.machine.steps_decisions import DecisionSteps
+from tests.machine.steps_rounds import RoundSteps
 from tests.machine.steps_terms import TermSteps
 from tests.machine.steps_time import TimeSteps
 
@@ -138,7 +138,7 @@ class CreditMachine(TermSteps, CreditBooks):
     """Everything that is done with credits, and what must hold after each step."""
 
 
-class TenantMachine(CompanySteps, TenantBooks):
+class TenantMachine(RoundSteps, TenantBooks):
     """Everything that is done in companies, and what must hold after each step."""
 
 
