@@ -15,7 +15,7 @@ from tests.machine.model_pool import end_of, must_be_points, text
 from tests.machine.model_purse import ZERO
 from tests.machine.model_tenants import LEADS, MANAGERS, Companies, Tenant
 
-PER_HOUR_MAX: Final = 6
+PER_HOUR_MAX: Final = 4
 LARGE_ABOVE: Final = Decimal(600)
 HOUR: Final = timedelta(hours=1)
 

@@ -167,6 +167,29 @@ class RoundSteps(CompanySteps):
         self.undo(SERVICE, where, 0, None, WHY, self.new_key())
         self.ask_again(2, 1)
 
+    @rule(where=places, by=anybody, how=st.integers(0, 3), amount=some, what=st.integers(0, 3))
+    def say_otherwise(self, where: str, by: int, how: int, amount: Decimal, what: int) -> None:
+        """A key that is used for something else right away."""
+        tenant, key = self.company(where), self.new_key()
+        name = pick(self.people(tenant), by)
+        [
+            lambda: self.bring(SERVICE, where, amount, key),
+            lambda: self.take(SERVICE, where, amount, WHY, key),
+            lambda: self.give_and_take_back(where, by, [0], amount, "flat", False, 0, None),
+            lambda: self.spend_on(name, tenant.id, next(iter(tenant.rewards)), False, key),
+        ][what]()
+        self.otherwise(0, how, Decimal(4))
+
+    @rule(by=st.sampled_from(("ada", "bea")), times=st.integers(2, 4), late=st.booleans())
+    def allocate_often(self, by: str, times: int, late: bool) -> None:
+        """An administrator, until the hour is full and beyond."""
+        for _ in range(times):
+            self.bring(by, "Acme", Decimal("0.5"), None)
+        if late:
+            self.wait(timedelta(minutes=59, seconds=59))
+        self.bulk(by, [("Acme", Decimal(25), False), ("Birch", Decimal(25), True)], True)
+        self.ask_again(0, 1)
+
     def people(self, tenant: Tenant, roles: tuple[str, ...] = ()) -> list[str]:
         """Who belongs to it."""
         return [
