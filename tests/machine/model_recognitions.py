@@ -45,7 +45,7 @@ class Recognitions(Allocations):
         tenant = self._place(by, gift)
         if tenant is None:
             raise Refused("tenant_not_found")
-        giver = tenant.members.get(by.user) if by.user else None  # type: ignore[arg-type]
+        giver = tenant.members.get(by.user) if by.user else None
         if giver is not None and not giver.active:
             giver = None
         said_to = ("gift", by.user if giver else None, key)

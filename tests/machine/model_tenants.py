@@ -162,7 +162,8 @@ class Companies:
         try:
             yield
         except Refused:
-            self.tenants[tenant.id] = before
+            for name in tenant.__slots__:
+                setattr(tenant, name, getattr(before, name))
             raise
 
     def named(self, id: str | None) -> Tenant:
@@ -188,7 +189,7 @@ class Companies:
         found = [
             t
             for t in self.of(user, named)
-            if t.active and (not roles or t.members[user].role in roles)
+            if t.active and user and (not roles or t.members[user].role in roles)
         ]
         if not found:
             raise Refused("forbidden")

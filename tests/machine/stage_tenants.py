@@ -6,6 +6,7 @@ falls back to budgets of old.
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -113,7 +114,7 @@ def change(stage: Stage, tenant: Tenant, setting: str, value: Any) -> None:
         f"update tenants set {setting} = %s::jsonb where id = %s"
         if isinstance(value, dict)
         else f"update tenants set {setting} = %s where id = %s",
-        (__import__("json").dumps(value) if isinstance(value, dict) else value, tenant.id),
+        (json.dumps(value) if isinstance(value, dict) else value, tenant.id),
     )
     assert shown.rowcount == 1
     tenant.settings[setting] = value

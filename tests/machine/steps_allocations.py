@@ -79,16 +79,12 @@ class AllocationSteps(TenantSteps):
             its = listed[-1].get("idempotency_key", key and f"{key}{turn}")
             entries.append(Order(id, amount, note, its))
         body = {"allocations": listed, "idempotency_key": key}
-        said = self.ask(
+        self.ask(
             Request(
                 "bulk", f"{POINTS}/bulk-allocate", actor, body,
                 lambda answer: self.companies.bulk(actor, entries, answer.body.get("results", [])),
             )
         )  # fmt: skip
-        for result in said.body["results"] if said else ():
-            self.note("bulk", result.get("code", "done"))
-            if result.get("replayed"):
-                self.note("bulk", "one replayed")
 
     @rule(by=platform, where=somewhere, amount=parts, reason=reasons, keyed=keyed)
     def claw_back(

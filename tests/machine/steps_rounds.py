@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
+from tests.machine.model import Said
 from tests.machine.model_recognitions import Gift
 from tests.machine.model_tenants import LEADS, MANAGERS, Tenant
 from tests.machine.stage import SERVICE
@@ -36,35 +38,55 @@ class RoundSteps(CompanySteps):
             self.fill_a_wallet(SERVICE, where, who, Decimal(40), "hr_allocation", False, False)
 
     @rule(
-        where=places, by=anybody, to=st.lists(anybody, min_size=1, max_size=3, unique=True),
-        points=some, split=st.sampled_from(("flat", "equal")), award=st.booleans(),
-        again=st.sampled_from((0, 0, 1)), revoker=st.one_of(st.none(), anybody),
+        where=places, by=anybody, to=anybody, heads=st.sampled_from((1, 2, 3, 3)), points=some,
+        split=st.sampled_from(("flat", "equal")), again=st.booleans(),
+        revoker=st.one_of(st.none(), anybody),
     )  # fmt: skip
     def give_and_take_back(
-        self, where: str, by: int, to: list[int], points: Decimal, split: str, award: bool,
-        again: int, revoker: int | None,
+        self, where: str, by: int, to: int, heads: int, points: Decimal, split: str,
+        again: bool, revoker: int | None,
     ) -> None:  # fmt: skip
         """Somebody of a company recognizes colleagues, and somebody may think better of it."""
         tenant = self.company(where)
-        people = self.people(tenant)
-        giver = pick(people, by)
-        others = [name for name in people if name != giver]
-        names = list(dict.fromkeys(pick(others, n) for n in to))
-        if award:
-            self.reward_work(giver, where, names[0], points, self.new_key())
-        else:
-            gift = Gift(
-                tenant.id, tuple(self.uuid(name) for name in names), points, split=split
-            )  # fmt: skip
-            said = self.recognize(giver, gift, self.new_key())
-            if said is not None:
-                self.note("give", said.body["funded_by"])
-                if len({one["points"] for one in said.body["recipients"]}) > 1:
-                    self.note("give", "something did not divide")
-        for _ in range(again):
+        said = self.one_gives(where, by, to, points, heads, split)
+        if said is not None and len({one["points"] for one in said.body["recipients"]}) > 1:
+            self.note("give", "something did not divide")
+        if again:
             self.ask_again(0, 1)
         if revoker is not None:
-            self.think_better(tenant, pick([*people, "bea", SERVICE], revoker))
+            self.think_better(tenant, pick([*self.people(tenant), "bea", SERVICE], revoker))
+
+    @rule(where=places, by=anybody, to=anybody, points=some, again=st.booleans())
+    def award_at_home(self, where: str, by: int, to: int, points: Decimal, again: bool) -> None:
+        giver, others = self.colleagues(where, by)
+        self.reward_work(giver, where, pick(others, to), points, self.new_key())
+        if again:
+            self.ask_again(0, 1)
+
+    @rule(where=places, to=anybody, points=some, paused=st.booleans())
+    def keep_to_oneself(self, where: str, to: int, points: Decimal, paused: bool) -> None:
+        """Where members do not give to one another, and perhaps nobody spends for now."""
+        tenant = self.company(where)
+        change(self.stage, tenant, "peer_to_peer_enabled", False)
+        change(self.stage, tenant, "redemptions_paused", paused)
+        people = self.people(tenant)
+        name = pick(self.people(tenant, ("employee",)) or people, to)
+        self.one_gives(where, len(people) - 1 - people.index(name), to, points)
+        self.spend_on(name, tenant.id, next(iter(tenant.rewards)), False, self.new_key())
+        change(self.stage, tenant, "peer_to_peer_enabled", True)
+        change(self.stage, tenant, "redemptions_paused", False)
+
+    def one_gives(
+        self, where: str, by: int, to: int, points: Decimal, heads: int = 1, split: str = "flat"
+    ) -> Said | None:
+        giver, others = self.colleagues(where, by)
+        names = dict.fromkeys(pick(others, to + n) for n in range(heads))
+        users = tuple(self.uuid(name) for name in names)
+        gift = Gift(self.company(where).id, users, points, split=split)
+        said = self.recognize(giver, gift, self.new_key())
+        if said is not None:
+            self.note("give", said.body["funded_by"])
+        return said
 
     def think_better(self, tenant: Tenant, by: str, which: int = 0) -> None:
         if tenant.recognitions:
@@ -114,7 +136,7 @@ class RoundSteps(CompanySteps):
         tenant = self.company(where)
         change(self.stage, tenant, "expiry_policy", "90_days")
         self.bring(SERVICE, where, Decimal(100), self.new_key())
-        self.give_and_take_back(where, by, [to], points, "flat", False, 0, None)
+        self.one_gives(where, by, to, points)
         self.wait(after)
         if tended:
             self.upkeep()
@@ -130,7 +152,7 @@ class RoundSteps(CompanySteps):
         self.fill_a_wallet(SERVICE, where, name, Decimal(30), "hr_allocation", False, False)
         self.wait(after)
         self.fill_a_wallet(SERVICE, where, name, points, "hr_allocation", False, False)
-        self.give_and_take_back(where, who, [0], points, "flat", False, 0, None)
+        self.one_gives(where, who, 0, points)
         self.spend_on(name, tenant.id, next(iter(tenant.rewards)), False, self.new_key())
 
     @rule(where=places, by=anybody, to=anybody, points=some, department=st.booleans())
@@ -142,8 +164,10 @@ class RoundSteps(CompanySteps):
         if department:
             for id in tenant.departments:
                 endow(self.stage, tenant, id, Decimal(25))
-        self.give_and_take_back(where, by, [to], points, "flat", False, 0, None)
-        self.give_and_take_back(where, by, [to], points, "flat", False, 0, 0 if by % 2 else None)
+        self.one_gives(where, by, to, points)
+        self.one_gives(where, by, to, points)
+        if by % 2:
+            self.think_better(tenant, SERVICE)
 
     @rule(where=places, by=anybody, points=some, cap=st.sampled_from((5, 20, 40)))
     def reach_a_cap(self, where: str, by: int, points: Decimal, cap: int) -> None:
@@ -151,9 +175,9 @@ class RoundSteps(CompanySteps):
         tenant = self.company(where)
         self.limit(SERVICE, tenant.id, self.department(tenant, "Works") or "", Decimal(cap))
         for _ in range(2):
-            self.give_and_take_back(where, by, [by], points, "flat", False, 0, None)
+            self.one_gives(where, by, by, points)
         self.wait(timedelta(days=16))
-        self.give_and_take_back(where, by, [by], points, "flat", False, 0, None)
+        self.one_gives(where, by, by, points)
 
     @rule(where=places, first=some, tended=st.booleans(), which=recent)
     def undo_bit_by_bit(self, where: str, first: Decimal, tended: bool, which: int) -> None:
@@ -172,23 +196,35 @@ class RoundSteps(CompanySteps):
         """A key that is used for something else right away."""
         tenant, key = self.company(where), self.new_key()
         name = pick(self.people(tenant), by)
-        [
+        firsts: list[Callable[[], object]] = [
             lambda: self.bring(SERVICE, where, amount, key),
             lambda: self.take(SERVICE, where, amount, WHY, key),
-            lambda: self.give_and_take_back(where, by, [0], amount, "flat", False, 0, None),
+            lambda: self.one_gives(where, by, 0, amount),
             lambda: self.spend_on(name, tenant.id, next(iter(tenant.rewards)), False, key),
-        ][what]()
+        ]
+        firsts[what]()
         self.otherwise(0, how, Decimal(4))
 
-    @rule(by=st.sampled_from(("ada", "bea")), times=st.integers(2, 4), late=st.booleans())
-    def allocate_often(self, by: str, times: int, late: bool) -> None:
+    @rule(
+        by=st.sampled_from(("ada", "bea")),
+        times=st.integers(1, 4),
+        late=st.sampled_from((None, timedelta(minutes=59, seconds=59), timedelta(hours=1))),
+    )
+    def allocate_often(self, by: str, times: int, late: timedelta | None) -> None:
         """An administrator, until the hour is full and beyond."""
         for _ in range(times):
             self.bring(by, "Acme", Decimal("0.5"), None)
-        if late:
-            self.wait(timedelta(minutes=59, seconds=59))
-        self.bulk(by, [("Acme", Decimal(25), False), ("Birch", Decimal(25), True)], True)
+        if late is not None:
+            self.wait(late)
+        half = Decimal("0.5")
+        self.bulk(by, [("Acme", half, False), ("Acme", half, False), ("Birch", half, True)], True)
         self.ask_again(0, 1)
+
+    def colleagues(self, where: str, by: int) -> tuple[str, list[str]]:
+        """Somebody of a company, and all others."""
+        people = self.people(self.company(where))
+        giver = pick(people, by)
+        return giver, [name for name in people if name != giver]
 
     def people(self, tenant: Tenant, roles: tuple[str, ...] = ()) -> list[str]:
         """Who belongs to it."""

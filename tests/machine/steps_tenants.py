@@ -83,6 +83,9 @@ class TenantSteps(Steps):
         said = self.agree(it.rule, replace(answer, body=plain(answer)), lambda: it.expect(answer))
         if not again:
             self.requests.append(it)
+        for result in said.body.get("results", ()) if said else ():
+            what = "one is replayed" if "replayed" in result else result.get("code", "one is done")
+            self.note(it.rule, what)
         return said
 
     @rule(
