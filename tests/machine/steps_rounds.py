@@ -48,7 +48,7 @@ class RoundSteps(CompanySteps):
     ) -> None:  # fmt: skip
         """Somebody of a company recognizes colleagues, and somebody may think better of it."""
         tenant = self.company(where)
-        said = self.one_gives(where, by, to, points, heads, split)
+        said = self.one_gives(where, self.one(tenant, by), to, points, heads, split)
         if said is not None and len({one["points"] for one in said.body["recipients"]}) > 1:
             self.note("give", "something did not divide")
         if again:
@@ -58,8 +58,10 @@ class RoundSteps(CompanySteps):
 
     @rule(where=places, by=anybody, to=anybody, points=some, again=st.booleans())
     def award_at_home(self, where: str, by: int, to: int, points: Decimal, again: bool) -> None:
-        giver, others = self.colleagues(where, by)
-        self.reward_work(giver, where, pick(others, to), points, self.new_key())
+        giver = self.one(self.company(where), by)
+        self.reward_work(
+            giver, where, pick(self.colleagues(where, giver), to), points, self.new_key()
+        )
         if again:
             self.ask_again(0, 1)
 
@@ -69,17 +71,16 @@ class RoundSteps(CompanySteps):
         tenant = self.company(where)
         change(self.stage, tenant, "peer_to_peer_enabled", False)
         change(self.stage, tenant, "redemptions_paused", paused)
-        people = self.people(tenant)
-        name = pick(self.people(tenant, ("employee",)) or people, to)
-        self.one_gives(where, len(people) - 1 - people.index(name), to, points)
+        name = pick(self.people(tenant, ("employee",)) or self.people(tenant), to)
+        self.one_gives(where, name, to, points)
         self.spend_on(name, tenant.id, next(iter(tenant.rewards)), False, self.new_key())
         change(self.stage, tenant, "peer_to_peer_enabled", True)
         change(self.stage, tenant, "redemptions_paused", False)
 
     def one_gives(
-        self, where: str, by: int, to: int, points: Decimal, heads: int = 1, split: str = "flat"
+        self, where: str, giver: str, to: int, points: Decimal, heads: int = 1, split: str = "flat"
     ) -> Said | None:
-        giver, others = self.colleagues(where, by)
+        others = self.colleagues(where, giver)
         names = dict.fromkeys(pick(others, to + n) for n in range(heads))
         users = tuple(self.uuid(name) for name in names)
         gift = Gift(self.company(where).id, users, points, split=split)
@@ -115,7 +116,7 @@ class RoundSteps(CompanySteps):
     ) -> None:
         """Somebody spends what they have, and may get it back."""
         tenant = self.company(where)
-        name = pick(self.people(tenant), who)
+        name = self.one(tenant, who)
         if more:
             self.fill_a_wallet(SERVICE, where, name, Decimal("12.5"), "adjustment", False, False)
         if stock is not None:
@@ -136,7 +137,7 @@ class RoundSteps(CompanySteps):
         tenant = self.company(where)
         change(self.stage, tenant, "expiry_policy", "90_days")
         self.bring(SERVICE, where, Decimal(100), self.new_key())
-        self.one_gives(where, by, to, points)
+        self.one_gives(where, self.one(tenant, by), to, points)
         self.wait(after)
         if tended:
             self.upkeep()
@@ -147,12 +148,12 @@ class RoundSteps(CompanySteps):
     def let_a_wallet_lapse(self, where: str, who: int, points: Decimal, after: timedelta) -> None:
         """What ends is nobody's to give or to spend, whether the worker was there or not."""
         tenant = self.company(where)
-        name = pick(self.people(tenant), who)
+        name = self.one(tenant, who)
         change(self.stage, tenant, "wallet_expiry_policy", "90_days")
         self.fill_a_wallet(SERVICE, where, name, Decimal(30), "hr_allocation", False, False)
         self.wait(after)
         self.fill_a_wallet(SERVICE, where, name, points, "hr_allocation", False, False)
-        self.one_gives(where, who, 0, points)
+        self.one_gives(where, name, 0, points)
         self.spend_on(name, tenant.id, next(iter(tenant.rewards)), False, self.new_key())
 
     @rule(where=places, by=anybody, to=anybody, points=some, department=st.booleans())
@@ -164,20 +165,31 @@ class RoundSteps(CompanySteps):
         if department:
             for id in tenant.departments:
                 endow(self.stage, tenant, id, Decimal(25))
-        self.one_gives(where, by, to, points)
-        self.one_gives(where, by, to, points)
+        self.one_gives(where, self.one(tenant, by), to, points)
+        self.one_gives(where, self.one(tenant, by), to, points)
         if by % 2:
             self.think_better(tenant, SERVICE)
 
-    @rule(where=places, by=anybody, points=some, cap=st.sampled_from((5, 20, 40)))
+    @rule(where=places, by=anybody, points=some, cap=st.sampled_from((5, 10, 20, 40)))
     def reach_a_cap(self, where: str, by: int, points: Decimal, cap: int) -> None:
         """A department gives until it may give no more, and so until the month is over."""
         tenant = self.company(where)
-        self.limit(SERVICE, tenant.id, self.department(tenant, "Works") or "", Decimal(cap))
+        works = self.department(tenant, "Works") or ""
+        theirs = [
+            name
+            for name in self.people(tenant)
+            if tenant.members[self.uuid(name)].department == works
+        ]
+        name = pick(theirs or self.people(tenant), by)
+        self.fill_a_wallet(SERVICE, where, name, Decimal(60), "hr_allocation", False, False)
+        self.limit(SERVICE, tenant.id, works, Decimal(cap))
         for _ in range(2):
-            self.one_gives(where, by, by, points)
+            self.one_gives(where, name, by, points)
+        self.one_gives(where, name, by, Decimal("0.01"))
+        self.think_better(tenant, SERVICE)
+        self.one_gives(where, name, by, points)
         self.wait(timedelta(days=16))
-        self.one_gives(where, by, by, points)
+        self.one_gives(where, name, by, points)
 
     @rule(where=places, first=some, tended=st.booleans(), which=recent)
     def undo_bit_by_bit(self, where: str, first: Decimal, tended: bool, which: int) -> None:
@@ -195,11 +207,11 @@ class RoundSteps(CompanySteps):
     def say_otherwise(self, where: str, by: int, how: int, amount: Decimal, what: int) -> None:
         """A key that is used for something else right away."""
         tenant, key = self.company(where), self.new_key()
-        name = pick(self.people(tenant), by)
+        name = self.one(tenant, by)
         firsts: list[Callable[[], object]] = [
             lambda: self.bring(SERVICE, where, amount, key),
             lambda: self.take(SERVICE, where, amount, WHY, key),
-            lambda: self.one_gives(where, by, 0, amount),
+            lambda: self.one_gives(where, name, 0, amount),
             lambda: self.spend_on(name, tenant.id, next(iter(tenant.rewards)), False, key),
         ]
         firsts[what]()
@@ -220,11 +232,11 @@ class RoundSteps(CompanySteps):
         self.bulk(by, [("Acme", half, False), ("Acme", half, False), ("Birch", half, True)], True)
         self.ask_again(0, 1)
 
-    def colleagues(self, where: str, by: int) -> tuple[str, list[str]]:
-        """Somebody of a company, and all others."""
-        people = self.people(self.company(where))
-        giver = pick(people, by)
-        return giver, [name for name in people if name != giver]
+    def colleagues(self, where: str, name: str) -> list[str]:
+        return [other for other in self.people(self.company(where)) if other != name]
+
+    def one(self, tenant: Tenant, which: int) -> str:
+        return pick(self.people(tenant), which)
 
     def people(self, tenant: Tenant, roles: tuple[str, ...] = ()) -> list[str]:
         """Who belongs to it."""

@@ -111,6 +111,27 @@ def test_who_is_gone_gets_nothing(company: Company) -> None:
         company.allocate(company.tenant(is_active=False), 1)
 
 
+def test_what_was_answered_is_answered_also_when_the_tenant_is_closed(company: Company) -> None:
+    tenant = company.tenant()
+    first = company.allocate(tenant, 5, idempotency_key="k")
+    company.world.operator.execute("update tenants set is_active = false where id = %s", (tenant,))
+    assert company.allocate(tenant, 5, idempotency_key="k") == {**first, "replayed": True}
+    with refused("nonce_reused", 409):
+        company.allocate(tenant, 6, idempotency_key="k")
+    with refused("tenant_not_found", 404):
+        company.allocate(tenant, 5, idempotency_key="l")
+    assert company.pool(tenant) == "5"
+
+
+def test_a_key_of_something_else_that_the_platform_did_is_refused(company: Company) -> None:
+    tenant = company.tenant(20)
+    asked = {"user_id": None, "tenant_id": tenant, "reason": "x", "idempotency_key": "k"}
+    company.call("clawback_allocation", amount=D(5), **asked)
+    with refused("nonce_reused", 409):
+        company.allocate(tenant, 5, idempotency_key="k")
+    assert company.pool(tenant) == "15"
+
+
 def test_a_pool_holds_what_its_column_holds(company: Company) -> None:
     tenant = company.tenant()
     company.allocate(tenant, "9999999999999.98")

@@ -73,6 +73,25 @@ def test_under_one_key_each_is_done_once(company: Company) -> None:
     assert (company.pool(one), company.pool(two)) == ("1", "1")
 
 
+def test_the_key_of_the_whole_is_each_one_s_that_has_none(company: Company) -> None:
+    one, two = company.tenant(), company.tenant()
+    # So comes what the address has read: what nobody said is null.
+    nothing = {"reference_note": None, "currency": None, "idempotency_key": None}
+    lines = [{**nothing, "tenant_id": str(tenant), "amount": 5} for tenant in (one, two, one)]
+    lines[1]["idempotency_key"] = "its own"
+    asked = {"allocations": Jsonb(lines), "idempotency_key": "k"}
+    first, again = (bulk(company, **asked)["results"] for _ in range(2))
+    assert again == [{**line, "replayed": True} for line in first]
+    # Two to one tenant are two, each once.
+    assert (company.pool(one), company.pool(two)) == ("10", "5")
+    keys = company.world.rows("select idempotency_key from allocation_logs order by 1")
+    assert [row["idempotency_key"] for row in keys] == ["its own", "k", "k#2"]
+    for line in lines:
+        line["amount"] = 6
+    codes = [line["code"] for line in bulk(company, **asked)["results"]]
+    assert codes == ["nonce_reused"] * 3
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
