@@ -20,6 +20,7 @@ from tests.machine.steps_companies import CompanySteps
 from tests.machine.steps_tenants import places
 
 some: Final = st.sampled_from([Decimal(n) for n in ("0.5", "5", "10", "12.34", "20", "33.33")])
+gifts_or_praise: Final = st.one_of(some, some, some, st.just(Decimal(0)))
 anybody: Final = st.integers(0, 6)
 later: Final = st.sampled_from([timedelta(days=n) for n in (1, 89, 90, 91)])
 WHY: Final = "It was looked into."
@@ -38,7 +39,7 @@ class RoundSteps(CompanySteps):
             self.fill_a_wallet(SERVICE, where, who, Decimal(40), "hr_allocation", False, False)
 
     @rule(
-        where=places, by=anybody, to=anybody, heads=st.sampled_from((1, 2, 3, 3)), points=some,
+        where=places, by=anybody, to=anybody, heads=st.sampled_from((1, 2, 3, 3)), points=gifts_or_praise,
         split=st.sampled_from(("flat", "equal")), again=st.booleans(),
         revoker=st.one_of(st.none(), anybody),
     )  # fmt: skip
@@ -135,13 +136,19 @@ class RoundSteps(CompanySteps):
     ) -> None:
         """What was not given in time ends, and what comes back later as well."""
         tenant = self.company(where)
+        managing, leading = (self.people(tenant, roles) for roles in (MANAGERS, LEADS))
         change(self.stage, tenant, "expiry_policy", "90_days")
         self.bring(SERVICE, where, Decimal(100), self.new_key())
         self.one_gives(where, self.one(tenant, by), to, points)
+        if managing and leading:
+            self.lend(managing[0], where, pick(leading, to), points, False, self.new_key())
         self.wait(after)
         if tended:
             self.upkeep()
-        self.think_better(tenant, SERVICE)
+        if by % 2:
+            self.think_better(tenant, SERVICE)
+        elif managing and leading:
+            self.lend(managing[0], where, pick(leading, to), points, True, self.new_key())
         self.upkeep()
 
     @rule(where=places, who=anybody, points=some, after=later)
