@@ -232,6 +232,11 @@ class CompanySteps(AllocationSteps):
             self.note("stats", said.body["status"])
         answer = self.stage.get(actor, f"{POINTS}/rewards", **query)
         self.agree("catalogue", answer, lambda: Said(self.companies.catalogue(user, named)))
+        self.see(who, named)
+
+    def see(self, who: str, named: str | None) -> None:
+        """The recognitions that somebody is shown."""
+        actor, query = self.actor(who), {"tenant_id": named} if named else {}
         answer = self.stage.get(actor, RECOGNITIONS, limit="100", **query)
         listed = sorted(r["recognition_id"] for r in answer.body.pop("recognitions", []))
         answer.body.pop("next_cursor", None)

@@ -29,7 +29,7 @@ from tests.machine.books_tenants import TenantBooks
 from tests.machine.steps import Steps
 from tests.machine.steps_coupons import CouponSteps
 from tests.machine.steps_decisions import DecisionSteps
-from tests.machine.steps_rounds import RoundSteps
+from tests.machine.steps_lapses import LapseSteps
 from tests.machine.steps_terms import TermSteps
 from tests.machine.steps_time import TimeSteps
 
@@ -173,7 +173,7 @@ REACHED_WITH_TENANTS: Final = {
         "done", "replayed", "forbidden", "reason_required", "redemption_not_found", "own_event",
     },
     "fill": {"done", "replayed", "forbidden", "invalid_amount", "recipient_not_found"},
-    "set member": {"done", "forbidden", "own_event", "department_not_found"},
+    "set member": {"done", "forbidden", "department_not_found"},
     "set cap": {"done", "forbidden", "department_not_found"},
     "set reward": {"done", "forbidden", "invalid_amount", "reward_not_found"},
     "company upkeep": {"lots", "wallets", "refilled"},
@@ -192,7 +192,7 @@ class CreditMachine(TermSteps, CreditBooks):
     """Everything that is done with credits, and what must hold after each step."""
 
 
-class TenantMachine(RoundSteps, TenantBooks):
+class TenantMachine(LapseSteps, TenantBooks):
     """Everything that is done in companies, and what must hold after each step."""
 
 
