@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -68,6 +69,25 @@ class Recognitions(Allocations):
         source = self._payer(tenant, by, giver, sources, points) if points else "nothing"
         body = self._given(tenant, by, giver, gift, shares, source, told)
         return tenant.say(said_to, gift.asked, body)
+
+    def give_at_once(self, asked: Sequence[tuple[Actor, Gift, str, Ids]]) -> list[Said | Refused]:
+        """In order of arrival; only what was not spent in time ends before all of them."""
+        for by, gift, _, _ in asked:
+            with suppress(Refused):
+                tenant = self._place(by, gift)
+                assert tenant is not None
+                assert by.user is not None
+                giver = tenant.members[by.user]
+                shares = self._shares(tenant, by, giver, gift)
+                if sum(shares) and "wallet" in self._sources(tenant, giver):
+                    tenant.expire_wallet(by.user, self.shared.now)
+        outcomes: list[Said | Refused] = []
+        for by, gift, key, told in asked:
+            try:
+                outcomes.append(self.give(by, gift, key, told))
+            except Refused as refused:
+                outcomes.append(refused)
+        return outcomes
 
     def award(self, by: Actor, gift: Gift, key: str | None, told: Ids) -> Said:
         """One recipient, by those who give their company's points; told in other words."""

@@ -9,7 +9,7 @@ from typing import Final
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from tests.machine.model import Said
+from tests.machine.model import Refused, Said
 from tests.machine.model_recognitions import Gift
 from tests.machine.model_tenants import LEADS, MANAGERS, Tenant
 from tests.machine.stage import SERVICE
@@ -86,6 +86,45 @@ class RoundSteps(CompanySteps):
         self.recognize(giver, gift, self.new_key())
         for name in self.people(tenant):
             self.see(name, tenant.id)
+
+    @rule(asks=st.lists(st.tuples(places, anybody, anybody, some), min_size=2, max_size=5))
+    def give_at_once(self, asks: list[tuple[str, int, int, Decimal]]) -> None:
+        """Requests that came together are one call, whichever companies they are of."""
+        asked: dict[str, tuple[Gift, str]] = {}
+        for where, by, to, points in asks:
+            tenant = self.company(where)
+            giver = self.one(tenant, by)
+            # Now and then to somebody of the other company.
+            other = self.company("Birch" if where == "Acme" and to == 6 else where)
+            names = [name for name in self.people(other) if name != giver]
+            gift = Gift(tenant.id, (self.uuid(pick(names, to)),), points)
+            asked[giver] = gift, self.new_key()
+        outcomes = self.stage.world.batch(
+            "internal.give_recognition_batch",
+            [
+                {
+                    "user_id": self.user(name), "tenant_id": gift.named, "points": gift.points,
+                    "recipients": list(gift.recipients), "message": gift.message,
+                    "idempotency_key": key,
+                }
+                for name, (gift, key) in asked.items()
+            ],
+            None,
+        )  # fmt: skip
+        expected = self.companies.give_at_once(
+            [
+                (self.actor(name), gift, key, outcome.answer or {})
+                for (name, (gift, key)), outcome in zip(asked.items(), outcomes, strict=True)
+            ]
+        )
+        for outcome, said in zip(outcomes, expected, strict=True):
+            if isinstance(said, Refused):
+                assert outcome.refusal is not None, (outcome, said)
+                assert outcome.refusal["code"] == said.code, (outcome, said)
+                self.note("give at once", said.code)
+            else:
+                assert outcome.answer == said.body, (outcome, said)
+                self.note("give at once", said.body["funded_by"])
 
     def one_gives(
         self, where: str, giver: str, to: int, points: Decimal, heads: int = 1, split: str = "flat"

@@ -157,6 +157,7 @@ REACHED_WITH_TENANTS: Final = {
         "self_recognition", "recipient_not_found", "peer_to_peer_off", "department_cap_reached",
         "insufficient_pool", "insufficient_wallet", "tenant_not_found",
     },
+    "give at once": {"pool", "lead", "wallet", "insufficient_pool", "recipient_not_found"},
     "award": {
         "done", "replayed", "nonce_reused", "in the system's name", "forbidden",
         "invalid_amount", "recipient_not_found", "insufficient_pool",
