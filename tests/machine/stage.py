@@ -83,9 +83,9 @@ class Stage:
         self._set_terms()
 
     def post(self, by: Actor, slug: str, body: Mapping[str, Any]) -> Answer:
-        """Ask a function, as this actor."""
+        """Ask a function, as this actor: by its slug, or at an address of its own."""
         answer = self.http.post(
-            f"/functions/v1/{slug}",
+            slug if slug.startswith("/") else f"/functions/v1/{slug}",
             content=_JSON.encode(body),
             headers={"content-type": "application/json", **self.credentials[by.name]},
         )
@@ -93,6 +93,18 @@ class Stage:
         # Credits are exact, to the sixth decimal place.
         told = json.loads(answer.text, parse_float=Decimal if slug.startswith("credit") else float)
         return Answer(answer.status_code, told, replayed, answer.headers)
+
+    def get(self, by: Actor, path: str, **query: str) -> Answer:
+        """Look at an address, as this actor."""
+        answer = self.http.get(path, params=query, headers=self.credentials[by.name])
+        return Answer(answer.status_code, answer.json(), False, answer.headers)
+
+    def join(self, *names: str) -> None:
+        """More people, with tokens of their own."""
+        for name in names:
+            actor = self.actors[name] = Actor(name, uuid4())
+            token = self.stack.keys.token(actor.user)
+            self.credentials[name] = {"authorization": f"Bearer {token}"}
 
     def call(self, procedure: str, **arguments: Any) -> Answer:
         """Call a procedure as a function does."""

@@ -77,7 +77,10 @@ class Steps(RuleBasedStateMachine):
                 self.note("limit", refused.policy)
             return None
         assert answer.status in (200, 202), (answer.body, said)
-        compare(answer.body, said.body)
+        try:
+            compare(answer.body, said.body)
+        except AssertionError as error:
+            raise AssertionError(f"{answer.body} is not {said.body}") from error
         assert answer.replayed == said.replayed
         if said.limit is not None:
             policy, quota, window, left, reset = said.limit

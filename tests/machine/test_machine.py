@@ -1,8 +1,9 @@
 """Whatever people do, in whatever order: the server answers as a few hundred lines of Python do.
 
 The real HTTP API stands in front of a real database; awards, insights and the schedule, which have
-no route yet, are asked of the procedures. After every step all balances, events and coupons are
-what the model says. It takes the same steps every time; for others, and more of them:
+no route yet, are asked of the procedures, and so is what companies set. After every step all
+balances, events, coupons and statements are what the model says. It takes the same steps every
+time; for others, and more of them:
 
     TALLYBOOK_MACHINE_SEED=2 TALLYBOOK_MACHINE_EXAMPLES=500 pytest -s tests/machine
 """
@@ -24,9 +25,11 @@ from tallybook.local.postgres import EmbeddedPostgres
 from tests.machine import stage
 from tests.machine.books import Books
 from tests.machine.books_credits import CreditBooks
+from tests.machine.books_tenants import TenantBooks
 from tests.machine.steps import Steps
 from tests.machine.steps_coupons import CouponSteps
 from tests.machine.steps_decisions import DecisionSteps
+from tests.machine.steps_lapses import LapseSteps
 from tests.machine.steps_terms import TermSteps
 from tests.machine.steps_time import TimeSteps
 
@@ -125,6 +128,63 @@ REACHED_WITH_CREDITS: Final = {
 }  # fmt: skip
 
 
+REACHED_WITH_TENANTS: Final = {
+    "allocate": {
+        "done", "replayed", "nonce_reused", "forbidden", "invalid_amount", "tenant_not_found",
+        "rate_limited",
+    },
+    "bulk": {
+        "done", "forbidden", "one is done", "one is replayed", "invalid_amount",
+        "tenant_not_found", "rate_limited",
+    },
+    "claw back": {
+        "done", "replayed", "nonce_reused", "forbidden", "reason_required", "insufficient_pool",
+        "tenant_not_found",
+    },
+    "reverse": {
+        "done", "replayed", "nonce_reused", "forbidden", "reason_required", "not_reversible",
+        "COMPLETED", "REVOKED",
+    },
+    "adjust": {"done", "nonce_reused", "forbidden", "reason_required", "by hand"},
+    "delegate": {
+        "done", "replayed", "forbidden", "insufficient_pool", "recipient_not_found",
+        "invalid_amount",
+    },
+    "recall": {"done", "replayed", "forbidden", "insufficient_budget"},
+    "give": {
+        "done", "replayed", "nonce_reused", "pool", "lead", "budget", "wallet", "nothing",
+        "something did not divide", "forbidden", "invalid_amount", "invalid_body",
+        "self_recognition", "recipient_not_found", "peer_to_peer_off", "department_cap_reached",
+        "insufficient_pool", "insufficient_wallet", "tenant_not_found",
+    },
+    "give at once": {"pool", "lead", "wallet", "insufficient_pool", "recipient_not_found"},
+    "award": {
+        "done", "replayed", "nonce_reused", "in the system's name", "forbidden",
+        "invalid_amount", "recipient_not_found", "insufficient_pool",
+    },
+    "revoke": {
+        "done", "replayed", "to pool", "to lead", "to budget", "to wallet", "to nothing",
+        "forbidden", "reason_required", "recognition_not_found", "not_reversible",
+    },
+    "redeem": {
+        "done", "replayed", "nonce_reused", "forbidden", "redemptions_paused", "reward_not_found",
+        "reward_out_of_stock", "insufficient_wallet",
+    },
+    "refund": {
+        "done", "replayed", "forbidden", "reason_required", "redemption_not_found", "own_event",
+    },
+    "fill": {"done", "replayed", "forbidden", "invalid_amount", "recipient_not_found"},
+    "set member": {"done", "forbidden", "department_not_found"},
+    "set cap": {"done", "forbidden", "department_not_found"},
+    "set reward": {"done", "forbidden", "invalid_amount", "reward_not_found"},
+    "company upkeep": {"lots", "wallets", "refilled"},
+    "wallet": {"done", "forbidden"},
+    "stats": {"ready", "low", "empty", "forbidden"},
+    "catalogue": {"done", "forbidden"},
+    "list": {"done", "forbidden"},
+}  # fmt: skip
+
+
 class Machine(CouponSteps, DecisionSteps, TimeSteps, Books):
     """Everything that people do with points and coupons, and what must hold after each step."""
 
@@ -133,10 +193,18 @@ class CreditMachine(TermSteps, CreditBooks):
     """Everything that is done with credits, and what must hold after each step."""
 
 
+class TenantMachine(LapseSteps, TenantBooks):
+    """Everything that is done in companies, and what must hold after each step."""
+
+
 @pytest.mark.parametrize(
     ("machine", "expected"),
-    [(Machine, REACHED), (CreditMachine, REACHED_WITH_CREDITS)],
-    ids=["points", "credits"],
+    [
+        (Machine, REACHED),
+        (CreditMachine, REACHED_WITH_CREDITS),
+        (TenantMachine, REACHED_WITH_TENANTS),
+    ],
+    ids=["points", "credits", "tenants"],
 )
 def test_the_api_is_what_the_model_says(
     postgres: EmbeddedPostgres,

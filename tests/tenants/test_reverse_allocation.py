@@ -77,6 +77,26 @@ def test_what_was_given_away_stays_given(company: Company) -> None:
     assert (company.pool(tenant), log(company, allocation)) == ("0", ("COMPLETED", D(30)))
 
 
+def test_a_part_is_answered_as_it_was_whatever_came_after_it(company: Company) -> None:
+    tenant = company.tenant(expiry_policy="90_days")
+    company.world.freeze()
+    allocation = company.allocate(tenant, 100)["allocation_log_id"]
+    part = reverse(company, tenant, allocation, amount=D(30), idempotency_key="k")
+    company.world.pass_time(timedelta(days=90))
+    company.call("expire_allocations", company.world.worker)
+    assert log(company, allocation)[0] == "EXPIRED"
+    again = reverse(company, tenant, allocation, amount=D(30), idempotency_key="k")
+    assert again == {**part, "replayed": True}
+    assert (part["reversed_in_all"], part["status"]) == ("30", "COMPLETED")
+
+    other = company.allocate(tenant, 50)["allocation_log_id"]
+    part = reverse(company, tenant, other, amount=D(20), idempotency_key="l")
+    rest = reverse(company, tenant, other)
+    assert (rest["reversed_in_all"], rest["status"]) == ("50", "REVOKED")
+    again = reverse(company, tenant, other, amount=D(20), idempotency_key="l")
+    assert again == {**part, "replayed": True}
+
+
 def test_under_one_key_it_is_done_once(company: Company) -> None:
     tenant = company.tenant()
     allocation = company.allocate(tenant, 100, idempotency_key="given")["allocation_log_id"]
