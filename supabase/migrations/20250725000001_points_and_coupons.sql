@@ -12009,6 +12009,7 @@ begin
       from internal.allocate_to_tenants(
              p_user_id,
              (select jsonb_agg(
+                       -- What an allocation leaves open may have come as null.
                        case when jsonb_typeof(a.entry) = 'object' then
                          jsonb_strip_nulls(
                            jsonb_build_object('currency', p_currency, 'idempotency_key', a.key) || jsonb_strip_nulls(a.entry))
