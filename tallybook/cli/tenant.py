@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from tallybook.cli.connection import UNUSABLE, DatabaseUrl, DryRun, Json, fail, print_json
-from tallybook.cli.credits import parsed_amount
+from tallybook.cli.credits import Account, parsed_amount
 from tallybook.cli.operator import Actor, Operator, OptionalReason, Reason, reading, told, writing
 from tallybook.cli.setting import NONE, change_row, changes
 from tallybook.cli.tables import print_fields, print_line, show
@@ -123,16 +123,29 @@ def list_tenants(database: DatabaseUrl = None, json: Json = False) -> None:
 
 @app.command("show")
 def show_tenant(tenant: Tenant, database: DatabaseUrl = None, json: Json = False) -> None:
-    """Show a company: its settings, its members, what came last, what was noticed."""
+    """Show a company: how it is set up, who belongs to it, what came last, what was noticed."""
     with reading(database, json=json) as operator:
         key = tenant_id(operator, tenant)
         (settings,) = operator.rows("select t.* from public.tenants as t where t.id = %s", (key,))
         found: dict[str, Any] = {
             "tenant": settings,
             "members": operator.rows(
-                "select m.user_id, m.role, m.display_name, m.lead_distribution_balance as budget,"
-                " m.is_active from public.tenant_members as m where m.tenant_id = %s"
-                " order by m.role, m.user_id",
+                "select m.user_id, m.role, m.display_name, d.name as department,"
+                " m.lead_distribution_balance as budget, m.is_active"
+                " from public.tenant_members as m"
+                " left join public.departments as d"
+                "   on d.tenant_id = m.tenant_id and d.id = m.department_id"
+                " where m.tenant_id = %s order by m.role, m.user_id",
+                (key,),
+            ),
+            "departments": operator.rows(
+                "select d.id, d.name, d.monthly_cap, d.budget_balance as budget"
+                " from public.departments as d where d.tenant_id = %s order by d.name",
+                (key,),
+            ),
+            "rewards": operator.rows(
+                "select r.id, r.name, r.points_cost, r.stock, r.is_active"
+                " from public.rewards as r where r.tenant_id = %s order by r.name, r.id",
                 (key,),
             ),
             "allocations": operator.rows(
@@ -157,7 +170,7 @@ def show_tenant(tenant: Tenant, database: DatabaseUrl = None, json: Json = False
         print_json(found)
         return
     print_fields(settings)
-    for name in ("members", "allocations", "billing", "alerts"):
+    for name in ("members", "departments", "rewards", "allocations", "billing", "alerts"):
         print_line(f"\n{name.capitalize()}")
         show(found[name])
 
@@ -247,7 +260,7 @@ def set_tenant(
 @app.command()
 def member(
     tenant: Tenant,
-    user_id: Annotated[UUID, typer.Argument(show_default=False)],
+    account: Account,
     role: Annotated[Role | None, typer.Option(help="Else employee.", show_default=False)] = None,
     department: Annotated[
         str | None, typer.Option(help="Its name; it is made if need be.", show_default=False)
@@ -265,6 +278,8 @@ def member(
         fail("Who leaves is given nothing more.", UNUSABLE)
     with writing(database, json=json, actor=actor, dry_run=dry_run) as operator:
         key = tenant_id(operator, tenant)
+        (user,) = operator.rows("select internal.user_of_account(%s) as id", (account,))
+        user_id: UUID = user["id"]
         if remove:
             found = operator.change(
                 "update public.tenant_members as m set is_active = false,"
@@ -272,7 +287,7 @@ def member(
                 " and m.is_active returning m.tenant_id, m.user_id, m.role, m.is_active",
                 (key, user_id),
                 reason,
-                missing=("member_not_found", f"user_id: {user_id} is no member"),
+                missing=("member_not_found", f"account: {account} is no member"),
             )
         else:
             found = operator.change(
@@ -299,4 +314,4 @@ def member(
                 reason,
             )
     words = f"belongs to {tenant} no more" if remove else f"is {found['role']} of {tenant}"
-    told(found, f"{user_id} {words}", json=json, dry_run=dry_run)
+    told(found, f"{account} {words}", json=json, dry_run=dry_run)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from decimal import Decimal as D
 from uuid import uuid4
 
 import pytest
 
+from tallybook.schema import ROOT
 from tests.cli.conftest import Run
 from tests.tenants.company import Company
 from tests.world import World
@@ -121,6 +124,56 @@ def test_members_come_change_and_go(operate: Run, company: Company) -> None:
     assert company.world.count("audit_log", "subject_type = 'tenant_members'") == 4
 
 
+def test_a_member_is_known_by_the_e_mail_address_too(operate: Run, company: Company) -> None:
+    tenant, user = company.tenant(name="Acme"), uuid4()
+    company.world.admin.execute(
+        "insert into auth.users (id, email) values (%s, 'eve@example.org')", (user,)
+    )
+    made = operate("tenant", "member", "Acme", "Eve@example.org", "--role", "manager", "--json")
+    assert (made.json["user_id"], made.json["role"]) == (str(user), "manager")
+    gone = operate("tenant", "member", "Acme", "eve@example.org", "--remove")
+    assert gone.output == "eve@example.org belongs to Acme no more\n"
+    assert company.world.count("tenant_members", f"tenant_id = '{tenant}' and not is_active") == 1
+
+
+def test_what_is_asked_for_by_its_id_is_shown_with_it(operate: Run, company: Company) -> None:
+    tenant = company.tenant(name="Acme")
+    sales = company.department(tenant, monthly_cap=20)
+    company.member(tenant, department_id=sales)
+    reward = company.call(
+        "set_reward", user_id=None, tenant_id=tenant, name="Mug", points_cost=D(5), stock=3
+    )["reward_id"]
+    company.department(company.tenant(name="Other"), "Elsewhere")
+    found = operate("tenant", "show", "Acme", "--json").json
+    assert [(row["id"], row["name"], row["monthly_cap"]) for row in found["departments"]] == [
+        (str(sales), "Sales", 20)
+    ]
+    assert [(row["id"], row["points_cost"], row["stock"]) for row in found["rewards"]] == [
+        (reward, 5, 3)
+    ]
+    assert [row["department"] for row in found["members"]] == ["Sales"]
+    said = operate("tenant", "show", "Acme").output
+    for words in ("Departments", "Rewards", str(sales), reward, "Mug"):
+        assert words in said
+
+
+def test_the_lines_of_the_guide_run_as_printed(operate: Run, company: Company) -> None:
+    company.tenant(10, name="Acme")
+    company.world.admin.execute(
+        "insert into auth.users (id, email) values (%s, 'test@example.com')", (uuid4(),)
+    )
+    guide = (ROOT / "docs/tenants.md").read_text()
+    lines = re.findall(r"^tallybook (.*)$", guide, re.MULTILINE)
+    assert len(lines) >= 14
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        if "ALLOCATION" in words:
+            shown = operate("tenant", "show", "Acme", "--json").json["allocations"]
+            words[words.index("ALLOCATION")] = shown[0]["id"]
+        done = operate(*words)
+        assert done.code == 0, (line, done.complaint)
+
+
 def test_points_are_taken_back_and_put_right(operate: Run, company: Company) -> None:
     tenant = str(company.tenant())
     given = operate("tenant", "allocate", tenant, "100.5", "--key", "k", "--json").json
@@ -147,7 +200,8 @@ def test_points_are_taken_back_and_put_right(operate: Run, company: Company) -> 
 
 
 def test_a_dry_run_changes_nothing(operate: Run, company: Company) -> None:
-    tenant = company.tenant(10, name="Acme")
+    tenant = company.tenant(name="Acme")
+    given = company.allocate(tenant, 10)
     written = company.world.count("audit_log")
     for arguments in (
         ("tenant", "add", "Other"),
@@ -155,6 +209,7 @@ def test_a_dry_run_changes_nothing(operate: Run, company: Company) -> None:
         ("tenant", "member", "Acme", str(uuid4())),
         ("tenant", "allocate", "Acme", "5"),
         ("tenant", "clawback", "Acme", "--reason", "x"),
+        ("tenant", "reverse", "Acme", given["allocation_log_id"], "--reason", "x"),
         ("adjust", "Acme", "5", "--reason", "x"),
     ):
         tried = operate(*arguments, "--dry-run", "--json")
@@ -171,6 +226,7 @@ def test_a_refusal_is_code_1_and_wrong_usage_code_2(operate: Run, company: Compa
         (("tenant", "show", "Nobody"), "tenant_not_found"),
         (("tenant", "show", str(uuid4())), "tenant_not_found"),
         (("tenant", "show", "Twin"), "invalid_body"),
+        (("tenant", "member", "Acme", "eve"), "user_not_found"),
         (("tenant", "allocate", "Acme", "0"), "invalid_amount"),
         (("tenant", "clawback", "Acme", "--amount", "11", "--reason", "x"), "insufficient_pool"),
         (("adjust", "Acme", "-1", "--reason", "x"), "invalid_amount"),
@@ -185,7 +241,6 @@ def test_a_refusal_is_code_1_and_wrong_usage_code_2(operate: Run, company: Compa
         ("tenant", "set", "Acme", "--expiry", "someday", "--reason", "x"),
         ("tenant", "set", "Acme", "--low-balance", "0.001", "--reason", "x"),
         ("tenant", "set", "Acme", "--refill-amount", "0.001", "--reason", "x"),
-        ("tenant", "member", "Acme", "eve"),
         ("adjust", "Acme", "5"),
     ):
         assert operate(*wrong).code == 2, wrong
