@@ -160,6 +160,68 @@ def test_who_may_is_what_the_guide_says(company: Company, admin: UUID, slug: str
     assert let == allowed_by_the_guide(route)
 
 
+# Who pays: somebody gives ten points after another, until nothing holds as many
+
+PAYS = {
+    "pool": "pool",
+    "the pool": "pool",
+    "their budget": "lead",
+    "their department's budget": "budget",
+    "the department's budget": "budget",
+    "their wallet": "wallet",
+    "their own wallet": "wallet",
+}
+
+
+def payers() -> dict[tuple[str, str], list[str]]:
+    """Which accounts pay, in their order, by role and mode."""
+    found = {}
+    modes = ("enforced", "legacy_fallback")
+    for givers, *columns in table("giver", *(f"`{mode}`" for mode in modes)):
+        for role in givers.split(", "):
+            for mode, column in zip(modes, columns, strict=True):
+                words = (word.removeprefix("then ") for word in column.split(", "))
+                found[role, mode] = [PAYS[word] for word in words]
+    return found
+
+
+def paid_by(company: Company, mode: str, giver: str, user: UUID | None, has_budget: bool) -> Any:
+    """What paid for each of somebody's awards, until nothing did."""
+    tenant = company.tenant(20, allocation_mode=mode, peer_to_peer_enabled=True)
+    department, member = company.department(tenant), company.member(tenant)
+    if giver not in PLATFORM:
+        user = company.member(tenant, giver, department_id=department)
+        company.enrich(tenant, user, 10)
+    company.endow(tenant, department, 10)
+    lead = user if has_budget and user else company.member(tenant, "tenant_lead")
+    company.lend(tenant, lead, 10)
+    if giver in PLATFORM:
+        procedure, named = "award_to_user", {"to_user_id": member, "tenant_id": tenant}
+        said: dict[str, Any] = named | {"amount": D(10), "recognition_message": "x"}
+    else:
+        procedure = "give_recognition"
+        said = {"recipients": [member], "points": D(10), "message": "x"}
+    found = []
+    while True:
+        try:
+            found.append(company.call(procedure, user_id=user, **said)["funded_by"])
+        except psycopg.Error as error:
+            assert code_of(error) in {"insufficient_pool", "insufficient_wallet"}
+            return found
+
+
+@pytest.mark.parametrize("mode", ["enforced", "legacy_fallback"])
+@pytest.mark.parametrize("giver", sorted(WHO["members"] | PLATFORM))
+def test_who_pays_is_what_the_guide_says(
+    company: Company, admin: UUID, giver: str, mode: str
+) -> None:
+    by_guide = payers()[giver, mode]
+    user = admin if giver == "administrator" else None
+    assert paid_by(company, mode, giver, user, giver in LEADS | {"employee"}) == by_guide
+    if giver in MANAGERS:
+        assert paid_by(company, mode, giver, user, True) == ["lead", *by_guide]
+
+
 # What is printed there runs
 
 
