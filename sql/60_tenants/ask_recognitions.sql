@@ -32,7 +32,7 @@ begin
              select x from public.tenant_members as x
               where x.user_id = r.user_id and x.is_active and (r.tenant_id is null or x.tenant_id = r.tenant_id)
                 -- An administrator who works there awards as administrator.
-                and not (r.award and x.role = 'employee' and r.tenant_id is not null
+                and not (coalesce(r.award, false) and x.role = 'employee' and r.tenant_id is not null
                          and exists (select from public.system_admins as s where s.id = r.user_id and s.is_active))) as x(m));
   end if;
   v_tenants := array(

@@ -132,8 +132,15 @@ def test_an_award_answers_as_the_seeds_say(stack: Stack, company: Company, world
     assert world.count("recognitions", "from_user_id is null") == 2
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        (RECOGNITIONS, ("points", "message")),
+        (AWARD, ("amount", "recognition_message")),
+    ],
+)
 def test_of_64_at_once_on_a_pool_that_affords_40_exactly_40_are_given(
-    stack: Stack, company: Company
+    stack: Stack, company: Company, address: str, words: tuple[str, str]
 ) -> None:
     tenant = company.tenant(400)
     givers = [member(stack, company, tenant, "manager") for _ in range(64)]
@@ -145,12 +152,11 @@ def test_of_64_at_once_on_a_pool_that_affords_40_exactly_40_are_given(
             return await asyncio.gather(
                 *(
                     client.post(
-                        f"{stack.url}{RECOGNITIONS}",
+                        f"{stack.url}{address}",
                         headers=giver.credentials,
                         json={
                             "to_user_id": str(recipient),
-                            "points": 10,
-                            "message": "At once",
+                            **dict(zip(words, (10, "At once"), strict=True)),
                             "idempotency_key": uuid4().hex,
                         },
                     )

@@ -180,13 +180,16 @@ class Allocations(Companies):
         if known is not None:
             return known
         delta = self.set_to(tenant, balance, told.get("platform_log_id"))
+        if not delta and key:
+            # It was that balance already; under a key that is remembered.
+            tenant.bill("ADJUSTMENT", delta)
         body = {
             "success": True, "tenant_id": id, "adjusted_by": text(delta),
             "new_allocation_balance": text(balance),
-            "platform_log_id": told.get("platform_log_id") if delta else None, "reason": reason,
+            "platform_log_id": told.get("platform_log_id") if delta or key else None,
+            "reason": reason,
         }  # fmt: skip
-        # Where it was that balance already, nothing happened that could be told again.
-        return tenant.say(("bill", key if delta else None), request, body)
+        return tenant.say(("bill", key), request, body)
 
     def set_to(self, tenant: Tenant, balance: Decimal, id: str | None) -> Decimal:
         """By an adjustment; how much it was."""

@@ -46,9 +46,7 @@ class Recognitions(Allocations):
         tenant = self._place(by, gift)
         if tenant is None:
             raise Refused("tenant_not_found")
-        giver = tenant.members.get(by.user) if by.user else None
-        if giver is not None and not giver.active:
-            giver = None
+        giver = self._giver(tenant, by, gift)
         said_to = ("gift", by.user if giver else None, key)
         wrong: Refused | None = None
         try:
@@ -107,7 +105,8 @@ class Recognitions(Allocations):
 
     def _place(self, by: Actor, gift: Gift) -> Tenant | None:
         """Where it is given: where somebody belongs, or what the platform names."""
-        found = self.of(by.user, gift.named)
+        belongs = self.of(by.user, gift.named)
+        found = [t for t in belongs if t.active and self._giver(t, by, gift)]
         if len(found) > 1:
             raise Refused("invalid_body")
         if found:
@@ -117,6 +116,14 @@ class Recognitions(Allocations):
         if gift.named is None:
             raise Refused("invalid_body")
         return self.tenants.get(gift.named)
+
+    def _giver(self, tenant: Tenant, by: Actor, gift: Gift) -> Member | None:
+        """As whom it is given. An administrator who works there awards as administrator."""
+        giver = tenant.members.get(by.user) if by.user else None
+        if giver is None or not giver.active:
+            return None
+        steps_aside = gift.award and by.is_admin and gift.named and giver.role == "employee"
+        return None if steps_aside else giver
 
     def _shares(self, tenant: Tenant, by: Actor, giver: Member | None, gift: Gift) -> list[Decimal]:
         """How much each gets, or why nobody does."""

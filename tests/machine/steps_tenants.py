@@ -136,9 +136,6 @@ class TenantSteps(Steps):
 
     def recognize(self, by: str, gift: Gift, key: str | None) -> Said | None:
         actor = self.actor(by)
-        belongs = self.companies.of(actor.user, None)
-        if gift.named is None and any(not tenant.active for tenant in belongs):
-            gift = replace(gift, named=belongs[0].id)
         body = {
             "to_user_ids": [str(user) for user in gift.recipients], "points": gift.points,
             "message": gift.message, "recognition_type": gift.kind, "award_tier": gift.tier,

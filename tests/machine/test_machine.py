@@ -155,7 +155,7 @@ REACHED_WITH_TENANTS: Final = {
         "done", "replayed", "nonce_reused", "pool", "lead", "budget", "wallet", "nothing",
         "something did not divide", "forbidden", "invalid_amount", "invalid_body",
         "self_recognition", "recipient_not_found", "peer_to_peer_off", "department_cap_reached",
-        "insufficient_pool", "insufficient_wallet", "tenant_not_found",
+        "insufficient_pool", "insufficient_wallet",
     },
     "give at once": {"pool", "lead", "wallet", "insufficient_pool", "recipient_not_found"},
     "award": {

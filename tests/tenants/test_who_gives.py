@@ -43,3 +43,15 @@ def test_members_of_a_closed_tenant_are_refused(company: Company, named: bool) -
     company.world.operator.execute("update tenants set is_active = false")
     with refused("forbidden", 403):
         award(company, manager, member, **({"tenant_id": tenant} if named else {}))
+
+
+def test_an_administrator_gives_as_the_employee_that_they_are(
+    company: Company, admin: UUID
+) -> None:
+    """Only company points are given in the system's name; what is their own they give themselves."""
+    tenant = company.tenant(100)
+    company.member(tenant, "employee", user_id=admin)
+    member = company.member(tenant)
+    company.enrich(tenant, admin, 10)
+    asked = {"recipients": [member], "points": D(4), "message": "x", "tenant_id": tenant}
+    assert company.call("give_recognition", user_id=admin, **asked)["funded_by"] == "wallet"
