@@ -48,7 +48,7 @@ def test_members_of_a_closed_tenant_are_refused(company: Company, named: bool) -
 def test_an_administrator_gives_as_the_employee_that_they_are(
     company: Company, admin: UUID
 ) -> None:
-    """Only company points are given in the system's name; what is their own they give themselves."""
+    """Company points are given in the system's name; what is their own they give themselves."""
     tenant = company.tenant(100)
     company.member(tenant, "employee", user_id=admin)
     member = company.member(tenant)
