@@ -221,7 +221,7 @@ revoke all on function
   internal.managing(uuid, uuid, text), internal.wallet_term(text), internal.expire_wallet_lots(uuid[], uuid[]),
   internal.reward_json(public.rewards), internal.member_json(public.tenant_members), internal.department_json(public.departments),
   public.redeem_reward(uuid, uuid, uuid, text, text), public.refund_reward_redemption(uuid, uuid, text, uuid, text, text),
-  public.rewards_catalogue(uuid, uuid), public.wallet(uuid, uuid), public.expire_wallets(int),
+  public.rewards_catalogue(uuid, uuid), public.wallet(uuid, uuid), public.list_members(uuid, uuid, text, int, text), public.expire_wallets(int),
   public.set_reward(uuid, uuid, text, numeric, text, int, boolean, boolean, uuid, text, text, text),
   public.credit_wallet(uuid, uuid, uuid, numeric, text, text, uuid, text, text),
   public.set_member(uuid, text, text, uuid, boolean, text, boolean, uuid, text, text, text),
@@ -235,10 +235,12 @@ to tallybook_procedures, tallybook_upkeep;
 grant execute on function
   internal.managing(uuid, uuid, text), internal.member_json(public.tenant_members), internal.department_json(public.departments)
 to tallybook_upkeep;
+grant execute on function internal.member_json(public.tenant_members) to tallybook_procedures;
 
 alter function public.redeem_reward(uuid, uuid, uuid, text, text) owner to tallybook_procedures;
 alter function public.rewards_catalogue(uuid, uuid) owner to tallybook_procedures;
 alter function public.wallet(uuid, uuid) owner to tallybook_procedures;
+alter function public.list_members(uuid, uuid, text, int, text) owner to tallybook_procedures;
 alter function public.refund_reward_redemption(uuid, uuid, text, uuid, text, text) owner to tallybook_upkeep;
 alter function public.set_reward(uuid, uuid, text, numeric, text, int, boolean, boolean, uuid, text, text, text) owner to tallybook_upkeep;
 alter function public.credit_wallet(uuid, uuid, uuid, numeric, text, text, uuid, text, text) owner to tallybook_upkeep;
@@ -249,6 +251,7 @@ alter function public.create_tenant(uuid, text, text, text, text, uuid, text, te
 
 grant execute on function
   public.redeem_reward(uuid, uuid, uuid, text, text), public.rewards_catalogue(uuid, uuid), public.wallet(uuid, uuid),
+  public.list_members(uuid, uuid, text, int, text),
   public.refund_reward_redemption(uuid, uuid, text, uuid, text, text)
 to tallybook_functions, service_role;
 grant execute on function

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from msgspec import Meta
 
-from tallybook.body import Body, Name
+from tallybook.body import Body, Key, Name
 from tallybook.caller import Caller
 from tallybook.endpoint import endpoint
 from tallybook.gather import Answer
@@ -61,6 +61,15 @@ class SetMember(OfTenant, kw_only=True):
     no_department: bool = False
     display_name: Annotated[str, Meta(max_length=200)] | None = None
     is_active: bool | None = None
+
+
+class ListMembers(Body):
+    """Whose people, in pages; a search finds part of a name."""
+
+    tenant_id: UUID | None = None
+    search: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    cursor: Key | None = None
 
 
 class SetDepartment(OfTenant):
@@ -135,6 +144,15 @@ def setting(
     )
 
 
+members = endpoint(
+    Route(
+        slug="tenants/members",
+        paths=(f"GET {TENANTS}/members", f"GET {TENANTS}/{{tenant_id}}/members"),
+        procedure="list_members",
+        body=ListMembers,
+        callers=USERS | SERVICE,
+    )
+)
 set_member = setting(
     *("member", "account", SetMember, TENANTS_MEMBER_SET),
     *("tenant_id", "user_id", "role", "is_active"),

@@ -130,6 +130,7 @@ BODIES = {
         "reason": "Why not.",
     },
     "tenants/create": lambda template: {"name": "Acme"},
+    "tenants/members": lambda template: {"tenant_id": str(uuid4())},
     "tenants/set-member": lambda template: {
         "tenant_id": str(uuid4()),
         "account": str(uuid4()),
@@ -236,6 +237,7 @@ MATRIX = {
     "allocations/adjust": (401, 403, 404, 404, 404, 403),
     "allocations/credit-wallet": (401, 403, 404, 404, 404, 403),
     "tenants/create": (401, 403, 200, 200, 200, 403),
+    "tenants/members": (401, 403, 404, 404, 404, 403),
     "tenants/set-member": (401, 403, 404, 404, 404, 403),
     "tenants/set-department": (401, 403, 404, 404, 404, 403),
     "tenants/set-reward": (401, 403, 404, 404, 404, 403),

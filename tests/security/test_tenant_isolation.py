@@ -223,6 +223,7 @@ ADDRESSES = {
         "managers",
         lambda acme: {"redemption_id": acme.redemption, "reason": "Mine"},
     ),
+    "tenants/members": Address("GET", f"{TENANTS}/members", "members", empty={"next_cursor": None}),
     "tenants/create": Address("POST", TENANTS, "platform", lambda acme: {"name": "Mine"}),
     **{
         f"tenants/set-{what}": Address(

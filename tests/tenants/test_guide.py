@@ -125,6 +125,7 @@ def asked(company: Company, tenant: UUID) -> dict[str, dict[str, Any]]:
         "refund_reward_redemption": named | because | {"redemption_id": uuid4()},
         "wallet": named,
         "create_tenant": {"name": "Another"},
+        "list_members": named,
         "set_member": named | {"account": str(member), "role": "employee"},
         "set_department": named | {"name": "Sales"},
         "set_reward": named | {"name": "Mug", "points_cost": D(5)},
