@@ -35,9 +35,14 @@ def test_a_transfer_remembers_when_it_counts_and_when_it_was_learned(book: Book)
     counts = book.world.now().replace(year=2020)
     book.move("test.source", "test.pool", 5, at=counts)
     book.fill(1)
-    early, usual = book.world.rows("select * from ledger.transfers order by effective_at")
-    assert (early["effective_at"], early["recorded_at"]) == (counts, book.world.now())
-    assert usual["effective_at"] == usual["recorded_at"] == book.world.now()
+    book.post(
+        book.posting("test.source", "test.pool", 5, at=counts),
+        book.posting("test.source", "test.pool", 1),
+    )
+    rows = book.world.rows("select * from ledger.transfers order by effective_at")
+    for early, usual in zip(rows[:2], rows[2:], strict=True):
+        assert (early["effective_at"], early["recorded_at"]) == (counts, book.world.now())
+        assert usual["effective_at"] == usual["recorded_at"] == book.world.now()
 
 
 def test_a_thousand_postings_in_one_call(book: Book) -> None:
@@ -79,6 +84,14 @@ def test_a_transfer_id_of_another_book_is_another_transfer(book: Book) -> None:
     other = book.another()
     assert book.move("test.source", "test.pool", 1, transfer_id) == "posted"
     assert other.move("test.source", "test.pool", 1, transfer_id) == "posted"
+    third = book.another()
+    posted = book.post(
+        third.posting("test.source", "test.pool", 1, transfer_id),
+        book.another().posting("test.source", "test.pool", 1, transfer_id),
+        other.posting("test.source", "test.pool", 1, transfer_id),
+    )
+    assert [o["outcome"] for o in posted] == ["posted", "posted", "replayed"]
+    assert (third.available(), other.available()) == (1, 1)
 
 
 def test_below_the_floor_is_refused_and_writes_nothing(book: Book) -> None:
@@ -168,6 +181,10 @@ def test_value_goes_only_between_known_accounts_of_one_asset(
     book.fill(100)
     with pytest.raises(psycopg.errors.NotNullViolation):
         book.move(from_account, to_account, 1)
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        book.post(
+            book.posting("test.pool", "test.wallet", 1), book.posting(from_account, to_account, 1)
+        )
     assert book.account() == (100, 0)
 
 
@@ -400,3 +417,33 @@ def test_new_accounts_are_opened_in_the_order_of_their_names_and_not_of_arrival(
         holder.commit()
     assert [o["outcome"] for o in waiting.result()] == ["posted", "posted"]
     assert (book.available(), book.available("test.wallet")) == (2, 2)
+
+
+def test_a_set_locks_a_books_accounts_in_the_order_of_their_names(book: Book) -> None:
+    for account in ("test.pool", "test.wallet"):
+        book.fill(10, account)
+    holder = book.session(autocommit=False)
+    book.move("test.pool", "test.sink", 1, through=holder)
+    postings = [book.posting(a, "test.sink", 1) for a in ("test.wallet", "test.pool")]
+    with book.world.in_background(
+        lambda session: book.post(*postings, through=session), book.session()
+    ) as waiting:
+        # It waits for the pool and has not taken the wallet.
+        bystander = book.session()
+        bystander.execute("set lock_timeout = '2s'")
+        assert book.move("test.wallet", "test.sink", 1, through=bystander) == "posted"
+        holder.commit()
+    assert [o["outcome"] for o in waiting.result()] == ["posted", "posted"]
+    assert (book.available(), book.available("test.wallet")) == (8, 8)
+
+
+def test_what_is_held_is_gone_for_a_set_too(book: Book) -> None:
+    book.fill(100)
+    book.hold(60)
+    posted = book.post(
+        book.posting("test.pool", "test.wallet", 30),
+        book.posting("test.pool", "test.wallet", 20),
+        book.posting("test.pool", "test.wallet", 10),
+    )
+    assert [o["outcome"] for o in posted] == ["posted", "insufficient_funds", "posted"]
+    assert [o["from_available"] for o in posted] == [0, 0, 0]

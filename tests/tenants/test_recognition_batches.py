@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal as D
 from typing import Any
 from uuid import UUID, uuid4
@@ -294,6 +295,48 @@ def test_who_is_given_points_in_two_tenants_at_once_has_two_wallets(company: Com
     told = [answer and answer["recipients"][0]["new_wallet_balance"] for answer in answers]
     assert told == ["1", "8", "3", "10"]
     assert company.world.count("wallets", "user_id = %s", user) == 2
+
+
+def test_what_is_held_in_a_pool_is_nobodys_to_give(company: Company) -> None:
+    tenant = company.tenant(100)
+    company.world.admin.execute(
+        "select ledger.hold(%s, %s, 'tenant.pool', 6000, 'test', %s, now() + interval '1 hour')",
+        (tenant, uuid4(), uuid4()),
+    )
+    managers = [company.member(tenant, "tenant_manager") for _ in range(2)]
+    member = company.member(tenant)
+    requests = [asking(m, member, points=n) for m, n in zip(managers, (41, 40), strict=True)]
+    short, given = outcomes(company, *requests)
+    assert (short.refusal or {})["detail"].endswith("Available: 40, Required: 41")
+    assert given.answer and given.answer["tenant_remaining_pool"] == "0"
+
+
+def test_in_a_call_each_wallet_goes_by_its_own_tenants_term(company: Company) -> None:
+    """What is too old goes before anybody gives, of those who give from a wallet alone."""
+    company.world.freeze()
+    short, ever = company.tenant(1, wallet_expiry_policy="90_days"), company.tenant(10)
+    manager = company.member(short, "tenant_manager")
+    company.enrich(short, manager, 100)
+    givers = [company.member(tenant) for tenant in (short, short, ever)]
+    friends = [company.member(tenant) for tenant in (short, ever)]
+    for tenant, user in zip((short, short, ever), givers, strict=True):
+        company.enrich(tenant, user, 100)
+    company.enrich(short, friends[0], 100)
+    company.world.pass_time(timedelta(days=60))
+    company.enrich(short, givers[1], "50.5")
+    company.world.pass_time(timedelta(days=31))
+    requests = [
+        asking(givers[0], friends[0], points=1),
+        asking(givers[1], givers[0], points="50.5"),
+        asking(givers[2], friends[1], points=100),
+        asking(company.member(ever, "hr_admin"), friends[1], points=1),
+        asking(manager, friends[0], points=1),
+    ]
+    told = batch(company, *requests)
+    assert told == ["insufficient_wallet", "wallet", "wallet", "pool", "pool"]
+    assert [company.wallet(short, user) for user in givers[:2]] == ["50.5", "0"]
+    # Who gives nothing of their own keeps what is too old until upkeep comes.
+    assert [company.wallet(short, user) for user in (friends[0], manager)] == ["101", "100"]
 
 
 # Administrators
