@@ -182,6 +182,20 @@ def test_a_tenants_key_is_not_another_tenants(company: Company) -> None:
     assert [company.pool(tenant) for tenant in tenants] == ["90", "90"]
 
 
+def test_keys_are_told_apart_whatever_their_order(company: Company) -> None:
+    tenant = company.tenant(100)
+    manager, member = company.member(tenant, "tenant_manager"), company.member(tenant)
+    for giver in (manager, None):
+        first = {
+            key: award(company, giver, member, tenant_id=tenant, idempotency_key=key)
+            for key in ("b", "a", "c")
+        }
+        for key, answer in first.items():
+            again = award(company, giver, member, tenant_id=tenant, idempotency_key=key)
+            assert again == {**answer, "replayed": True}
+    assert company.pool(tenant) == "94"
+
+
 def test_a_members_key_is_not_the_systems(company: Company) -> None:
     tenant = company.tenant(100)
     manager, member = company.member(tenant, "tenant_manager"), company.member(tenant)
