@@ -367,6 +367,15 @@ def test_an_administrator_no_more_is_nobody(company: Company) -> None:
         award(company, admin, member, tenant_id=tenant)
 
 
+def test_a_wallets_statement_names_the_administrator_who_awarded(company: Company) -> None:
+    tenant, admin = company.tenant(100), company.admin()
+    member = company.member(tenant)
+    for who in (admin, None):
+        award(company, who, member, tenant_id=tenant)
+    rows = company.world.rows("select created_by from wallet_ledger order by id")
+    assert [row["created_by"] for row in rows] == [admin, None]
+
+
 def test_an_administrator_who_manages_there_awards_as_manager(company: Company) -> None:
     tenant, admin = company.tenant(100), company.admin()
     company.member(tenant, "tenant_manager", user_id=admin)
