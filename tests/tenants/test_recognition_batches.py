@@ -196,6 +196,20 @@ def test_keys_are_told_apart_whatever_their_order(company: Company) -> None:
     assert company.pool(tenant) == "94"
 
 
+def test_what_went_from_wallet_to_wallet_is_told_again_of_the_one_it_reached(
+    company: Company,
+) -> None:
+    """The entry bears one name in both statements, whoever's comes first."""
+    tenant = company.tenant()
+    one, other = (company.member(tenant) for _ in range(2))
+    for user in (one, other):
+        company.enrich(tenant, user, 50)
+    for giver, friend in ((one, other), (other, one)):
+        request = {"points": 10, "idempotency_key": "k"}
+        answer = give(company, giver, friend, **request)
+        assert give(company, giver, friend, **request) == {**answer, "replayed": True}
+
+
 def test_a_members_key_is_not_the_systems(company: Company) -> None:
     tenant = company.tenant(100)
     manager, member = company.member(tenant, "tenant_manager"), company.member(tenant)
