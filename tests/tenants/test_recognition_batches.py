@@ -202,8 +202,8 @@ def test_what_went_from_wallet_to_wallet_is_told_again_of_the_one_it_reached(
     """The entry bears one name in both statements, whoever's comes first."""
     tenant = company.tenant()
     one, other = (company.member(tenant) for _ in range(2))
-    for user in (one, other):
-        company.enrich(tenant, user, 50)
+    for user, points in ((one, 50), (other, 90)):
+        company.enrich(tenant, user, points)
     for giver, friend in ((one, other), (other, one)):
         request = {"points": 10, "idempotency_key": "k"}
         answer = give(company, giver, friend, **request)
