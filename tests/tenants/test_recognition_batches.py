@@ -105,16 +105,17 @@ def test_who_gives_from_an_own_wallet_is_told_of_a_pool_that_pays_nothing(compan
 
 def test_of_a_group_each_gives_on_what_they_got_themselves(company: Company) -> None:
     """The first of a group got a hundredth more than the others."""
-    tenant = company.tenant("0.03")
+    tenant = company.tenant("0.04")
     manager, friend = company.member(tenant, "tenant_manager"), company.member(tenant)
-    one, other = company.member(tenant), company.member(tenant)
+    one, other, third = (company.member(tenant) for _ in range(3))
     requests = [
-        asking(manager, one, other, points="0.03", split="equal"),
-        asking(other, friend, points="0.02"),
+        asking(manager, one, other, third, points="0.04", split="equal"),
+        asking(other, friend, points="0.01"),
+        asking(third, friend, points="0.02"),
         asking(one, friend, points="0.02"),
     ]
-    assert batch(company, *requests) == ["pool", "insufficient_wallet", "wallet"]
-    assert company.wallet(tenant, other) == "0.01"
+    assert batch(company, *requests) == ["pool", "wallet", "insufficient_wallet", "wallet"]
+    assert [company.wallet(tenant, user) for user in (one, other, third)] == ["0", "0", "0.01"]
 
 
 def test_two_hundred_are_recognized_at_most(company: Company) -> None:
