@@ -99,6 +99,7 @@ begin
     select m.book_id, m.account, m.asset, m.delta, m.floor, v_now
       from moved as m
      where not exists (select from changed as c where c.book_id = m.book_id and c.account = m.account)
+     order by m.book_id, m.account
     on conflict (book_id, account) do update
        set balance = a.balance + excluded.balance, updated_at = v_now
     returning a.book_id, a.account, a.balance - a.held as available

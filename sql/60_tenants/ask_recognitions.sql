@@ -106,7 +106,7 @@ begin
                when not (k.each_points between 0 and 9999999999999.99) or scale(trim_scale(k.each_points)) > 2
                     or k.said <> k.tier_points or k.award and k.each_points = 0
                     or k.split = 'flat' and k.each_points * k.heads > 9999999999999.99
-                    or k.split = 'equal' and k.each_points > 0 and k.each_points * 100 < k.heads then 'invalid_amount'
+                    or k.split = 'equal' and k.each_points > 0 and k.each_points < k.heads / 100.0 then 'invalid_amount'
                when k.award and k.role = 'employee' then 'forbidden'
                when k.user_id = any (k.recipients) then 'self_recognition'
                when k.heads > (
@@ -128,7 +128,8 @@ begin
                     select (trunc(j.each_points * 100 / j.heads) + case when g.place <= j.each_points * 100 % j.heads then 1 else 0 end) / 100
                       from generate_series(1, j.heads) as g(place)
                      order by g.place) end,
-             null, null, case j.split when 'equal' then j.each_points else j.each_points * j.heads end,
+             -- Of what is refused nothing is reckoned: it may be more than any number holds.
+             null, null, case when j.verdict is not null then null when j.split = 'equal' then j.each_points else j.each_points * j.heads end,
              j.message, j.recognition_type, j.award_tier, j.visibility,
              case when j.from_user_id is null then array['tenant.pool']
                   when j.role = 'employee' then array['tenant.wallet:' || j.user_id]
@@ -143,7 +144,7 @@ begin
                                           else 'This is open to managers and leads only.' end
                when 'invalid_amount' then case
                  when j.said <> j.tier_points then 'points: the award tier says how many'
-                 when j.split = 'equal' and j.each_points > 0 and j.each_points * 100 < j.heads then 'points: there is not a hundredth for each'
+                 when j.split = 'equal' and j.each_points > 0 and j.each_points < j.heads / 100.0 then 'points: there is not a hundredth for each'
                  else 'points: must be at most 9999999999999.99 in all, not below 0, with at most two decimal places' end
                when 'invalid_body' then case
                  when j.refused is not null then 'tenant_id: must be named'

@@ -35,9 +35,14 @@ def test_a_transfer_remembers_when_it_counts_and_when_it_was_learned(book: Book)
     counts = book.world.now().replace(year=2020)
     book.move("test.source", "test.pool", 5, at=counts)
     book.fill(1)
-    early, usual = book.world.rows("select * from ledger.transfers order by effective_at")
-    assert (early["effective_at"], early["recorded_at"]) == (counts, book.world.now())
-    assert usual["effective_at"] == usual["recorded_at"] == book.world.now()
+    book.post(
+        book.posting("test.source", "test.pool", 5, at=counts),
+        book.posting("test.source", "test.pool", 1),
+    )
+    rows = book.world.rows("select * from ledger.transfers order by effective_at")
+    for early, usual in zip(rows[:2], rows[2:], strict=True):
+        assert (early["effective_at"], early["recorded_at"]) == (counts, book.world.now())
+        assert usual["effective_at"] == usual["recorded_at"] == book.world.now()
 
 
 def test_a_thousand_postings_in_one_call(book: Book) -> None:
@@ -79,6 +84,14 @@ def test_a_transfer_id_of_another_book_is_another_transfer(book: Book) -> None:
     other = book.another()
     assert book.move("test.source", "test.pool", 1, transfer_id) == "posted"
     assert other.move("test.source", "test.pool", 1, transfer_id) == "posted"
+    third = book.another()
+    posted = book.post(
+        third.posting("test.source", "test.pool", 1, transfer_id),
+        book.another().posting("test.source", "test.pool", 1, transfer_id),
+        other.posting("test.source", "test.pool", 1, transfer_id),
+    )
+    assert [o["outcome"] for o in posted] == ["posted", "posted", "replayed"]
+    assert (third.available(), other.available()) == (1, 1)
 
 
 def test_below_the_floor_is_refused_and_writes_nothing(book: Book) -> None:
@@ -168,6 +181,10 @@ def test_value_goes_only_between_known_accounts_of_one_asset(
     book.fill(100)
     with pytest.raises(psycopg.errors.NotNullViolation):
         book.move(from_account, to_account, 1)
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        book.post(
+            book.posting("test.pool", "test.wallet", 1), book.posting(from_account, to_account, 1)
+        )
     assert book.account() == (100, 0)
 
 
@@ -321,3 +338,112 @@ def test_what_comes_in_on_the_way_may_be_spent(book: Book) -> None:
     posted = book.post(book.posting(*out), book.posting(*into), book.posting(*out))
     assert [o["outcome"] for o in posted] == ["insufficient_funds", "posted", "posted"]
     assert book.account("test.wallet") == (0, 0)
+
+
+def test_a_transfer_that_comes_twice_in_a_set_moves_once_at_most(book: Book) -> None:
+    book.fill(100)
+    twice = book.posting("test.pool", "test.sink", 40)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        book.post(twice, twice)
+    assert book.available() == 100
+    twice = book.posting("test.pool", "test.sink", 60)
+    assert [o["outcome"] for o in book.post(twice, twice)] == ["posted", "replayed"]
+    assert book.available() == 40
+
+
+def test_a_set_may_be_of_several_assets_and_books(book: Book) -> None:
+    book.world.admin.execute(
+        "insert into ledger.chart_of_accounts values ('test.vault', 'gold', 0, 'what gold is left')"
+    )
+    other = book.another()
+    book.fill(10)
+    posted = book.post(
+        other.posting("test.mine", "test.vault:1", 7),
+        book.posting("test.pool", "test.wallet", 4),
+        other.posting("test.mine", "test.vault:2", 2),
+        book.posting("test.mine", "test.vault:1", 3),
+        book.posting("test.pool", "test.wallet", 7),
+        other.posting("test.source", "test.pool", 5),
+    )
+    assert [o["position"] for o in posted] == [*range(1, 7)]
+    assert [o["outcome"] for o in posted] == [*["posted"] * 4, "insufficient_funds", "posted"]
+    # Of a book that is crowded as of one that is not, everybody is told of the own account.
+    assert [o["to_available"] for o in posted] == [7, 4, 2, 3, 4, 5]
+    assert (book.available(), book.available("test.vault:1")) == (6, 3)
+    told = book.world.rows(
+        "select asset, array_agg(distinct split_part(to_account, ':', 1)) as accounts"
+        " from ledger.transfers group by asset order by asset"
+    )
+    assert [tuple(row.values()) for row in told] == [
+        ("coins", ["test.pool", "test.wallet"]),
+        ("gold", ["test.vault"]),
+    ]
+
+
+def test_a_replay_in_a_crowded_book_leaves_its_place_to_others(book: Book) -> None:
+    book.fill(10)
+    other = book.another()
+    other.fill(5)
+    known = book.posting("test.pool", "test.sink", 4)
+    book.post(known)
+    posted = book.post(
+        other.posting("test.pool", "test.wallet", 2),
+        known,
+        book.posting("test.pool", "test.wallet", 6),
+        book.posting("test.pool", "test.wallet", 1),
+        other.posting("test.wallet", "test.pool", 1),
+    )
+    assert [o["outcome"] for o in posted] == [
+        "posted",
+        "replayed",
+        "posted",
+        "insufficient_funds",
+        "posted",
+    ]
+    assert (book.available(), book.available("test.wallet")) == (0, 6)
+
+
+def test_new_accounts_are_opened_in_the_order_of_their_names_and_not_of_arrival(book: Book) -> None:
+    holder = book.session(autocommit=False)
+    book.move("test.source", "test.pool", 1, through=holder)
+    postings = [book.posting("test.source", a, 1) for a in ("test.wallet", "test.pool")]
+    with book.world.in_background(
+        lambda session: book.post(*postings, through=session), book.session()
+    ) as waiting:
+        # It waits for the pool and has not opened the wallet.
+        bystander = book.session()
+        bystander.execute("set lock_timeout = '2s'")
+        assert book.move("test.source", "test.wallet", 1, through=bystander) == "posted"
+        holder.commit()
+    assert [o["outcome"] for o in waiting.result()] == ["posted", "posted"]
+    assert (book.available(), book.available("test.wallet")) == (2, 2)
+
+
+def test_a_set_locks_a_books_accounts_in_the_order_of_their_names(book: Book) -> None:
+    for account in ("test.pool", "test.wallet"):
+        book.fill(10, account)
+    holder = book.session(autocommit=False)
+    book.move("test.pool", "test.sink", 1, through=holder)
+    postings = [book.posting(a, "test.sink", 1) for a in ("test.wallet", "test.pool")]
+    with book.world.in_background(
+        lambda session: book.post(*postings, through=session), book.session()
+    ) as waiting:
+        # It waits for the pool and has not taken the wallet.
+        bystander = book.session()
+        bystander.execute("set lock_timeout = '2s'")
+        assert book.move("test.wallet", "test.sink", 1, through=bystander) == "posted"
+        holder.commit()
+    assert [o["outcome"] for o in waiting.result()] == ["posted", "posted"]
+    assert (book.available(), book.available("test.wallet")) == (8, 8)
+
+
+def test_what_is_held_is_gone_for_a_set_too(book: Book) -> None:
+    book.fill(100)
+    book.hold(60)
+    posted = book.post(
+        book.posting("test.pool", "test.wallet", 30),
+        book.posting("test.pool", "test.wallet", 20),
+        book.posting("test.pool", "test.wallet", 10),
+    )
+    assert [o["outcome"] for o in posted] == ["posted", "insufficient_funds", "posted"]
+    assert [o["from_available"] for o in posted] == [0, 0, 0]

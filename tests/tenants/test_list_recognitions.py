@@ -135,6 +135,16 @@ def test_pages_lead_on_whatever_comes_meanwhile(company: Company, scope: str) ->
     assert seen == expected
 
 
+def test_a_page_that_holds_all_there_is_leads_nowhere(company: Company) -> None:
+    tenant = company.tenant()
+    one, other = company.member(tenant), company.member(tenant)
+    for _ in range(3):
+        give(company, one, other)
+    for scope in ("all", "given"):
+        page = company.call("list_recognitions", user_id=one, scope=scope, limit=3)
+        assert (len(page["recognitions"]), page["next_cursor"]) == (3, None)
+
+
 def test_what_makes_no_sense_is_refused(company: Company) -> None:
     user = company.member(company.tenant())
     wrong: list[tuple[str, Any]] = [("scope", "theirs"), ("limit", 0), ("limit", 101)]

@@ -180,3 +180,74 @@ def test_who_is_delegated_to_first_while_they_award_already(company: Company) ->
         "award_to_user", user_id=lead, to_user_id=member, amount=5, recognition_message="Well done"
     )
     assert answer["funded_by"] == "lead"
+
+
+def test_a_key_is_waited_for_where_no_points_are_given(company: Company) -> None:
+    """Nothing else is locked then. A member's key is their own, and the system's the tenant's."""
+    tenant, world = company.tenant(), company.world
+    giver, member = company.member(tenant), company.member(tenant)
+    for who in (str(giver), None):
+        request = recognition(giver, member, points=0, tenant_id=str(tenant), idempotency_key="k")
+        call = giving([{**request, "user_id": who}])
+        first = world.session("tallybook_functions", autocommit=False)
+        (one,) = call(first)
+        with world.in_background(call, world.session("tallybook_functions")) as second:
+            first.commit()
+            (other,) = second.result()
+        assert one.answer and other.answer == {**one.answer, "replayed": True}
+    assert world.count("recognitions") == 2
+
+
+def test_keys_are_taken_in_one_order_whoever_comes_first_in_the_call(company: Company) -> None:
+    tenant, world = company.tenant(), company.world
+    member, *givers = (company.member(tenant) for _ in range(9))
+    holder = world.session(autocommit=False)
+    holder.execute("select pg_advisory_xact_lock(hashtextextended(%s, 60))", (str(givers[4]),))
+    requests = [recognition(g, member, points=0, idempotency_key="k") for g in givers]
+    answers = behind(world, holder, giving(requests), giving(requests[::-1]))
+    assert [a for a in answers if isinstance(a, psycopg.Error)] == []
+    assert world.count("recognitions") == len(givers)
+
+
+def test_what_is_recalled_meanwhile_pays_no_more(company: Company) -> None:
+    tenant, world = company.tenant(100), company.world
+    manager, lead = company.member(tenant, "tenant_manager"), company.member(tenant, "dept_lead")
+    member = company.member(tenant)
+    company.delegate(manager, lead, 50)
+    first = world.session("tallybook_functions", autocommit=False)
+    company.call("recall_from_lead", first, user_id=manager, lead_user_id=lead, amount=D(45))
+    requests = [recognition(lead, member)]
+    with world.in_background(giving(requests), world.session("tallybook_functions")) as second:
+        first.commit()
+        (given,) = second.result()
+    assert given.answer and given.answer["funded_by"] == "pool"
+    assert (company.lead_budget(tenant, lead), company.pool(tenant)) == ("5", "85")
+
+
+def test_members_who_give_to_one_another_from_their_wallets(company: Company) -> None:
+    tenant, world = company.tenant(), company.world
+    one, other, third = (company.member(tenant, user_id=u) for u in sorted(uuid4() for _ in "abc"))
+    for user in (one, other, third):
+        company.enrich(tenant, user, 50)
+
+    holder = world.session(autocommit=False)
+    holder.execute(HOLD, (tenant, f"tenant.wallet:{third}"))
+    asked = [[recognition(one, other), recognition(third, one)], [recognition(other, one)]]
+    answers = behind(world, holder, *map(giving, asked))
+    assert [a for a in answers if isinstance(a, psycopg.Error)] == []
+    assert [company.wallet(tenant, user) for user in (one, other, third)] == ["60", "50", "40"]
+
+
+def test_tenants_are_locked_in_their_order_and_not_in_that_of_arrival(company: Company) -> None:
+    world = company.world
+    first, second = sorted(company.tenant(100) for _ in range(2))
+    requests = [
+        recognition(company.member(t, "tenant_manager"), company.member(t)) for t in (second, first)
+    ]
+    holder = world.session(autocommit=False)
+    holder.execute(HOLD, (first, "tenant.pool"))
+    with world.in_background(giving(requests), world.session("tallybook_functions")) as given:
+        # It waits for the first and has not taken the second.
+        world.admin.execute(f"{HOLD} nowait", (second, "tenant.pool"))
+        holder.commit()
+        assert [outcome.refusal for outcome in given.result()] == [None, None]
