@@ -1116,6 +1116,7 @@ begin
     select m.book_id, m.account, m.asset, m.delta, m.floor, v_now
       from moved as m
      where not exists (select from changed as c where c.book_id = m.book_id and c.account = m.account)
+     order by m.book_id, m.account
     on conflict (book_id, account) do update
        set balance = a.balance + excluded.balance, updated_at = v_now
     returning a.book_id, a.account, a.balance - a.held as available
@@ -11737,7 +11738,7 @@ begin
                when not (k.each_points between 0 and 9999999999999.99) or scale(trim_scale(k.each_points)) > 2
                     or k.said <> k.tier_points or k.award and k.each_points = 0
                     or k.split = 'flat' and k.each_points * k.heads > 9999999999999.99
-                    or k.split = 'equal' and k.each_points > 0 and k.each_points * 100 < k.heads then 'invalid_amount'
+                    or k.split = 'equal' and k.each_points > 0 and k.each_points < k.heads / 100.0 then 'invalid_amount'
                when k.award and k.role = 'employee' then 'forbidden'
                when k.user_id = any (k.recipients) then 'self_recognition'
                when k.heads > (
@@ -11759,7 +11760,8 @@ begin
                     select (trunc(j.each_points * 100 / j.heads) + case when g.place <= j.each_points * 100 % j.heads then 1 else 0 end) / 100
                       from generate_series(1, j.heads) as g(place)
                      order by g.place) end,
-             null, null, case j.split when 'equal' then j.each_points else j.each_points * j.heads end,
+             -- Of what is refused nothing is reckoned: it may be more than any number holds.
+             null, null, case when j.verdict is not null then null when j.split = 'equal' then j.each_points else j.each_points * j.heads end,
              j.message, j.recognition_type, j.award_tier, j.visibility,
              case when j.from_user_id is null then array['tenant.pool']
                   when j.role = 'employee' then array['tenant.wallet:' || j.user_id]
@@ -11774,7 +11776,7 @@ begin
                                           else 'This is open to managers and leads only.' end
                when 'invalid_amount' then case
                  when j.said <> j.tier_points then 'points: the award tier says how many'
-                 when j.split = 'equal' and j.each_points > 0 and j.each_points * 100 < j.heads then 'points: there is not a hundredth for each'
+                 when j.split = 'equal' and j.each_points > 0 and j.each_points < j.heads / 100.0 then 'points: there is not a hundredth for each'
                  else 'points: must be at most 9999999999999.99 in all, not below 0, with at most two decimal places' end
                when 'invalid_body' then case
                  when j.refused is not null then 'tenant_id: must be named'
@@ -12768,6 +12770,92 @@ create or replace trigger a_tenant_with_points_keeps_its_id
 before update of id on public.tenants
 for each row when (old.id <> new.id)
 execute function internal.keep_tenant();
+
+-- sql/60_tenants/list_members.sql
+
+-- A page of the people of a tenant, whom one may recognize: {members, next_cursor}. Everybody there sees who is active; those
+-- who manage it, administrators and programs see who left as well, what leads can award and what is in the wallets. A search
+-- finds part of a name. A cursor leads on from where a page ended, and is null at the end.
+--
+-- Replay:  reads only.
+-- Locks:   none.
+-- Refuses: invalid_body, forbidden, tenant_not_found.
+
+create or replace function public.list_members(
+  p_user_id   uuid,
+  p_tenant_id uuid default null,
+  p_search    text default null,
+  p_limit     int default 100,
+  p_cursor    text default null
+)
+returns jsonb
+language plpgsql volatile security definer
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+as $$
+declare
+  v_tenant_id uuid := p_tenant_id;
+  v_limit int := coalesce(p_limit, 100);
+  v_after uuid := uuid '00000000-0000-0000-0000-000000000000';
+  v_member public.tenant_members;
+  v_manages boolean;
+  v_page public.tenant_members[];
+begin
+  if v_limit not between 1 and 500 then
+    perform internal.refuse('invalid_body', 'limit: must be 1 to 500');
+  elsif p_cursor is not null then
+    if p_cursor !~ '^[A-Za-z0-9_-]{22}$' then
+      perform internal.refuse('invalid_body', 'cursor: must be what a page before gave');
+    end if;
+    v_after := encode(decode(translate(p_cursor, '-_', '+/') || '==', 'base64'), 'hex')::uuid;
+  end if;
+
+  if p_user_id is null or p_tenant_id is not null and exists (
+       select from public.system_admins as s where s.id = p_user_id and s.is_active) then
+    if p_tenant_id is null then
+      perform internal.refuse('invalid_body', 'tenant_id: must be named');
+    end if;
+    perform internal.act_for(array[p_tenant_id]);
+    perform from public.tenants as t where t.id = p_tenant_id;
+    if not found then
+      perform internal.refuse('tenant_not_found');
+    end if;
+    v_manages := true;
+  else
+    v_member := internal.membership(p_user_id, p_tenant_id);
+    v_tenant_id := v_member.tenant_id;
+    v_manages := v_member.role in ('tenant_manager', 'hr_admin');
+  end if;
+
+  v_page := array(
+    select m
+      from public.tenant_members as m
+     where m.tenant_id = v_tenant_id and m.user_id > v_after and (v_manages or m.is_active)
+       and (p_search is null or position(lower(p_search) in lower(m.display_name)) > 0)
+     order by m.user_id
+     limit v_limit + 1);
+
+  return jsonb_build_object(
+    'members', coalesce((
+      select jsonb_agg(
+               internal.member_json(row(
+                 m.tenant_id, m.user_id, m.role, m.department_id, m.display_name, m.lead_distribution_balance, m.is_active, m.created_at,
+                 m.updated_at)::public.tenant_members)
+               || case when v_manages then jsonb_build_object(
+                    'lead_distribution_balance', internal.points_text(m.lead_distribution_balance),
+                    'wallet_balance', internal.points_text(coalesce(w.balance, 0))) else '{}'::jsonb end
+               order by m.place)
+        from unnest(v_page[:v_limit]) with ordinality as m(
+               tenant_id, user_id, role, department_id, display_name, lead_distribution_balance, is_active, created_at, updated_at, place)
+        left join lateral (
+             select x.balance from public.wallets as x where x.tenant_id = m.tenant_id and x.user_id = m.user_id limit 1) as w on true), '[]'),
+    'next_cursor', case when cardinality(v_page) > v_limit then
+      translate(rtrim(encode(uuid_send(v_page[v_limit].user_id), 'base64'), '='), '+/', '-_') end);
+end
+$$;
 
 -- sql/60_tenants/list_recognitions.sql
 
@@ -17003,7 +17091,7 @@ revoke all on function
   internal.managing(uuid, uuid, text), internal.wallet_term(text), internal.expire_wallet_lots(uuid[], uuid[]),
   internal.reward_json(public.rewards), internal.member_json(public.tenant_members), internal.department_json(public.departments),
   public.redeem_reward(uuid, uuid, uuid, text, text), public.refund_reward_redemption(uuid, uuid, text, uuid, text, text),
-  public.rewards_catalogue(uuid, uuid), public.wallet(uuid, uuid), public.expire_wallets(int),
+  public.rewards_catalogue(uuid, uuid), public.wallet(uuid, uuid), public.list_members(uuid, uuid, text, int, text), public.expire_wallets(int),
   public.set_reward(uuid, uuid, text, numeric, text, int, boolean, boolean, uuid, text, text, text),
   public.credit_wallet(uuid, uuid, uuid, numeric, text, text, uuid, text, text),
   public.set_member(uuid, text, text, uuid, boolean, text, boolean, uuid, text, text, text),
@@ -17017,10 +17105,12 @@ to tallybook_procedures, tallybook_upkeep;
 grant execute on function
   internal.managing(uuid, uuid, text), internal.member_json(public.tenant_members), internal.department_json(public.departments)
 to tallybook_upkeep;
+grant execute on function internal.member_json(public.tenant_members) to tallybook_procedures;
 
 alter function public.redeem_reward(uuid, uuid, uuid, text, text) owner to tallybook_procedures;
 alter function public.rewards_catalogue(uuid, uuid) owner to tallybook_procedures;
 alter function public.wallet(uuid, uuid) owner to tallybook_procedures;
+alter function public.list_members(uuid, uuid, text, int, text) owner to tallybook_procedures;
 alter function public.refund_reward_redemption(uuid, uuid, text, uuid, text, text) owner to tallybook_upkeep;
 alter function public.set_reward(uuid, uuid, text, numeric, text, int, boolean, boolean, uuid, text, text, text) owner to tallybook_upkeep;
 alter function public.credit_wallet(uuid, uuid, uuid, numeric, text, text, uuid, text, text) owner to tallybook_upkeep;
@@ -17031,6 +17121,7 @@ alter function public.create_tenant(uuid, text, text, text, text, uuid, text, te
 
 grant execute on function
   public.redeem_reward(uuid, uuid, uuid, text, text), public.rewards_catalogue(uuid, uuid), public.wallet(uuid, uuid),
+  public.list_members(uuid, uuid, text, int, text),
   public.refund_reward_redemption(uuid, uuid, text, uuid, text, text)
 to tallybook_functions, service_role;
 grant execute on function
