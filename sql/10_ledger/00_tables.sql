@@ -88,6 +88,6 @@ create type ledger.posted as (
   position       int,
   transfer_id    uuid,
   outcome        text,    -- 'posted' | 'replayed' (it was there already) | 'insufficient_funds' (nothing was written)
-  from_available bigint,  -- what the account it left can spend after the whole set; null for a counterparty
+  from_available bigint,  -- what the account it left can spend after the whole set; null for a counterparty, and of what is refused
   to_available   bigint   -- the same for the account it reached
 );

@@ -40,7 +40,39 @@ begin
            from ledger.accounts as a
           where a.book_id = l.book_id and a.account = l.account
             for update) as a on true
-   where l.amount > coalesce(a.room, (select -c.floor from ledger.chart_of_accounts as c where c.account = split_part(l.account, ':', 1)), l.amount);
+   where l.amount > coalesce(
+           a.room, (select -c.floor from ledger.chart_of_accounts as c where c.account = split_part(l.account, ':', 1)), l.amount);
+
+  if v_crowded is not null then
+    -- More leaves an account than it holds. What comes in on the way may pay for it, and what is in the book already counts
+    -- for nothing: so it is looked at more closely, which most sets need not be.
+    with leg as (
+      select p.position, p.book_id, l.account, l.delta, c.floor
+        from unnest(p_postings) with ordinality as p(
+               transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
+       cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
+        join ledger.chart_of_accounts as c on c.account = split_part(l.account, ':', 1) and c.floor is not null
+       where p.book_id = any (v_crowded)
+         and (select t.amount from ledger.transfers as t
+               where t.book_id = p.book_id and t.transfer_id = p.transfer_id) is null
+    ), running as (
+      select l.book_id, l.account, l.floor, l.delta,
+             sum(l.delta) over (partition by l.book_id, l.account order by l.position) as moved
+        from leg as l
+    ), lowest as (
+      select r.book_id, r.account, r.floor, min(r.moved) filter (where r.delta < 0) as moved
+        from running as r
+       group by r.book_id, r.account, r.floor
+    )
+    select array_agg(l.book_id)
+      into v_crowded
+      from lowest as l
+      left join lateral (
+           select a.balance - a.held - a.floor as room
+             from ledger.accounts as a
+            where a.book_id = l.book_id and a.account = l.account limit 1) as a on true
+     where coalesce(a.room, -l.floor) + l.moved < 0;
+  end if;
 
   if v_crowded is not null then
     for v_position in 1 .. cardinality(p_postings) loop
@@ -51,7 +83,8 @@ begin
       end if;
     end loop;
     return query
-    select c.position, c.transfer_id, c.outcome, f.available, t.available
+    select c.position, c.transfer_id, c.outcome, case when c.outcome = 'posted' then f.available end,
+           case when c.outcome = 'posted' then t.available end
       from unnest(v_crowd) as c
       left join lateral (
            select a.balance - a.held as available from ledger.accounts as a

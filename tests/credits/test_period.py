@@ -30,7 +30,7 @@ def test_a_moment_is_that_moment_though_its_plus_sign_was_lost(text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["2026-02-30", "yesterday..", "2026-01-31T02:00:00", "9999-12-31"], ids=str
+    "text", ["2026-02-30", "yesterday..", "2026-01-31T02:00:00", "10000-01-01"], ids=str
 )
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(Refusal) as refusal:
