@@ -6,8 +6,6 @@ returns void
 language plpgsql volatile
 set search_path = ''
 as $$
-declare
-  v_subjects text;
 begin
   if array_position(p_user_ids, null) is not null or cardinality(p_user_ids) = 0 then
     raise exception 'a call acts for at least one user, each of them named';
@@ -17,7 +15,9 @@ begin
       raise exception 'a batch holds at most one request per book';
     end if;
   end if;
-  -- An assignment, because a statement for it would cost ten times as much.
-  v_subjects := set_config('tallybook.subjects', p_user_ids::text, true);
+  -- A condition, because a statement for it would cost ten times as much.
+  if set_config('tallybook.subjects', p_user_ids::text, true) is null then
+    raise exception 'it is not known for whom the call acts';
+  end if;
 end
 $$;

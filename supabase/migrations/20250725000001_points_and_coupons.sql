@@ -142,8 +142,6 @@ returns void
 language plpgsql volatile
 set search_path = ''
 as $$
-declare
-  v_subjects text;
 begin
   if array_position(p_user_ids, null) is not null or cardinality(p_user_ids) = 0 then
     raise exception 'a call acts for at least one user, each of them named';
@@ -153,8 +151,10 @@ begin
       raise exception 'a batch holds at most one request per book';
     end if;
   end if;
-  -- An assignment, because a statement for it would cost ten times as much.
-  v_subjects := set_config('tallybook.subjects', p_user_ids::text, true);
+  -- A condition, because a statement for it would cost ten times as much.
+  if set_config('tallybook.subjects', p_user_ids::text, true) is null then
+    raise exception 'it is not known for whom the call acts';
+  end if;
 end
 $$;
 
@@ -12486,8 +12486,8 @@ $$;
 -- Decides which account pays for each recognition: the first of its sources that holds all of it, in order of arrival, what was
 -- paid before counted as gone. One source pays a whole recognition. Known keys are found, and departments' monthly caps kept.
 --
--- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay or a department has
---          a cap, in the ledger's order; then the departments that have a cap. Nothing that is decided here can be undone by
+-- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay, a department has
+--          a cap or there are several tenants, in the ledger's order; then the departments that have a cap. Nothing that is decided here can be undone by
 --          others before the commit.
 -- Refuses: nonce_reused, department_cap_reached, insufficient_pool, insufficient_wallet; each as the verdict on one request.
 
