@@ -17,6 +17,9 @@ set jit = off
 as $$
 declare
   v_users uuid[] := array(select r.user_id from unnest(p_requests) as r where r.user_id is not null);
+  v_administrators uuid[] := array(
+    select s.id from public.system_admins as s
+     where s.is_active and s.id = any (array(select r.user_id from unnest(p_requests) as r where r.award)));
   v_members public.tenant_members[];  -- of the givers, where they are active
   v_tenants uuid[];
 begin
@@ -32,16 +35,14 @@ begin
              select x from public.tenant_members as x
               where x.user_id = r.user_id and x.is_active and (r.tenant_id is null or x.tenant_id = r.tenant_id)
                 -- An administrator who works there awards as administrator.
-                and not (coalesce(r.award, false) and x.role = 'employee' and r.tenant_id is not null
-                         and exists (select from public.system_admins as s where s.id = r.user_id and s.is_active))) as x(m));
+                and not (x.role = 'employee' and r.tenant_id is not null and r.user_id = any (v_administrators))) as x(m));
   end if;
   v_tenants := array(
     select m.tenant_id from unnest(v_members) as m
      union
     select r.tenant_id
       from unnest(p_requests) as r
-     where r.tenant_id is not null
-       and (r.user_id is null or r.award and exists (select from public.system_admins as s where s.id = r.user_id and s.is_active)));
+     where r.tenant_id is not null and (r.user_id is null or r.user_id = any (v_administrators)));
   if cardinality(v_tenants) > 0 then
     perform internal.act_for(v_tenants);
   end if;
@@ -67,8 +68,7 @@ begin
              select case
                       when g.tenants = 1 then null
                       when g.tenants > 1 then 'invalid_body'
-                      when r.user_id is not null and not coalesce(r.award and exists (
-                             select from public.system_admins as s where s.id = r.user_id and s.is_active), false) then 'forbidden'
+                      when r.user_id is not null and r.user_id <> all (v_administrators) then 'forbidden'
                       when r.tenant_id is null then 'invalid_body'
                     end as refused) as n
     ), asked as materialized (
