@@ -33,7 +33,8 @@ drop policy if exists "upkeep and operators see every hold" on ledger.holds;
 create policy "upkeep and operators see every hold" on ledger.holds to tallybook_upkeep, tallybook_operator using (true);
 
 revoke all on function
-  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text), ledger.open(uuid, text),
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting),
+  ledger.post_set(ledger.posting[], boolean), ledger.post_closely(ledger.posting[]), ledger.lock(uuid[], text), ledger.open(uuid, text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
@@ -41,7 +42,8 @@ revoke all on function
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text), ledger.open(uuid, text),
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting),
+  ledger.post_set(ledger.posting[], boolean), ledger.post_closely(ledger.posting[]), ledger.lock(uuid[], text), ledger.open(uuid, text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),

@@ -2,17 +2,18 @@
 -- an operator sets tenants and members up.
 
 revoke all on
-  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts,
-  internal.tenant_discrepancies
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_groups, public.rewards, public.reward_redemptions, public.tenant_alerts,
+  public.recognition_recipients, internal.tenant_discrepancies
 from public, anon, authenticated, service_role;
 
 grant select on
-  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_groups, public.rewards, public.reward_redemptions, public.tenant_alerts
 to authenticated, service_role, tallybook_operator;
 grant select, insert, update on
-  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_groups, public.rewards, public.reward_redemptions, public.tenant_alerts
 to tallybook_procedures, tallybook_upkeep;
 grant insert, update on public.tenants, public.departments, public.tenant_members, public.rewards to tallybook_operator;
+grant select on public.recognition_recipients to authenticated, service_role, tallybook_operator, tallybook_procedures, tallybook_upkeep;
 grant select on internal.tenant_discrepancies to tallybook_operator;
 
 alter table public.tenants enable row level security;
@@ -31,8 +32,8 @@ alter table public.wallet_ledger enable row level security;
 alter table public.wallet_ledger force row level security;
 alter table public.recognitions enable row level security;
 alter table public.recognitions force row level security;
-alter table public.recognition_recipients enable row level security;
-alter table public.recognition_recipients force row level security;
+alter table public.recognition_groups enable row level security;
+alter table public.recognition_groups force row level security;
 alter table public.rewards enable row level security;
 alter table public.rewards force row level security;
 alter table public.reward_redemptions enable row level security;
@@ -136,7 +137,8 @@ create policy "a member reads what is public and what is their own" on public.re
             and (from_user_id = (select internal.caller_id())
                  or status = 'active' and (visibility = 'public'
                     or visibility = 'department' and department_id = any ((select internal.member_departments())::uuid[]))
-                 or exists (select from public.recognition_recipients as x
+                 or to_user_id = (select internal.caller_id())
+                 or exists (select from public.recognition_groups as x
                              where x.tenant_id = recognitions.tenant_id and x.recognition_id = recognitions.id
                                and x.user_id = (select internal.caller_id()))));
 drop policy if exists "a procedure touches the recognitions of its subjects" on public.recognitions;
@@ -148,19 +150,19 @@ drop policy if exists "the service reads all recognitions" on public.recognition
 create policy "the service reads all recognitions" on public.recognitions for select to service_role using (true);
 drop policy if exists "an operator sets all recognitions" on public.recognitions;
 create policy "an operator sets all recognitions" on public.recognitions to tallybook_operator using (true);
-drop policy if exists "a member reads what they were given and a manager all" on public.recognition_recipients;
-create policy "a member reads what they were given and a manager all" on public.recognition_recipients for select to authenticated
+drop policy if exists "a member reads where they are among them and a manager all" on public.recognition_groups;
+create policy "a member reads where they are among them and a manager all" on public.recognition_groups for select to authenticated
   using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
          or tenant_id = any ((select internal.managed_tenants())::uuid[]));
-drop policy if exists "a procedure touches the recipients of its subjects" on public.recognition_recipients;
-create policy "a procedure touches the recipients of its subjects" on public.recognition_recipients to tallybook_procedures
+drop policy if exists "a procedure touches the recognized groups of its subjects" on public.recognition_groups;
+create policy "a procedure touches the recognized groups of its subjects" on public.recognition_groups to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
-drop policy if exists "upkeep sees all recipients" on public.recognition_recipients;
-create policy "upkeep sees all recipients" on public.recognition_recipients to tallybook_upkeep using (true);
-drop policy if exists "the service reads all recipients" on public.recognition_recipients;
-create policy "the service reads all recipients" on public.recognition_recipients for select to service_role using (true);
-drop policy if exists "an operator sets all recipients" on public.recognition_recipients;
-create policy "an operator sets all recipients" on public.recognition_recipients to tallybook_operator using (true);
+drop policy if exists "upkeep sees all recognized groups" on public.recognition_groups;
+create policy "upkeep sees all recognized groups" on public.recognition_groups to tallybook_upkeep using (true);
+drop policy if exists "the service reads all recognized groups" on public.recognition_groups;
+create policy "the service reads all recognized groups" on public.recognition_groups for select to service_role using (true);
+drop policy if exists "an operator sets all recognized groups" on public.recognition_groups;
+create policy "an operator sets all recognized groups" on public.recognition_groups to tallybook_operator using (true);
 drop policy if exists "a member reads what their company offers" on public.rewards;
 create policy "a member reads what their company offers" on public.rewards for select to authenticated
   using (tenant_id = any ((select internal.member_tenants())::uuid[]) and is_active

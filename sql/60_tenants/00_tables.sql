@@ -15,23 +15,47 @@ insert into ledger.chart_of_accounts (account, asset, floor, meaning) values
   ('tenant.redeemed', 'tenant_points', null, 'where redeemed points go'),
   ('tenant.expired',  'tenant_points', null, 'where points go that were not spent in time');
 
+-- What a column may hold is said by its type where rows are written often: a domain looks at what is written to the column itself,
+-- a CHECK of the table is read anew by every statement that writes any of it.
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.currency_code as text check (value ~ '^[A-Z]{3}$');
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.percentage as numeric(5, 2) check (value between 0 and 100);
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.points_amount as numeric(15, 2) check (value between 0 and 9999999999999.99);
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.allocation_mode as text check (value in ('enforced', 'legacy_fallback'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.expiry_policy as text check (value in ('90_days', '180_days', '1_year', 'never'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.wallet_transaction_type as text check (value in ('credit', 'debit'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.wallet_source as text check (value in ('hr_allocation', 'recognition', 'redemption', 'adjustment', 'expiry', 'reversal'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.recognition_type as text check (value in ('standard', 'individual_award', 'group_award', 'ecard'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.recognition_funding as text check (value in ('pool', 'lead', 'budget', 'wallet', 'nothing'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.recognition_visibility as text check (value in ('public', 'private', 'department'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.recognition_status as text check (value in ('pending', 'active', 'rejected', 'revoked'));
+
 create table public.tenants (
   id                        uuid primary key default internal.uuidv7(),
   name                      text not null check (name ~ '\S'),
   points_allocation_balance numeric(15, 2) not null default 0,  -- a cache of the pool in the ledger
   budget_allocation_balance numeric(15, 2) generated always as (points_allocation_balance) stored,  -- what it was called before
-  currency                  text not null default 'INR' check (currency ~ '^[A-Z]{3}$'),
+  currency                  public.currency_code not null default 'INR',
   currency_label            text not null default 'Points',
-  allocation_mode           text not null default 'enforced' check (allocation_mode in ('enforced', 'legacy_fallback')),
+  allocation_mode           public.allocation_mode not null default 'enforced',
   award_tiers               jsonb not null default '{"Gold": 5000, "Silver": 2500, "Bronze": 1000}',
   peer_to_peer_enabled      boolean not null default true,
   redemptions_paused        boolean not null default false,
   wallets_permanent         boolean not null default true,  -- else its managers may revoke recognitions that brought points
-  expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
-  wallet_expiry_policy      text not null default 'never'  -- what is in wallets already goes by it too
-                            check (wallet_expiry_policy in ('90_days', '180_days', '1_year', 'never')),
-  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold between 0 and 9999999999999.99),
-  auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
+  expiry_policy             public.expiry_policy not null default 'never',
+  wallet_expiry_policy      public.expiry_policy not null default 'never',  -- what is in wallets already goes by it too
+  low_balance_threshold     public.points_amount not null default 100,
+  auto_refill_threshold     public.percentage not null default 20,  -- percent of the last refill
   auto_refill_amount        numeric(15, 2) check (auto_refill_amount between 0.01 and 9999999999999.99),  -- null: never
   allocations_due_at        timestamptz,  -- until when none of the pool's lots ends; null: none does
   is_active                 boolean not null default true,
@@ -142,8 +166,8 @@ create table public.wallets (
   user_id         uuid not null,
   id              uuid not null default internal.uuidv7(),
   balance         numeric(15, 2) not null default 0 check (balance >= 0),  -- a cache of the wallet in the ledger
-  lifetime_earned numeric(15, 2) not null default 0 check (lifetime_earned >= 0),
-  lifetime_spent  numeric(15, 2) not null default 0 check (lifetime_spent >= 0),
+  lifetime_earned public.points_amount not null default 0,
+  lifetime_spent  public.points_amount not null default 0,
   oldest_lot_at   timestamptz not null default '-infinity',  -- nothing that is left came before; upkeep alone writes it
   created_at      timestamptz not null default internal.clock(),
   updated_at      timestamptz not null default internal.clock(),
@@ -159,8 +183,8 @@ create table public.wallet_ledger (
   id               uuid not null default internal.uuidv7(),
   wallet_id        uuid not null,
   user_id          uuid not null,
-  transaction_type text not null check (transaction_type in ('credit', 'debit')),
-  source           text not null check (source in ('hr_allocation', 'recognition', 'redemption', 'adjustment', 'expiry', 'reversal')),
+  transaction_type public.wallet_transaction_type not null,
+  source           public.wallet_source not null,
   points           numeric(15, 2) not null check (points > 0),
   balance_after    numeric(15, 2) not null,
   reference_type   text,
@@ -179,13 +203,14 @@ create table public.recognitions (
   tenant_id        uuid not null,
   id               uuid not null default internal.uuidv7(),
   from_user_id     uuid,          -- null: the system
-  recognition_type text not null default 'standard' check (recognition_type in ('standard', 'individual_award', 'group_award', 'ecard')),
+  to_user_id       uuid,          -- null: several, who stand in recognition_groups
+  recognition_type public.recognition_type not null default 'standard',
   award_tier       text,
   message          text not null check (message ~ '\S'),
-  points           numeric(15, 2) not null check (points >= 0),  -- all recipients' together
-  funded_by        text not null check (funded_by in ('pool', 'lead', 'budget', 'wallet', 'nothing')),
-  visibility       text not null default 'public' check (visibility in ('public', 'private', 'department')),
-  status           text not null default 'active' check (status in ('pending', 'active', 'rejected', 'revoked')),
+  points           public.points_amount not null,  -- all recipients' together
+  funded_by        public.recognition_funding not null,
+  visibility       public.recognition_visibility not null default 'public',
+  status           public.recognition_status not null default 'active',
   department_id    uuid,          -- the giver's, in whose month it counts
   pool_after       numeric(15, 2) not null default 0,  -- what the pool held then: a repeated request is answered as the first
   revoked_at       timestamptz,
@@ -201,19 +226,21 @@ create table public.recognitions (
 
 create unique index recognitions_key on public.recognitions (tenant_id, from_user_id, idempotency_key) where idempotency_key is not null;
 create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, id);
+create index recognitions_of_recipient on public.recognitions (tenant_id, to_user_id, id) where to_user_id is not null;
 create index recognitions_of_department on public.recognitions (tenant_id, department_id, created_at) where department_id is not null;
 
-create table public.recognition_recipients (
+-- Who was recognized together with others. Nearly everybody is by themselves, which the recognition says without a row for it.
+create table public.recognition_groups (
   tenant_id      uuid not null,
   recognition_id uuid not null,
   user_id        uuid not null,
-  points         numeric(15, 2) not null check (points >= 0),
+  points         public.points_amount not null,
   place          int not null default 1,  -- in the order in which they were named
   entry_id       uuid,  -- the wallet_ledger's row; null where there were no points
   primary key (tenant_id, recognition_id, user_id)
 );
 
-create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id);
+create index recognition_groups_of_user on public.recognition_groups (tenant_id, user_id, recognition_id);
 
 -- What wallets are spent on.
 create table public.rewards (
@@ -262,7 +289,7 @@ create trigger platform_billing_logs_are_append_only before update or delete or 
 for each statement execute function internal.append_only();
 create trigger wallet_ledger_is_append_only before update or delete or truncate on public.wallet_ledger
 for each statement execute function internal.append_only();
-create trigger recognition_recipients_are_append_only before update or delete or truncate on public.recognition_recipients
+create trigger recognition_groups_are_append_only before update or delete or truncate on public.recognition_groups
 for each statement execute function internal.append_only();
 
 -- These say what became of something, and so they change; none of them is ever taken away.

@@ -11,12 +11,7 @@ as $$
 begin
   return query
   select g.position,
-         case when g.refusal is null then
-           jsonb_build_object('success', true, 'amount_awarded', g.points,
-             'recipient_new_wallet_balance', g.recipients #> '{0,new_wallet_balance}', 'tenant_remaining_pool', g.pool,
-             'ledger_entry_id', g.recipients #> '{0,ledger_entry_id}', 'recognition_id', g.id, 'funded_by', g.funded_by)
-           || case when g.replayed then '{"replayed": true}'::jsonb else '{}'::jsonb end
-         end,
+         case when g.replayed then o.answer || '{"replayed": true}' when g.refusal is null then o.answer end,
          -- What is at fault is called here as it came.
          g.refusal || jsonb_build_object('detail', case split_part(g.refusal ->> 'detail', ': ', 1)
            when 'points' then 'amount: must be above 0, at most 9999999999999.99, with at most two decimal places'
@@ -28,6 +23,10 @@ begin
                       null, null, null, true, r.idempotency_key, r.request_id)::internal.recognition_request
              from jsonb_to_recordset(p_requests) as r(
                     user_id uuid, tenant_id uuid, to_user_id uuid, amount numeric, recognition_message text, idempotency_key text,
-                    request_id text))) as g;
+                    request_id text))) as g
+   cross join lateral (
+         select jsonb_build_object('success', true, 'amount_awarded', g.points,
+                  'recipient_new_wallet_balance', g.recipients #> '{0,new_wallet_balance}', 'tenant_remaining_pool', g.pool,
+                  'ledger_entry_id', g.recipients #> '{0,ledger_entry_id}', 'recognition_id', g.id, 'funded_by', g.funded_by) as answer) as o;
 end
 $$;

@@ -31,7 +31,9 @@ declare
   v_moves int := 0;
   v_known uuid[];      -- what is under the key of each
   v_hashes text[];     -- and the request with which it came
+  v_system_gives boolean;
   v_payers internal.tenant_account[];
+  v_wanted internal.tenant_account[];  -- they, and whoever must be locked with them
   v_is_capped boolean;
   v_wallets_pay boolean;
   v_are_several boolean;
@@ -46,32 +48,35 @@ begin
              from unnest(p_asks) as a where a.idempotency_key is not null and a.tenant_id is not null order by 1) as l;
 
   select coalesce(array_agg(distinct row(a.tenant_id, s.account)::internal.tenant_account), '{}'),
-         coalesce(bool_or(a.monthly_cap is not null), false), coalesce(bool_or(starts_with(s.account, 'tenant.wallet:')), false),
+         coalesce(bool_or(a.is_capped), false), coalesce(bool_or(starts_with(s.account, 'tenant.wallet:')), false),
          count(distinct a.tenant_id) > 1
     into v_payers, v_is_capped, v_wallets_pay, v_are_several
-    from unnest(p_asks) as a
-   cross join unnest(a.sources) as s(account)
-   where a.verdict is null and a.points > 0;
+    from (select distinct a.tenant_id, a.sources, a.monthly_cap is not null as is_capped
+            from unnest(p_asks) as a
+           where a.verdict is null and a.points > 0) as a
+   cross join unnest(a.sources) as s(account);
+
+  -- Whoever holds a wallet, a department or another tenant's pool must have all accounts, or two of them wait for one another.
+  v_wanted := v_payers;
+  if v_is_capped or v_wallets_pay or v_are_several then
+    v_wanted := v_payers || array(
+      select distinct row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account
+        from unnest(p_asks) as a
+       cross join unnest(a.recipients) as r(user_id)
+       where a.verdict is null and a.points > 0
+         and row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account <> all (v_payers));
+  end if;
 
   -- A wallet without an account cannot be locked, and what came into it while others were waited for is seen the second time.
   for v_try in 1 .. 2 loop
-    with wanted as materialized (
-      select p.tenant_id, p.account, true as pays from unnest(v_payers) as p
-       union all
-      -- Whoever holds a wallet, a department or another tenant's pool must have all accounts, or two of them wait for one another.
-      select distinct a.tenant_id, 'tenant.wallet:' || r.user_id, false
-        from unnest(p_asks) as a
-       cross join unnest(a.recipients) as r(user_id)
-       where (v_is_capped or v_wallets_pay or v_are_several) and a.verdict is null and a.points > 0
-         and row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account <> all (v_payers)
-       order by 1, 2
-    )
     select coalesce(array_agg(w.tenant_id || '/' || w.account) filter (where w.pays), '{}'),
            coalesce(array_agg(coalesce(x.room, 0) / 100.0) filter (where w.pays), '{}'),
            array_agg(split_part(w.account, ':', 2)::uuid) filter (where w.pays and starts_with(w.account, 'tenant.wallet:')),
            coalesce(bool_or(x.room is null) filter (where w.pays and starts_with(w.account, 'tenant.wallet:')), false)
       into v_names, v_rooms, v_givers, v_is_missing
-      from wanted as w
+      from (select u.tenant_id, u.account, u.place <= cardinality(v_payers) as pays
+              from unnest(v_wanted) with ordinality as u(tenant_id, account, place)
+             order by u.tenant_id, u.account) as w
       left join lateral (
            select a.balance - a.held - a.floor as room
              from ledger.accounts as a
@@ -116,24 +121,29 @@ begin
                 where y.tenant_id = c.tenant_id and y.id = c.department_id limit 1) as x) as d;
   end if;
 
-  -- What is under the key is read under the locks; it is answered as it was, whatever has changed since.
+  -- What is under the key is read under the locks; it is answered as it was, whatever has changed since. The key is named as a
+  -- range and in its order, and nothing may be sorted: so its own index is the only way in, also for who plans while the table is
+  -- empty. No look-up by an index finds a giver or nobody, so that what the system gave is looked up by itself.
   select array_agg(k.id order by a.position), array_agg(k.request_hash order by a.position),
-         sum(cardinality(a.recipients)) filter (where a.verdict is null)
-    into v_known, v_hashes, v_heads
+         sum(cardinality(a.recipients)) filter (where a.verdict is null), bool_or(a.from_user_id is null and a.idempotency_key is not null)
+    into v_known, v_hashes, v_heads, v_system_gives
     from unnest(p_asks) as a
     left join lateral (
-         -- Two look-ups, since none by an index finds a giver or nobody. They name the key as a range and in their order, and
-         -- nothing may be sorted: so the key's own index is the only way in, also for who plans while the table is empty.
-         (select r.id, r.request_hash from public.recognitions as r
-           where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id
-             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
-           order by r.idempotency_key limit 1)
-          union all
-         (select r.id, r.request_hash from public.recognitions as r
-           where a.from_user_id is null and r.tenant_id = a.tenant_id and r.from_user_id is null
-             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
-           order by r.from_user_id, r.idempotency_key limit 1)
-          limit 1) as k on true;
+         select r.id, r.request_hash from public.recognitions as r
+          where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id
+            and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+          order by r.idempotency_key limit 1) as k on true;
+  if v_system_gives then
+    select array_agg(coalesce(k.id, v_known[a.position]) order by a.position),
+           array_agg(coalesce(k.request_hash, v_hashes[a.position]) order by a.position)
+      into v_known, v_hashes
+      from unnest(p_asks) as a
+      left join lateral (
+           select r.id, r.request_hash from public.recognitions as r
+            where a.from_user_id is null and r.tenant_id = a.tenant_id and r.from_user_id is null
+              and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+            order by r.from_user_id, r.idempotency_key limit 1) as k on true;
+  end if;
 
   v_ids := internal.uuidv7s(v_heads);
   for v_place in 1 .. cardinality(v_asks) loop
@@ -145,7 +155,7 @@ begin
       v_asks[v_place] := v_ask;
     end if;
     -- Several administrators give in the system's name, and so under the same keys.
-    if v_ask.verdict is null and v_ask.from_user_id is null and v_ask.idempotency_key is not null then
+    if v_known[v_place] is null and v_ask.from_user_id is null and v_ask.idempotency_key is not null then
       select a.id, case when a.request_hash = v_ask.request_hash then 'known' else 'nonce_reused' end as verdict,
              'idempotency_key: it came with another request before' as detail
         into v_twin

@@ -11,14 +11,13 @@ as $$
 begin
   return query
   select g.position,
-         case when g.refusal is null then
-           jsonb_build_object('recognition_id', g.id, 'points', g.points, 'recipients', g.recipients, 'funded_by', g.funded_by,
-             'tenant_remaining_pool', g.pool, 'status', 'active')
-           || case when g.replayed then '{"replayed": true}'::jsonb else '{}'::jsonb end
-         end,
+         case when g.replayed then o.answer || '{"replayed": true}' when g.refusal is null then o.answer end,
          g.refusal
     from internal.recognize(array(
            select r::internal.recognition_request
-             from jsonb_populate_recordset(null::internal.recognition_request, p_requests) as r)) as g;
+             from jsonb_populate_recordset(null::internal.recognition_request, p_requests) as r)) as g
+   cross join lateral (
+         select jsonb_build_object('recognition_id', g.id, 'points', g.points, 'recipients', g.recipients, 'funded_by', g.funded_by,
+                  'tenant_remaining_pool', g.pool, 'status', 'active') as answer) as o;
 end
 $$;

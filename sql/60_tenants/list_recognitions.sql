@@ -83,13 +83,13 @@ begin
                'message', r.message, 'points', internal.points_text(r.points), 'visibility', r.visibility, 'status', r.status,
                'created_at', r.created_at, 'recipients', g.recipients) order by r.place)
         from unnest(v_page[:v_limit]) with ordinality as r(
-               tenant_id, id, from_user_id, recognition_type, award_tier, message, points, funded_by, visibility, status, department_id,
-               pool_after, revoked_at, revoked_by, revoked_reason, idempotency_key, request_hash, request_id, created_at, updated_at, place)
+               tenant_id, id, from_user_id, to_user_id, recognition_type, award_tier, message, points, funded_by, visibility, status,
+               department_id, pool_after, revoked_at, revoked_by, revoked_reason, idempotency_key, request_hash, request_id, created_at, updated_at, place)
        cross join lateral (
              select jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.points)) order by x.place) as recipients
                from (select y.* from public.recognition_recipients as y
                       where y.tenant_id = r.tenant_id and y.recognition_id >= r.id and y.recognition_id <= r.id
-                      order by y.recognition_id, y.user_id limit 200) as x) as g), '[]'),
+                      order by y.recognition_id limit 200) as x) as g), '[]'),
     'next_cursor', case when cardinality(v_page) > v_limit then translate(rtrim(encode(
       uuid_send(v_page[v_limit].id), 'base64'), '='), '+/', '-_') end);
 end

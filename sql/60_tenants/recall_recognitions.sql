@@ -12,7 +12,7 @@ set jit = off
 as $$
 begin
   return query
-  select a.position, r.id, internal.points_text(r.points), k.recipients, r.funded_by, internal.points_text(r.pool_after), true, null::jsonb
+  select a.position, r.id, internal.points_text(r.points), k.recipients, r.funded_by::text, internal.points_text(r.pool_after), true, null::jsonb
     from unnest(p_asks) as a
    cross join lateral (
          select x.* from public.recognitions as x
@@ -23,7 +23,7 @@ begin
                   'new_wallet_balance', internal.points_text(l.balance_after), 'ledger_entry_id', x.entry_id) order by x.place) as recipients
            from (select y.* from public.recognition_recipients as y
                   where y.tenant_id = a.tenant_id and y.recognition_id >= a.id and y.recognition_id <= a.id
-                  order by y.recognition_id, y.user_id limit 200) as x
+                  order by y.recognition_id limit 200) as x
            left join lateral (
                 select y.balance_after from public.wallet_ledger as y
                  where y.tenant_id = x.tenant_id and y.id >= x.entry_id and y.id <= x.entry_id

@@ -33,19 +33,21 @@ begin
      order by a.position, r.place);
 
   insert into public.recognitions (
-         tenant_id, id, from_user_id, recognition_type, award_tier, message, points, funded_by, visibility, department_id, pool_after,
-         idempotency_key, request_hash, request_id, created_at, updated_at)
-  select a.tenant_id, a.id, a.from_user_id, a.recognition_type, a.award_tier, a.message, a.points,
-         coalesce(split_part(split_part(a.source, ':', 1), '.', 2), 'nothing'), a.visibility, a.department_id, a.pool_after,
-         a.idempotency_key, a.request_hash, a.request_id, v_now, v_now
+         tenant_id, id, from_user_id, to_user_id, recognition_type, award_tier, message, points, funded_by, visibility, department_id,
+         pool_after, idempotency_key, request_hash, request_id, created_at, updated_at)
+  select a.tenant_id, a.id, a.from_user_id, case when cardinality(a.recipients) = 1 then a.recipients[1] end, a.recognition_type,
+         a.award_tier, a.message, a.points, coalesce(split_part(split_part(a.source, ':', 1), '.', 2), 'nothing'), a.visibility,
+         a.department_id, a.pool_after, a.idempotency_key, a.request_hash, a.request_id, v_now, v_now
     from unnest(v_asks) as a
    where a.verdict is null;
 
-  insert into public.recognition_recipients (tenant_id, recognition_id, user_id, points, place, entry_id)
-  select a.tenant_id, a.id, r.user_id, r.share, r.place, case when r.share > 0 then r.entry_id end
-    from unnest(v_asks) as a
-   cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
-   where a.verdict is null;
+  if exists (select from unnest(v_asks) as a where cardinality(a.recipients) > 1) then
+    insert into public.recognition_groups (tenant_id, recognition_id, user_id, points, place, entry_id)
+    select a.tenant_id, a.id, r.user_id, r.share, r.place, case when r.share > 0 then r.entry_id end
+      from unnest(v_asks) as a
+     cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
+     where a.verdict is null and cardinality(a.recipients) > 1;
+  end if;
 
   if cardinality(v_moves) > 0 then
     select array_agg(o.to_balance order by o.position), bool_and(o.outcome = 'posted')

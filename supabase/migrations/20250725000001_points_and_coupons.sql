@@ -577,9 +577,13 @@ create table ledger.chart_of_accounts (
 );
 
 -- An account bears its name in the chart; one of many of a kind has what tells it apart after a colon: tenant.wallet:<user>.
+-- A type of its own, so that it is looked at where an account is opened and not wherever its balance changes.
+-- squawk-ignore ban-create-domain-with-constraint
+create domain ledger.account_name as text check (value ~ '^[^:]+(:[^:]+)?$');
+
 create table ledger.accounts (
   book_id    uuid   not null,
-  account    text   not null check (account ~ '^[^:]+(:[^:]+)?$'),
+  account    ledger.account_name not null,
   kind       text   not null generated always as (split_part(account, ':', 1)) stored references ledger.chart_of_accounts,
   asset      text   not null,
   balance    bigint not null default 0,
@@ -1015,18 +1019,48 @@ $$;
 
 -- sql/10_ledger/post.sql
 
--- Moves value: the only place that does. Takes one posting or a thousand; each is posted or refused by itself.
+-- Moves value: the only place that does. Takes one posting or a thousand; each is posted or refused by itself, and postings of a
+-- set are taken in order of arrival. A set is written as if everything fitted and nothing were in the book, as it nearly always is;
+-- where the book says no, what was written is undone and the set looked at closely.
 --
 -- Replay:  a transfer id that is in the book already is answered as 'replayed'; nothing moves twice.
 -- Locks:   the accounts that keep a balance, in the order of (book_id, account); then new accounts in that order.
 -- Refuses: insufficient_funds, as an outcome: the account would fall below its floor, holds counted as gone.
---
--- Postings of a set are taken in order of arrival. A book in which one does not fit is posted one by one, because
--- what is refused leaves room for what comes after it.
--- Look-ups are lateral, so that each goes by its own key and never through all rows of the call's subjects.
 
 create or replace function ledger.post(p_postings ledger.posting[])
 returns setof ledger.posted
+language plpgsql volatile
+set search_path = ''
+as $$
+declare
+  v_posted ledger.posted[];
+begin
+  if cardinality(p_postings) = 1 then
+    return next ledger.post_one(p_postings[1]);
+    return;
+  end if;
+
+  begin
+    v_posted := ledger.post_set(p_postings, false);
+  exception when check_violation or unique_violation then
+    v_posted := ledger.post_closely(p_postings);
+  end;
+  return query select * from unnest(v_posted);
+end
+$$;
+
+-- sql/10_ledger/post_closely.sql
+
+-- Posts a set in which not everything fits as it comes, or of which something is in the book already. What comes in on the way
+-- may pay for what goes out after it, so every account is followed through the set. A book in which something does not fit is
+-- posted one by one, because what is refused leaves room for what comes after it; all others are posted as a set.
+--
+-- Replay:  a transfer id that is in the book already is answered as 'replayed'; nothing moves twice.
+-- Locks:   the accounts that keep a balance, in the order of (book_id, account); then new accounts in that order.
+-- Refuses: insufficient_funds, as an outcome.
+
+create or replace function ledger.post_closely(p_postings ledger.posting[])
+returns ledger.posted[]
 language plpgsql volatile
 set search_path = ''
 set plan_cache_mode = force_generic_plan
@@ -1034,134 +1068,82 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
-  v_now timestamptz := internal.clock();
-  v_crowded uuid[];  -- the books in which not everything fits
-  v_posted ledger.posted;
-  v_crowd ledger.posted[];
+  v_ways text[];  -- how each is posted: 'in a set', 'by itself', or not at all: 'replayed'
+  v_set ledger.posted[];
+  v_taken int := 0;
+  v_one ledger.posted;
+  v_posted ledger.posted[];
 begin
-  if cardinality(p_postings) = 1 then
-    return next ledger.post_one(p_postings[1]);
-    return;
-  end if;
-
-  select array_agg(l.book_id)
-    into v_crowded
-    from (
-      select p.book_id, s.account, sum(s.amount) as amount
+  perform from (
+      select distinct p.book_id, l.account
         from unnest(p_postings) as p
-       cross join lateral (values (p.from_account, p.amount), (p.to_account, 0)) as s(account, amount)
-       group by p.book_id, s.account
-       order by p.book_id, s.account) as l
-    left join lateral (
-         select a.balance - a.held - a.floor as room
-           from ledger.accounts as a
-          where a.book_id = l.book_id and a.account = l.account
-            for update) as a on true
-   where l.amount > coalesce(
-           a.room, (select -c.floor from ledger.chart_of_accounts as c where c.account = split_part(l.account, ':', 1)), l.amount);
+       cross join lateral (values (p.from_account), (p.to_account)) as l(account)
+       order by p.book_id, l.account) as l
+   cross join lateral (
+         select from ledger.accounts as a where a.book_id = l.book_id and a.account = l.account for update) as a;
 
-  if v_crowded is not null then
-    -- More leaves an account than it holds. What comes in on the way may pay for it, and what is in the book already counts
-    -- for nothing: so it is looked at more closely, which most sets need not be.
-    with leg as (
-      select p.position, p.book_id, l.account, l.delta, c.floor
-        from unnest(p_postings) with ordinality as p(
-               transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
-       cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
-        join ledger.chart_of_accounts as c on c.account = split_part(l.account, ':', 1) and c.floor is not null
-       where p.book_id = any (v_crowded)
-         and (select t.amount from ledger.transfers as t
-               where t.book_id = p.book_id and t.transfer_id = p.transfer_id) is null
-    ), running as (
-      select l.book_id, l.account, l.floor, l.delta,
-             sum(l.delta) over (partition by l.book_id, l.account order by l.position) as moved
-        from leg as l
-    ), lowest as (
-      select r.book_id, r.account, r.floor, min(r.moved) filter (where r.delta < 0) as moved
-        from running as r
-       group by r.book_id, r.account, r.floor
-    )
-    select array_agg(l.book_id)
-      into v_crowded
+  with posting as materialized (
+    select p.*, t.transfer_id is not null as replayed, lag(true) over (partition by p.book_id, p.transfer_id order by p.position) as again
+      from unnest(p_postings) with ordinality as p(
+             transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
+      left join lateral (
+           select x.transfer_id from ledger.transfers as x
+            where x.book_id = p.book_id and x.transfer_id = p.transfer_id limit 1) as t on true
+  ), running as (
+    select p.book_id, l.account, c.floor, l.delta,
+           sum(l.delta) over (partition by p.book_id, l.account order by p.position) as moved
+      from posting as p
+     cross join lateral (values (p.from_account, -p.amount), (p.to_account, p.amount)) as l(account, delta)
+      join ledger.chart_of_accounts as c on c.account = split_part(l.account, ':', 1) and c.floor is not null
+     where not p.replayed and p.again is null
+  ), lowest as (
+    select r.book_id, r.account, r.floor, min(r.moved) filter (where r.delta < 0) as moved
+      from running as r
+     group by r.book_id, r.account, r.floor
+  ), crowded as materialized (
+    select distinct l.book_id
       from lowest as l
       left join lateral (
            select a.balance - a.held - a.floor as room
              from ledger.accounts as a
             where a.book_id = l.book_id and a.account = l.account limit 1) as a on true
-     where coalesce(a.room, -l.floor) + l.moved < 0;
-  end if;
-
-  if v_crowded is not null then
-    for v_position in 1 .. cardinality(p_postings) loop
-      if p_postings[v_position].book_id = any (v_crowded) then
-        v_posted := ledger.post_one(p_postings[v_position]);
-        v_posted.position := v_position;
-        v_crowd := v_crowd || v_posted;
-      end if;
-    end loop;
-    return query
-    select c.position, c.transfer_id, c.outcome, case when c.outcome = 'posted' then f.available end,
-           case when c.outcome = 'posted' then t.available end
-      from unnest(v_crowd) as c
-      left join lateral (
-           select a.balance - a.held as available from ledger.accounts as a
-            where a.book_id = p_postings[c.position].book_id and a.account = p_postings[c.position].from_account limit 1) as f on true
-      left join lateral (
-           select a.balance - a.held as available from ledger.accounts as a
-            where a.book_id = p_postings[c.position].book_id and a.account = p_postings[c.position].to_account limit 1) as t on true;
-  end if;
-
-  return query
-  with posting as materialized (
-    -- No asset, and so an error, where the two accounts are not of one asset or not in the chart.
-    select p.*, case when f.asset = o.asset then f.asset end as asset, f.floor as from_floor, o.floor as to_floor,
-           t.transfer_id is not null as replayed
-      from unnest(p_postings) with ordinality as p(
-             transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
-      left join ledger.chart_of_accounts as f on f.account = split_part(p.from_account, ':', 1)
-      left join ledger.chart_of_accounts as o on o.account = split_part(p.to_account, ':', 1)
-      left join lateral (
-           select x.transfer_id from ledger.transfers as x
-            where x.book_id = p.book_id and x.transfer_id = p.transfer_id limit 1) as t on true
-     where v_crowded is null or not p.book_id = any (v_crowded)
-  ), written as (
-    insert into ledger.transfers as t (
-           transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at, recorded_at)
-    select p.transfer_id, p.book_id, p.from_account, p.to_account, p.asset, p.amount, p.kind,
-           p.source_type, p.source_id, coalesce(p.effective_at, v_now), v_now
-      from posting as p
-     where not p.replayed
-  ), moved as (
-    select p.book_id, l.account, p.asset, l.floor, sum(l.delta)::bigint as delta
-      from posting as p
-     cross join lateral (values (p.from_account, -p.amount, p.from_floor), (p.to_account, p.amount, p.to_floor)) as l(account, delta, floor)
-     where not p.replayed and l.floor is not null
-     group by p.book_id, l.account, p.asset, l.floor
-     order by p.book_id, l.account
-  ), changed as (
-    update ledger.accounts as a
-       set balance = a.balance + m.delta, updated_at = v_now
-      from moved as m
-     where a.book_id = m.book_id and a.account = m.account
-    returning a.book_id, a.account, a.balance - a.held as available
-  ), opened as (
-    insert into ledger.accounts as a (book_id, account, asset, balance, floor, updated_at)
-    select m.book_id, m.account, m.asset, m.delta, m.floor, v_now
-      from moved as m
-     where not exists (select from changed as c where c.book_id = m.book_id and c.account = m.account)
-     order by m.book_id, m.account
-    on conflict (book_id, account) do update
-       set balance = a.balance + excluded.balance, updated_at = v_now
-    returning a.book_id, a.account, a.balance - a.held as available
-  ), now_available as (
-    select * from changed union all select * from opened
+     where coalesce(a.room, -l.floor) + l.moved < 0
   )
-  select p.position::int, p.transfer_id,
-         case when p.replayed then 'replayed' else 'posted' end,
-         f.available, t.available
+  select array_agg(case when c.book_id is not null then 'by itself' when p.replayed or p.again then 'replayed' else 'in a set' end
+                   order by p.position)
+    into v_ways
     from posting as p
-    left join now_available as f on f.book_id = p.book_id and f.account = p.from_account
-    left join now_available as t on t.book_id = p.book_id and t.account = p.to_account;
+    left join crowded as c on c.book_id = p.book_id;
+
+  v_set := ledger.post_set(array(
+    select p_postings[w.place] from unnest(v_ways) with ordinality as w(way, place) where w.way = 'in a set' order by w.place), true);
+
+  for v_place in 1 .. cardinality(p_postings) loop
+    if v_ways[v_place] = 'by itself' then
+      v_one := ledger.post_one(p_postings[v_place]);
+    elsif v_ways[v_place] = 'replayed' then
+      v_one := row(null, (p_postings[v_place]).transfer_id, 'replayed', null, null);
+    else
+      v_taken := v_taken + 1;
+      v_one := v_set[v_taken];
+    end if;
+    v_one.position := v_place;
+    v_posted[v_place] := v_one;
+  end loop;
+
+  -- Everybody is told what an account holds after the whole set.
+  return array(
+    select row(o.position, o.transfer_id, o.outcome,
+               case when v_ways[o.position] = 'by itself' and o.outcome = 'posted' then f.available else o.from_available end,
+               case when v_ways[o.position] = 'by itself' and o.outcome = 'posted' then t.available else o.to_available end)::ledger.posted
+      from unnest(v_posted) as o
+      left join lateral (
+           select a.balance - a.held as available from ledger.accounts as a
+            where a.book_id = p_postings[o.position].book_id and a.account = p_postings[o.position].from_account limit 1) as f on true
+      left join lateral (
+           select a.balance - a.held as available from ledger.accounts as a
+            where a.book_id = p_postings[o.position].book_id and a.account = p_postings[o.position].to_account limit 1) as t on true
+     order by o.position);
 end
 $$;
 
@@ -1245,6 +1227,88 @@ begin
   end if;
 
   v_posted.outcome := 'posted';
+  return v_posted;
+end
+$$;
+
+-- sql/10_ledger/post_set.sql
+
+-- Writes a set of postings as one statement: all of them, or none. What ledger.post tries first, since nearly always nothing of a
+-- set is in the book and everything fits.
+--
+-- The accounts hold what leaves them before anything of the set comes in, so that no order could make one fall below its floor.
+-- Where that was looked at otherwise, p_is_known_to_fit says so.
+--
+-- Replay:  none: it fails with a unique violation where a transfer is in the book.
+-- Locks:   the accounts that keep a balance, in the order of (book_id, account); then new accounts in that order.
+-- Refuses: nothing: it fails with a check violation where an account does not hold what leaves it.
+
+create or replace function ledger.post_set(p_postings ledger.posting[], p_is_known_to_fit boolean)
+returns ledger.posted[]
+language plpgsql volatile
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+declare
+  v_now timestamptz := internal.clock();
+  v_posted ledger.posted[];
+  v_fits boolean;
+begin
+  with posting as materialized (
+    -- No asset, and so an error, where the two accounts are not of one asset or not in the chart.
+    select p.*, case when f.asset = o.asset then f.asset end as asset, f.floor as from_floor, o.floor as to_floor
+      from unnest(p_postings) with ordinality as p(
+             transfer_id, book_id, from_account, to_account, amount, kind, source_type, source_id, effective_at, position)
+      left join ledger.chart_of_accounts as f on f.account = split_part(p.from_account, ':', 1)
+      left join ledger.chart_of_accounts as o on o.account = split_part(p.to_account, ':', 1)
+  ), written as (
+    insert into ledger.transfers as t (
+           transfer_id, book_id, from_account, to_account, asset, amount, kind, source_type, source_id, effective_at, recorded_at)
+    select p.transfer_id, p.book_id, p.from_account, p.to_account, p.asset, p.amount, p.kind,
+           p.source_type, p.source_id, coalesce(p.effective_at, v_now), v_now
+      from posting as p
+  ), moved as (
+    select p.book_id, l.account, p.asset, l.floor, sum(l.delta)::bigint as delta, sum(greatest(-l.delta, 0))::bigint as outflow
+      from posting as p
+     cross join lateral (values (p.from_account, -p.amount, p.from_floor), (p.to_account, p.amount, p.to_floor)) as l(account, delta, floor)
+     -- The table refuses what is not above zero; here it says how few these are, so that accounts are looked up and not walked through.
+     where l.floor is not null and p.amount > 0
+     group by p.book_id, l.account, p.asset, l.floor
+     order by p.book_id, l.account
+  ), changed as (
+    update ledger.accounts as a
+       set balance = a.balance + m.delta, updated_at = v_now
+      from moved as m
+     where a.book_id = m.book_id and a.account = m.account
+    returning a.book_id, a.account, a.balance - a.held as available, a.balance - m.delta - a.held - a.floor >= m.outflow as fits
+  ), opened as (
+    insert into ledger.accounts as a (book_id, account, asset, balance, floor, updated_at)
+    select m.book_id, m.account, m.asset, m.delta, m.floor, v_now
+      from moved as m
+     where not exists (select from changed as c where c.book_id = m.book_id and c.account = m.account)
+     order by m.book_id, m.account
+    on conflict (book_id, account) do update
+       set balance = a.balance + excluded.balance, updated_at = v_now
+    returning a.book_id, a.account, a.balance - a.held as available
+  ), now_available as (
+    select c.book_id, c.account, c.available, c.fits from changed as c
+     union all
+    select o.book_id, o.account, o.available, m.outflow <= -m.floor
+      from opened as o
+      join moved as m on m.book_id = o.book_id and m.account = o.account
+  )
+  select array_agg(row(p.position, p.transfer_id, 'posted', f.available, t.available)::ledger.posted order by p.position),
+         coalesce(bool_and(f.fits), true)
+    into v_posted, v_fits
+    from posting as p
+    left join now_available as f on f.book_id = p.book_id and f.account = p.from_account
+    left join now_available as t on t.book_id = p.book_id and t.account = p.to_account;
+
+  if not v_fits and not p_is_known_to_fit then
+    raise check_violation using message = 'an account does not hold what leaves it';
+  end if;
   return v_posted;
 end
 $$;
@@ -10645,23 +10709,47 @@ insert into ledger.chart_of_accounts (account, asset, floor, meaning) values
   ('tenant.redeemed', 'tenant_points', null, 'where redeemed points go'),
   ('tenant.expired',  'tenant_points', null, 'where points go that were not spent in time');
 
+-- What a column may hold is said by its type where rows are written often: a domain looks at what is written to the column itself,
+-- a CHECK of the table is read anew by every statement that writes any of it.
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.currency_code as text check (value ~ '^[A-Z]{3}$');
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.percentage as numeric(5, 2) check (value between 0 and 100);
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.points_amount as numeric(15, 2) check (value between 0 and 9999999999999.99);
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.allocation_mode as text check (value in ('enforced', 'legacy_fallback'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.expiry_policy as text check (value in ('90_days', '180_days', '1_year', 'never'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.wallet_transaction_type as text check (value in ('credit', 'debit'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.wallet_source as text check (value in ('hr_allocation', 'recognition', 'redemption', 'adjustment', 'expiry', 'reversal'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.recognition_type as text check (value in ('standard', 'individual_award', 'group_award', 'ecard'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.recognition_funding as text check (value in ('pool', 'lead', 'budget', 'wallet', 'nothing'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.recognition_visibility as text check (value in ('public', 'private', 'department'));
+-- squawk-ignore ban-create-domain-with-constraint
+create domain public.recognition_status as text check (value in ('pending', 'active', 'rejected', 'revoked'));
+
 create table public.tenants (
   id                        uuid primary key default internal.uuidv7(),
   name                      text not null check (name ~ '\S'),
   points_allocation_balance numeric(15, 2) not null default 0,  -- a cache of the pool in the ledger
   budget_allocation_balance numeric(15, 2) generated always as (points_allocation_balance) stored,  -- what it was called before
-  currency                  text not null default 'INR' check (currency ~ '^[A-Z]{3}$'),
+  currency                  public.currency_code not null default 'INR',
   currency_label            text not null default 'Points',
-  allocation_mode           text not null default 'enforced' check (allocation_mode in ('enforced', 'legacy_fallback')),
+  allocation_mode           public.allocation_mode not null default 'enforced',
   award_tiers               jsonb not null default '{"Gold": 5000, "Silver": 2500, "Bronze": 1000}',
   peer_to_peer_enabled      boolean not null default true,
   redemptions_paused        boolean not null default false,
   wallets_permanent         boolean not null default true,  -- else its managers may revoke recognitions that brought points
-  expiry_policy             text not null default 'never' check (expiry_policy in ('90_days', '180_days', '1_year', 'never')),
-  wallet_expiry_policy      text not null default 'never'  -- what is in wallets already goes by it too
-                            check (wallet_expiry_policy in ('90_days', '180_days', '1_year', 'never')),
-  low_balance_threshold     numeric(15, 2) not null default 100 check (low_balance_threshold between 0 and 9999999999999.99),
-  auto_refill_threshold     numeric(5, 2) not null default 20 check (auto_refill_threshold between 0 and 100),  -- percent of the last refill
+  expiry_policy             public.expiry_policy not null default 'never',
+  wallet_expiry_policy      public.expiry_policy not null default 'never',  -- what is in wallets already goes by it too
+  low_balance_threshold     public.points_amount not null default 100,
+  auto_refill_threshold     public.percentage not null default 20,  -- percent of the last refill
   auto_refill_amount        numeric(15, 2) check (auto_refill_amount between 0.01 and 9999999999999.99),  -- null: never
   allocations_due_at        timestamptz,  -- until when none of the pool's lots ends; null: none does
   is_active                 boolean not null default true,
@@ -10772,8 +10860,8 @@ create table public.wallets (
   user_id         uuid not null,
   id              uuid not null default internal.uuidv7(),
   balance         numeric(15, 2) not null default 0 check (balance >= 0),  -- a cache of the wallet in the ledger
-  lifetime_earned numeric(15, 2) not null default 0 check (lifetime_earned >= 0),
-  lifetime_spent  numeric(15, 2) not null default 0 check (lifetime_spent >= 0),
+  lifetime_earned public.points_amount not null default 0,
+  lifetime_spent  public.points_amount not null default 0,
   oldest_lot_at   timestamptz not null default '-infinity',  -- nothing that is left came before; upkeep alone writes it
   created_at      timestamptz not null default internal.clock(),
   updated_at      timestamptz not null default internal.clock(),
@@ -10789,8 +10877,8 @@ create table public.wallet_ledger (
   id               uuid not null default internal.uuidv7(),
   wallet_id        uuid not null,
   user_id          uuid not null,
-  transaction_type text not null check (transaction_type in ('credit', 'debit')),
-  source           text not null check (source in ('hr_allocation', 'recognition', 'redemption', 'adjustment', 'expiry', 'reversal')),
+  transaction_type public.wallet_transaction_type not null,
+  source           public.wallet_source not null,
   points           numeric(15, 2) not null check (points > 0),
   balance_after    numeric(15, 2) not null,
   reference_type   text,
@@ -10809,13 +10897,14 @@ create table public.recognitions (
   tenant_id        uuid not null,
   id               uuid not null default internal.uuidv7(),
   from_user_id     uuid,          -- null: the system
-  recognition_type text not null default 'standard' check (recognition_type in ('standard', 'individual_award', 'group_award', 'ecard')),
+  to_user_id       uuid,          -- null: several, who stand in recognition_groups
+  recognition_type public.recognition_type not null default 'standard',
   award_tier       text,
   message          text not null check (message ~ '\S'),
-  points           numeric(15, 2) not null check (points >= 0),  -- all recipients' together
-  funded_by        text not null check (funded_by in ('pool', 'lead', 'budget', 'wallet', 'nothing')),
-  visibility       text not null default 'public' check (visibility in ('public', 'private', 'department')),
-  status           text not null default 'active' check (status in ('pending', 'active', 'rejected', 'revoked')),
+  points           public.points_amount not null,  -- all recipients' together
+  funded_by        public.recognition_funding not null,
+  visibility       public.recognition_visibility not null default 'public',
+  status           public.recognition_status not null default 'active',
   department_id    uuid,          -- the giver's, in whose month it counts
   pool_after       numeric(15, 2) not null default 0,  -- what the pool held then: a repeated request is answered as the first
   revoked_at       timestamptz,
@@ -10831,19 +10920,21 @@ create table public.recognitions (
 
 create unique index recognitions_key on public.recognitions (tenant_id, from_user_id, idempotency_key) where idempotency_key is not null;
 create index recognitions_of_giver on public.recognitions (tenant_id, from_user_id, id);
+create index recognitions_of_recipient on public.recognitions (tenant_id, to_user_id, id) where to_user_id is not null;
 create index recognitions_of_department on public.recognitions (tenant_id, department_id, created_at) where department_id is not null;
 
-create table public.recognition_recipients (
+-- Who was recognized together with others. Nearly everybody is by themselves, which the recognition says without a row for it.
+create table public.recognition_groups (
   tenant_id      uuid not null,
   recognition_id uuid not null,
   user_id        uuid not null,
-  points         numeric(15, 2) not null check (points >= 0),
+  points         public.points_amount not null,
   place          int not null default 1,  -- in the order in which they were named
   entry_id       uuid,  -- the wallet_ledger's row; null where there were no points
   primary key (tenant_id, recognition_id, user_id)
 );
 
-create index recognition_recipients_of_user on public.recognition_recipients (tenant_id, user_id, recognition_id);
+create index recognition_groups_of_user on public.recognition_groups (tenant_id, user_id, recognition_id);
 
 -- What wallets are spent on.
 create table public.rewards (
@@ -10892,7 +10983,7 @@ create trigger platform_billing_logs_are_append_only before update or delete or 
 for each statement execute function internal.append_only();
 create trigger wallet_ledger_is_append_only before update or delete or truncate on public.wallet_ledger
 for each statement execute function internal.append_only();
-create trigger recognition_recipients_are_append_only before update or delete or truncate on public.recognition_recipients
+create trigger recognition_groups_are_append_only before update or delete or truncate on public.recognition_groups
 for each statement execute function internal.append_only();
 
 -- These say what became of something, and so they change; none of them is ever taken away.
@@ -11669,7 +11760,7 @@ $$;
 --
 -- A program, or an administrator who is no member, gives in the system's name, and names the tenant.
 --
--- Refuses: invalid_body, invalid_amount, forbidden, tenant_not_found, self_recognition, recipient_not_found, peer_to_peer_off;
+-- Refuses: invalid_body, forbidden, tenant_not_found, invalid_amount, self_recognition, recipient_not_found, peer_to_peer_off;
 --          each as the verdict on one request.
 
 create or replace function internal.ask_recognitions(p_requests internal.recognition_request[])
@@ -11681,149 +11772,196 @@ set enable_seqscan = off
 set jit = off
 as $$
 declare
+  c_points_max constant numeric := 9999999999999.99;
   v_users uuid[] := array(select r.user_id from unnest(p_requests) as r where r.user_id is not null);
   v_administrators uuid[] := array(
     select s.id from public.system_admins as s
      where s.is_active and s.id = any (array(select r.user_id from unnest(p_requests) as r where r.award)));
-  v_members public.tenant_members[];  -- of the givers, where they are active
-  v_tenants uuid[];
+  v_members public.tenant_members[] := array[]::public.tenant_members[];  -- who of them is a member, in whatever tenant
+  v_who uuid[] := array[]::uuid[];  -- and who that is, in the same places
+  v_tenants public.tenants[];  -- the active ones of theirs, and of those that are named
+  v_tenant_ids uuid[];
+  v_departments text[] := array[]::text[];  -- tenant/department, where it has a cap
+  v_caps numeric[];
+  v_request internal.recognition_request;
+  v_member public.tenant_members;
+  v_giver public.tenant_members;  -- null: the system
+  v_tenant public.tenants;
+  v_ask internal.recognition_ask;
+  v_asks internal.recognition_ask[];
+  v_at int;
+  v_heads int;
+  v_names_twice boolean;
+  v_tenants_of int;
+  v_split text;
+  v_tier_points numeric;
+  v_points numeric;  -- each one's, or what all share
 begin
   if cardinality(p_requests) > cardinality(v_users) + 1 then
     raise exception 'a batch holds at most one request per book';
   end if;
   if cardinality(v_users) > 0 then
     perform internal.act_for(v_users);
-    v_members := array(
-      select m
-        from unnest(p_requests) as r
-       cross join lateral (
-             select x from public.tenant_members as x
-              where x.user_id = r.user_id and x.is_active and (r.tenant_id is null or x.tenant_id = r.tenant_id)
-                -- An administrator who works there awards as administrator.
-                and not (x.role = 'employee' and r.tenant_id is not null and r.user_id = any (v_administrators))) as x(m));
+    select coalesce(array_agg(m), '{}'), coalesce(array_agg(m.user_id), '{}')
+      into v_members, v_who
+      from public.tenant_members as m
+     where m.user_id = any (v_users) and m.is_active;
   end if;
-  v_tenants := array(
+  v_tenant_ids := array(
     select m.tenant_id from unnest(v_members) as m
      union
     select r.tenant_id
       from unnest(p_requests) as r
      where r.tenant_id is not null and (r.user_id is null or r.user_id = any (v_administrators)));
-  if cardinality(v_tenants) > 0 then
-    perform internal.act_for(v_tenants);
+  if cardinality(v_tenant_ids) > 0 then
+    perform internal.act_for(v_tenant_ids);
+  end if;
+  select coalesce(array_agg(t), '{}'), coalesce(array_agg(t.id), '{}')
+    into v_tenants, v_tenant_ids
+    from public.tenants as t
+   where t.id = any (v_tenant_ids) and t.is_active;
+  if exists (select from unnest(v_members) as m where m.department_id is not null) then
+    select coalesce(array_agg(d.tenant_id || '/' || d.id), '{}'), array_agg(d.monthly_cap)
+      into v_departments, v_caps
+      from (select distinct m.tenant_id, m.department_id from unnest(v_members) as m) as m
+     cross join lateral (
+           select x.* from public.departments as x where x.tenant_id = m.tenant_id and x.id = m.department_id limit 1) as d
+     where d.monthly_cap is not null;
   end if;
 
-  return array(
-    with tenant as materialized (
-      select x.*
-        from unnest(v_tenants) as t(id)
-       cross join lateral (select y.* from public.tenants as y where y.id = t.id limit 1) as x
-    ), giver as materialized (
+  for v_place in 1 .. cardinality(p_requests) loop
+    v_request := p_requests[v_place];
+    v_giver := null;
+    v_tenants_of := 0;
+    foreach v_at in array coalesce(array_positions(v_who, v_request.user_id), '{}') loop
+      v_member := v_members[v_at];
+      -- An administrator who works there awards as administrator.
+      if v_member.tenant_id = any (v_tenant_ids) and coalesce(v_member.tenant_id = v_request.tenant_id, true)
+         and not (v_member.role = 'employee' and v_request.tenant_id is not null and v_request.user_id = any (v_administrators)) then
+        v_tenants_of := v_tenants_of + 1;
+        v_giver := v_member;
+      end if;
+    end loop;
+
+    v_heads := coalesce(cardinality(v_request.recipients), 0);
+    -- Asked where there are several only: a condition that reads rows costs as much as all others together.
+    v_names_twice := false;
+    if v_heads > 1 then
+      v_names_twice := v_heads > (select count(distinct u.user_id) from unnest(v_request.recipients) as u(user_id));
+    end if;
+    v_split := coalesce(v_request.split, 'flat');
+    v_ask := row(
+      v_place, null, coalesce(v_giver.tenant_id, v_request.tenant_id), v_request.user_id, v_giver.user_id, v_giver.department_id, null,
+      v_request.recipients, null, null, null, null, v_request.message, coalesce(v_request.recognition_type, 'standard'),
+      v_request.award_tier, coalesce(v_request.visibility, 'public'), null, null, null, v_request.idempotency_key, null,
+      v_request.request_id, null, null)::internal.recognition_ask;
+    if v_ask.tenant_id is distinct from v_tenant.id then
+      v_tenant := v_tenants[array_position(v_tenant_ids, v_ask.tenant_id)];
+    end if;
+    v_tier_points := null;
+    if v_request.award_tier is not null and jsonb_typeof(v_tenant.award_tiers -> v_request.award_tier) = 'number' then
+      v_tier_points := (v_tenant.award_tiers ->> v_request.award_tier)::numeric;
+    end if;
+    v_points := coalesce(v_request.points, v_tier_points, 0);
+    if v_request.idempotency_key is not null then
+      v_ask.request_hash := encode(sha256(convert_to(row(
+        v_request.recipients, trim_scale(v_request.points), v_request.message, v_ask.recognition_type, v_request.award_tier, v_split,
+        v_ask.visibility, coalesce(v_request.award, false))::text, 'UTF8')), 'hex');
+    end if;
+
+    if v_tenants_of > 1 or v_tenants_of = 0 and v_request.tenant_id is null
+       and (v_request.user_id is null or v_request.user_id = any (v_administrators)) then
       -- Who is in several tenants must name one, unless only one of them is active.
-      select m.user_id, count(*) as tenants, (array_agg(m))[1] as member
-        from unnest(v_members) as m
-        join tenant as t on t.id = m.tenant_id and t.is_active
-       group by m.user_id
-    ), placed as materialized (
-      select r.*, (g.member).user_id as from_user_id, (g.member).role, (g.member).department_id,
-             (g.member).lead_distribution_balance > 0 as has_budget, n.refused,
-             case when n.refused is null then coalesce((g.member).tenant_id, r.tenant_id) end as place_id
-        from unnest(p_requests) with ordinality as r
-        left join giver as g on g.user_id = r.user_id
-       cross join lateral (
-             select case
-                      when g.tenants = 1 then null
-                      when g.tenants > 1 then 'invalid_body'
-                      when r.user_id is not null and r.user_id <> all (v_administrators) then 'forbidden'
-                      when r.tenant_id is null then 'invalid_body'
-                    end as refused) as n
-    ), asked as materialized (
-      select r.ordinality as position, r.place_id as tenant_id, r.from_user_id, r.role, r.department_id, r.has_budget, r.refused,
-             r.user_id, r.recipients, r.message, r.award_tier, r.idempotency_key, r.request_id, coalesce(r.award, false) as award,
-             coalesce(r.recognition_type, 'standard') as recognition_type, coalesce(r.split, 'flat') as split,
-             coalesce(r.visibility, 'public') as visibility, n.heads, r.points as said, n.tier_points,
-             coalesce(r.points, n.tier_points, 0) as each_points,
-             t.is_active, t.allocation_mode, t.peer_to_peer_enabled, d.monthly_cap,
-             case when r.idempotency_key is not null then
-               encode(sha256(convert_to(row(
-                 r.recipients, trim_scale(r.points), r.message, coalesce(r.recognition_type, 'standard'), r.award_tier,
-                 coalesce(r.split, 'flat'), coalesce(r.visibility, 'public'), coalesce(r.award, false))::text, 'UTF8')), 'hex')
-             end as request_hash
-        from placed as r
-        left join tenant as t on t.id = r.place_id
-        left join lateral (
-             select x.monthly_cap from public.departments as x
-              where x.tenant_id = r.place_id and x.id = r.department_id limit 1) as d on true
-       cross join lateral (
-             select coalesce(cardinality(r.recipients), 0) as heads,
-                    case when jsonb_typeof(t.award_tiers -> r.award_tier) = 'number'
-                         then (t.award_tiers ->> r.award_tier)::numeric end as tier_points) as n
-    ), judged as materialized (
-      select k.*,
-             case
-               when k.refused is not null then k.refused
-               when not coalesce(k.is_active, false) then 'tenant_not_found'
-               when k.message is null or k.message !~ '\S' or length(k.message) > 2000 or length(k.idempotency_key) > 200
-                    or k.recognition_type not in ('standard', 'individual_award', 'group_award', 'ecard')
-                    or k.visibility not in ('public', 'private', 'department') or k.split not in ('flat', 'equal')
-                    or k.heads not between 1 and 200 or array_position(k.recipients, null) is not null
-                    or k.heads > 1 and k.heads > (select count(distinct x.user_id) from unnest(k.recipients) as x(user_id))
-                    or k.award_tier is not null and k.tier_points is null then 'invalid_body'
-               when not (k.each_points between 0 and 9999999999999.99) or scale(trim_scale(k.each_points)) > 2
-                    or k.said <> k.tier_points or k.award and k.each_points = 0
-                    or k.split = 'flat' and k.each_points * k.heads > 9999999999999.99
-                    or k.split = 'equal' and k.each_points > 0 and k.each_points < k.heads / 100.0 then 'invalid_amount'
-               when k.award and k.role = 'employee' then 'forbidden'
-               when k.user_id = any (k.recipients) then 'self_recognition'
-               when k.heads > (
-                    select count(*) from unnest(k.recipients) as x(user_id)
-                     cross join lateral (
-                           select from public.tenant_members as y
-                            where y.tenant_id = k.tenant_id and y.user_id = x.user_id and y.is_active limit 1) as z)
-                    then 'recipient_not_found'
-               when k.role = 'employee' and k.each_points > 0 and not k.peer_to_peer_enabled then 'peer_to_peer_off'
-             end as verdict
-        from asked as k
-    )
-    select row(
-             j.position, null, j.tenant_id, j.user_id, j.from_user_id, j.department_id, j.monthly_cap, j.recipients,
-             case when j.verdict is not null then null
-                  when j.split = 'flat' then array_fill(j.each_points, array[j.heads])
-                  -- What does not divide goes to the first of them, a hundredth each.
-                  else array(
-                    select (trunc(j.each_points * 100 / j.heads) + case when g.place <= j.each_points * 100 % j.heads then 1 else 0 end) / 100
-                      from generate_series(1, j.heads) as g(place)
-                     order by g.place) end,
-             -- Of what is refused nothing is reckoned: it may be more than any number holds.
-             null, null, case when j.verdict is not null then null when j.split = 'equal' then j.each_points else j.each_points * j.heads end,
-             j.message, j.recognition_type, j.award_tier, j.visibility,
-             case when j.from_user_id is null then array['tenant.pool']
-                  when j.role = 'employee' then array['tenant.wallet:' || j.user_id]
-                  else case when j.has_budget then array['tenant.lead:' || j.user_id] else '{}' end
-                       || array['tenant.pool']
-                       || case when j.allocation_mode = 'legacy_fallback' and j.department_id is not null
-                               then array['tenant.budget:' || j.department_id] else '{}' end
-                       || case when j.allocation_mode = 'legacy_fallback' then array['tenant.wallet:' || j.user_id] else '{}' end end,
-             null, null, j.idempotency_key, j.request_hash, j.request_id, j.verdict,
-             case j.verdict
-               when 'forbidden' then case when j.role is null then 'This is open to the members of a tenant only.'
-                                          else 'This is open to managers and leads only.' end
-               when 'invalid_amount' then case
-                 when j.said <> j.tier_points then 'points: the award tier says how many'
-                 when j.split = 'equal' and j.each_points > 0 and j.each_points < j.heads / 100.0 then 'points: there is not a hundredth for each'
-                 else 'points: must be at most 9999999999999.99 in all, not below 0, with at most two decimal places' end
-               when 'invalid_body' then case
-                 when j.refused is not null then 'tenant_id: must be named'
-                 when j.message is null or j.message !~ '\S' or length(j.message) > 2000 then 'message: must say something, in at most 2000 characters'
-                 when length(j.idempotency_key) > 200 then 'idempotency_key: must have at most 200 characters'
-                 when j.recognition_type not in ('standard', 'individual_award', 'group_award', 'ecard')
-                   then 'recognition_type: must be standard, individual_award, group_award or ecard'
-                 when j.visibility not in ('public', 'private', 'department') then 'visibility: must be public, private or department'
-                 when j.split not in ('flat', 'equal') then 'split: must be flat or equal'
-                 when j.award_tier is not null and j.tier_points is null then 'award_tier: there is no such tier'
-                 else 'recipients: must be 1 to 200, each named once' end
-             end)::internal.recognition_ask
-      from judged as j
-     order by j.position);
+      v_ask.verdict := 'invalid_body';
+      v_ask.detail := 'tenant_id: must be named';
+      v_ask.tenant_id := null;
+    elsif v_tenants_of = 0 and v_request.user_id is not null and v_request.user_id <> all (v_administrators) then
+      v_ask.verdict := 'forbidden';
+      v_ask.detail := 'This is open to the members of a tenant only.';
+      v_ask.tenant_id := null;
+    elsif v_tenant.id is null then
+      v_ask.verdict := 'tenant_not_found';
+    elsif v_request.message is null or v_request.message !~ '\S' or length(v_request.message) > 2000 then
+      v_ask.verdict := 'invalid_body';
+      v_ask.detail := 'message: must say something, in at most 2000 characters';
+    elsif length(v_request.idempotency_key) > 200 then
+      v_ask.verdict := 'invalid_body';
+      v_ask.detail := 'idempotency_key: must have at most 200 characters';
+    elsif v_ask.recognition_type not in ('standard', 'individual_award', 'group_award', 'ecard') then
+      v_ask.verdict := 'invalid_body';
+      v_ask.detail := 'recognition_type: must be standard, individual_award, group_award or ecard';
+    elsif v_ask.visibility not in ('public', 'private', 'department') then
+      v_ask.verdict := 'invalid_body';
+      v_ask.detail := 'visibility: must be public, private or department';
+    elsif v_split not in ('flat', 'equal') then
+      v_ask.verdict := 'invalid_body';
+      v_ask.detail := 'split: must be flat or equal';
+    elsif v_request.award_tier is not null and v_tier_points is null then
+      v_ask.verdict := 'invalid_body';
+      v_ask.detail := 'award_tier: there is no such tier';
+    elsif v_heads not between 1 and 200 or array_position(v_request.recipients, null) is not null
+          or v_names_twice then
+      v_ask.verdict := 'invalid_body';
+      v_ask.detail := 'recipients: must be 1 to 200, each named once';
+    elsif v_request.points <> v_tier_points then
+      v_ask.verdict := 'invalid_amount';
+      v_ask.detail := 'points: the award tier says how many';
+    elsif v_split = 'equal' and v_points > 0 and v_points < v_heads / 100.0 then
+      v_ask.verdict := 'invalid_amount';
+      v_ask.detail := 'points: there is not a hundredth for each';
+    elsif not (v_points between 0 and c_points_max) or scale(trim_scale(v_points)) > 2 or v_request.award and v_points = 0
+          or v_split = 'flat' and v_points * v_heads > c_points_max then
+      v_ask.verdict := 'invalid_amount';
+      v_ask.detail := 'points: must be at most 9999999999999.99 in all, not below 0, with at most two decimal places';
+    elsif v_request.award and v_giver.role = 'employee' then
+      v_ask.verdict := 'forbidden';
+      v_ask.detail := 'This is open to managers and leads only.';
+    elsif v_request.user_id = any (v_request.recipients) then
+      v_ask.verdict := 'self_recognition';
+    else
+      if v_giver.role = 'employee' and v_points > 0 and not v_tenant.peer_to_peer_enabled then
+        v_ask.verdict := 'peer_to_peer_off';
+      end if;
+      if v_split = 'flat' then
+        v_ask.shares := array_fill(v_points, array[v_heads]);
+        v_ask.points := v_points * v_heads;
+      else
+        -- What does not divide goes to the first of them, a hundredth each.
+        v_ask.shares := array(
+          select (trunc(v_points * 100 / v_heads) + case when g.place <= v_points * 100 % v_heads then 1 else 0 end) / 100
+            from generate_series(1, v_heads) as g(place)
+           order by g.place);
+        v_ask.points := v_points;
+      end if;
+      if v_giver.user_id is null then
+        v_ask.sources := array['tenant.pool'];
+      elsif v_giver.role = 'employee' then
+        v_ask.sources := array['tenant.wallet:' || v_giver.user_id];
+      else
+        v_ask.sources := case when v_giver.lead_distribution_balance > 0 then array['tenant.lead:' || v_giver.user_id] else '{}' end
+          || array['tenant.pool']
+          || case when v_tenant.allocation_mode <> 'legacy_fallback' then '{}'
+                  when v_giver.department_id is null then array['tenant.wallet:' || v_giver.user_id]
+                  else array['tenant.budget:' || v_giver.department_id, 'tenant.wallet:' || v_giver.user_id] end;
+      end if;
+      v_ask.monthly_cap := v_caps[array_position(v_departments, v_ask.tenant_id || '/' || v_ask.department_id)];
+    end if;
+    v_asks[v_place] := v_ask;
+  end loop;
+
+  -- All are looked up at once, and last, since nearly nobody names a stranger.
+  for v_at in
+    select distinct a.position
+      from unnest(v_asks) as a
+     cross join unnest(a.recipients) as r(user_id)
+      left join lateral (
+           select x.user_id from public.tenant_members as x
+            where x.tenant_id = a.tenant_id and x.user_id = r.user_id and x.is_active limit 1) as m on true
+     where (a.verdict is null or a.verdict = 'peer_to_peer_off') and m.user_id is null
+  loop
+    v_asks[v_at].verdict := 'recipient_not_found';
+  end loop;
+  return v_asks;
 end
 $$;
 
@@ -11873,12 +12011,7 @@ as $$
 begin
   return query
   select g.position,
-         case when g.refusal is null then
-           jsonb_build_object('success', true, 'amount_awarded', g.points,
-             'recipient_new_wallet_balance', g.recipients #> '{0,new_wallet_balance}', 'tenant_remaining_pool', g.pool,
-             'ledger_entry_id', g.recipients #> '{0,ledger_entry_id}', 'recognition_id', g.id, 'funded_by', g.funded_by)
-           || case when g.replayed then '{"replayed": true}'::jsonb else '{}'::jsonb end
-         end,
+         case when g.replayed then o.answer || '{"replayed": true}' when g.refusal is null then o.answer end,
          -- What is at fault is called here as it came.
          g.refusal || jsonb_build_object('detail', case split_part(g.refusal ->> 'detail', ': ', 1)
            when 'points' then 'amount: must be above 0, at most 9999999999999.99, with at most two decimal places'
@@ -11890,7 +12023,11 @@ begin
                       null, null, null, true, r.idempotency_key, r.request_id)::internal.recognition_request
              from jsonb_to_recordset(p_requests) as r(
                     user_id uuid, tenant_id uuid, to_user_id uuid, amount numeric, recognition_message text, idempotency_key text,
-                    request_id text))) as g;
+                    request_id text))) as g
+   cross join lateral (
+         select jsonb_build_object('success', true, 'amount_awarded', g.points,
+                  'recipient_new_wallet_balance', g.recipients #> '{0,new_wallet_balance}', 'tenant_remaining_pool', g.pool,
+                  'ledger_entry_id', g.recipients #> '{0,ledger_entry_id}', 'recognition_id', g.id, 'funded_by', g.funded_by) as answer) as o;
 end
 $$;
 
@@ -12516,7 +12653,9 @@ declare
   v_moves int := 0;
   v_known uuid[];      -- what is under the key of each
   v_hashes text[];     -- and the request with which it came
+  v_system_gives boolean;
   v_payers internal.tenant_account[];
+  v_wanted internal.tenant_account[];  -- they, and whoever must be locked with them
   v_is_capped boolean;
   v_wallets_pay boolean;
   v_are_several boolean;
@@ -12531,32 +12670,35 @@ begin
              from unnest(p_asks) as a where a.idempotency_key is not null and a.tenant_id is not null order by 1) as l;
 
   select coalesce(array_agg(distinct row(a.tenant_id, s.account)::internal.tenant_account), '{}'),
-         coalesce(bool_or(a.monthly_cap is not null), false), coalesce(bool_or(starts_with(s.account, 'tenant.wallet:')), false),
+         coalesce(bool_or(a.is_capped), false), coalesce(bool_or(starts_with(s.account, 'tenant.wallet:')), false),
          count(distinct a.tenant_id) > 1
     into v_payers, v_is_capped, v_wallets_pay, v_are_several
-    from unnest(p_asks) as a
-   cross join unnest(a.sources) as s(account)
-   where a.verdict is null and a.points > 0;
+    from (select distinct a.tenant_id, a.sources, a.monthly_cap is not null as is_capped
+            from unnest(p_asks) as a
+           where a.verdict is null and a.points > 0) as a
+   cross join unnest(a.sources) as s(account);
+
+  -- Whoever holds a wallet, a department or another tenant's pool must have all accounts, or two of them wait for one another.
+  v_wanted := v_payers;
+  if v_is_capped or v_wallets_pay or v_are_several then
+    v_wanted := v_payers || array(
+      select distinct row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account
+        from unnest(p_asks) as a
+       cross join unnest(a.recipients) as r(user_id)
+       where a.verdict is null and a.points > 0
+         and row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account <> all (v_payers));
+  end if;
 
   -- A wallet without an account cannot be locked, and what came into it while others were waited for is seen the second time.
   for v_try in 1 .. 2 loop
-    with wanted as materialized (
-      select p.tenant_id, p.account, true as pays from unnest(v_payers) as p
-       union all
-      -- Whoever holds a wallet, a department or another tenant's pool must have all accounts, or two of them wait for one another.
-      select distinct a.tenant_id, 'tenant.wallet:' || r.user_id, false
-        from unnest(p_asks) as a
-       cross join unnest(a.recipients) as r(user_id)
-       where (v_is_capped or v_wallets_pay or v_are_several) and a.verdict is null and a.points > 0
-         and row(a.tenant_id, 'tenant.wallet:' || r.user_id)::internal.tenant_account <> all (v_payers)
-       order by 1, 2
-    )
     select coalesce(array_agg(w.tenant_id || '/' || w.account) filter (where w.pays), '{}'),
            coalesce(array_agg(coalesce(x.room, 0) / 100.0) filter (where w.pays), '{}'),
            array_agg(split_part(w.account, ':', 2)::uuid) filter (where w.pays and starts_with(w.account, 'tenant.wallet:')),
            coalesce(bool_or(x.room is null) filter (where w.pays and starts_with(w.account, 'tenant.wallet:')), false)
       into v_names, v_rooms, v_givers, v_is_missing
-      from wanted as w
+      from (select u.tenant_id, u.account, u.place <= cardinality(v_payers) as pays
+              from unnest(v_wanted) with ordinality as u(tenant_id, account, place)
+             order by u.tenant_id, u.account) as w
       left join lateral (
            select a.balance - a.held - a.floor as room
              from ledger.accounts as a
@@ -12601,24 +12743,29 @@ begin
                 where y.tenant_id = c.tenant_id and y.id = c.department_id limit 1) as x) as d;
   end if;
 
-  -- What is under the key is read under the locks; it is answered as it was, whatever has changed since.
+  -- What is under the key is read under the locks; it is answered as it was, whatever has changed since. The key is named as a
+  -- range and in its order, and nothing may be sorted: so its own index is the only way in, also for who plans while the table is
+  -- empty. No look-up by an index finds a giver or nobody, so that what the system gave is looked up by itself.
   select array_agg(k.id order by a.position), array_agg(k.request_hash order by a.position),
-         sum(cardinality(a.recipients)) filter (where a.verdict is null)
-    into v_known, v_hashes, v_heads
+         sum(cardinality(a.recipients)) filter (where a.verdict is null), bool_or(a.from_user_id is null and a.idempotency_key is not null)
+    into v_known, v_hashes, v_heads, v_system_gives
     from unnest(p_asks) as a
     left join lateral (
-         -- Two look-ups, since none by an index finds a giver or nobody. They name the key as a range and in their order, and
-         -- nothing may be sorted: so the key's own index is the only way in, also for who plans while the table is empty.
-         (select r.id, r.request_hash from public.recognitions as r
-           where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id
-             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
-           order by r.idempotency_key limit 1)
-          union all
-         (select r.id, r.request_hash from public.recognitions as r
-           where a.from_user_id is null and r.tenant_id = a.tenant_id and r.from_user_id is null
-             and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
-           order by r.from_user_id, r.idempotency_key limit 1)
-          limit 1) as k on true;
+         select r.id, r.request_hash from public.recognitions as r
+          where r.tenant_id = a.tenant_id and r.from_user_id = a.from_user_id
+            and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+          order by r.idempotency_key limit 1) as k on true;
+  if v_system_gives then
+    select array_agg(coalesce(k.id, v_known[a.position]) order by a.position),
+           array_agg(coalesce(k.request_hash, v_hashes[a.position]) order by a.position)
+      into v_known, v_hashes
+      from unnest(p_asks) as a
+      left join lateral (
+           select r.id, r.request_hash from public.recognitions as r
+            where a.from_user_id is null and r.tenant_id = a.tenant_id and r.from_user_id is null
+              and r.idempotency_key >= a.idempotency_key and r.idempotency_key <= a.idempotency_key
+            order by r.from_user_id, r.idempotency_key limit 1) as k on true;
+  end if;
 
   v_ids := internal.uuidv7s(v_heads);
   for v_place in 1 .. cardinality(v_asks) loop
@@ -12630,7 +12777,7 @@ begin
       v_asks[v_place] := v_ask;
     end if;
     -- Several administrators give in the system's name, and so under the same keys.
-    if v_ask.verdict is null and v_ask.from_user_id is null and v_ask.idempotency_key is not null then
+    if v_known[v_place] is null and v_ask.from_user_id is null and v_ask.idempotency_key is not null then
       select a.id, case when a.request_hash = v_ask.request_hash then 'known' else 'nonce_reused' end as verdict,
              'idempotency_key: it came with another request before' as detail
         into v_twin
@@ -12762,15 +12909,14 @@ as $$
 begin
   return query
   select g.position,
-         case when g.refusal is null then
-           jsonb_build_object('recognition_id', g.id, 'points', g.points, 'recipients', g.recipients, 'funded_by', g.funded_by,
-             'tenant_remaining_pool', g.pool, 'status', 'active')
-           || case when g.replayed then '{"replayed": true}'::jsonb else '{}'::jsonb end
-         end,
+         case when g.replayed then o.answer || '{"replayed": true}' when g.refusal is null then o.answer end,
          g.refusal
     from internal.recognize(array(
            select r::internal.recognition_request
-             from jsonb_populate_recordset(null::internal.recognition_request, p_requests) as r)) as g;
+             from jsonb_populate_recordset(null::internal.recognition_request, p_requests) as r)) as g
+   cross join lateral (
+         select jsonb_build_object('recognition_id', g.id, 'points', g.points, 'recipients', g.recipients, 'funded_by', g.funded_by,
+                  'tenant_remaining_pool', g.pool, 'status', 'active') as answer) as o;
 end
 $$;
 
@@ -12977,13 +13123,13 @@ begin
                'message', r.message, 'points', internal.points_text(r.points), 'visibility', r.visibility, 'status', r.status,
                'created_at', r.created_at, 'recipients', g.recipients) order by r.place)
         from unnest(v_page[:v_limit]) with ordinality as r(
-               tenant_id, id, from_user_id, recognition_type, award_tier, message, points, funded_by, visibility, status, department_id,
-               pool_after, revoked_at, revoked_by, revoked_reason, idempotency_key, request_hash, request_id, created_at, updated_at, place)
+               tenant_id, id, from_user_id, to_user_id, recognition_type, award_tier, message, points, funded_by, visibility, status,
+               department_id, pool_after, revoked_at, revoked_by, revoked_reason, idempotency_key, request_hash, request_id, created_at, updated_at, place)
        cross join lateral (
              select jsonb_agg(jsonb_build_object('user_id', x.user_id, 'points', internal.points_text(x.points)) order by x.place) as recipients
                from (select y.* from public.recognition_recipients as y
                       where y.tenant_id = r.tenant_id and y.recognition_id >= r.id and y.recognition_id <= r.id
-                      order by y.recognition_id, y.user_id limit 200) as x) as g), '[]'),
+                      order by y.recognition_id limit 200) as x) as g), '[]'),
     'next_cursor', case when cardinality(v_page) > v_limit then translate(rtrim(encode(
       uuid_send(v_page[v_limit].id), 'base64'), '='), '+/', '-_') end);
 end
@@ -13754,7 +13900,7 @@ set jit = off
 as $$
 begin
   return query
-  select a.position, r.id, internal.points_text(r.points), k.recipients, r.funded_by, internal.points_text(r.pool_after), true, null::jsonb
+  select a.position, r.id, internal.points_text(r.points), k.recipients, r.funded_by::text, internal.points_text(r.pool_after), true, null::jsonb
     from unnest(p_asks) as a
    cross join lateral (
          select x.* from public.recognitions as x
@@ -13765,7 +13911,7 @@ begin
                   'new_wallet_balance', internal.points_text(l.balance_after), 'ledger_entry_id', x.entry_id) order by x.place) as recipients
            from (select y.* from public.recognition_recipients as y
                   where y.tenant_id = a.tenant_id and y.recognition_id >= a.id and y.recognition_id <= a.id
-                  order by y.recognition_id, y.user_id limit 200) as x
+                  order by y.recognition_id limit 200) as x
            left join lateral (
                 select y.balance_after from public.wallet_ledger as y
                  where y.tenant_id = x.tenant_id and y.id >= x.entry_id and y.id <= x.entry_id
@@ -13774,6 +13920,19 @@ begin
    where a.verdict = 'known';
 end
 $$;
+
+-- sql/60_tenants/recognition_recipients.sql
+
+-- Whom a recognition went to, one or several, in the order in which they were named. A row is seen by whoever sees what it is of.
+
+create or replace view public.recognition_recipients with (security_invoker = true) as
+select r.tenant_id, r.id as recognition_id, r.to_user_id as user_id, r.points, 1 as place,
+       case when r.points > 0 then r.id end as entry_id  -- the wallet_ledger's row; null where there were no points
+  from public.recognitions as r
+ where r.to_user_id is not null
+ union all
+select g.tenant_id, g.recognition_id, g.user_id, g.points, g.place, g.entry_id
+  from public.recognition_groups as g;
 
 -- sql/60_tenants/recognize.sql
 
@@ -13812,19 +13971,21 @@ begin
      order by a.position, r.place);
 
   insert into public.recognitions (
-         tenant_id, id, from_user_id, recognition_type, award_tier, message, points, funded_by, visibility, department_id, pool_after,
-         idempotency_key, request_hash, request_id, created_at, updated_at)
-  select a.tenant_id, a.id, a.from_user_id, a.recognition_type, a.award_tier, a.message, a.points,
-         coalesce(split_part(split_part(a.source, ':', 1), '.', 2), 'nothing'), a.visibility, a.department_id, a.pool_after,
-         a.idempotency_key, a.request_hash, a.request_id, v_now, v_now
+         tenant_id, id, from_user_id, to_user_id, recognition_type, award_tier, message, points, funded_by, visibility, department_id,
+         pool_after, idempotency_key, request_hash, request_id, created_at, updated_at)
+  select a.tenant_id, a.id, a.from_user_id, case when cardinality(a.recipients) = 1 then a.recipients[1] end, a.recognition_type,
+         a.award_tier, a.message, a.points, coalesce(split_part(split_part(a.source, ':', 1), '.', 2), 'nothing'), a.visibility,
+         a.department_id, a.pool_after, a.idempotency_key, a.request_hash, a.request_id, v_now, v_now
     from unnest(v_asks) as a
    where a.verdict is null;
 
-  insert into public.recognition_recipients (tenant_id, recognition_id, user_id, points, place, entry_id)
-  select a.tenant_id, a.id, r.user_id, r.share, r.place, case when r.share > 0 then r.entry_id end
-    from unnest(v_asks) as a
-   cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
-   where a.verdict is null;
+  if exists (select from unnest(v_asks) as a where cardinality(a.recipients) > 1) then
+    insert into public.recognition_groups (tenant_id, recognition_id, user_id, points, place, entry_id)
+    select a.tenant_id, a.id, r.user_id, r.share, r.place, case when r.share > 0 then r.entry_id end
+      from unnest(v_asks) as a
+     cross join unnest(a.recipients, a.shares, a.entries) with ordinality as r(user_id, share, entry_id, place)
+     where a.verdict is null and cardinality(a.recipients) > 1;
+  end if;
 
   if cardinality(v_moves) > 0 then
     select array_agg(o.to_balance order by o.position), bool_and(o.outcome = 'posted')
@@ -15913,7 +16074,8 @@ drop policy if exists "upkeep and operators see every hold" on ledger.holds;
 create policy "upkeep and operators see every hold" on ledger.holds to tallybook_upkeep, tallybook_operator using (true);
 
 revoke all on function
-  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text), ledger.open(uuid, text),
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting),
+  ledger.post_set(ledger.posting[], boolean), ledger.post_closely(ledger.posting[]), ledger.lock(uuid[], text), ledger.open(uuid, text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
@@ -15921,7 +16083,8 @@ revoke all on function
 from public, anon, authenticated, service_role;
 
 grant execute on function
-  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting), ledger.lock(uuid[], text), ledger.open(uuid, text),
+  ledger.post(ledger.posting[]), ledger.post_one(ledger.posting),
+  ledger.post_set(ledger.posting[], boolean), ledger.post_closely(ledger.posting[]), ledger.lock(uuid[], text), ledger.open(uuid, text),
   ledger.hold(uuid, uuid, text, bigint, text, uuid, timestamptz), ledger.close_hold(uuid, uuid, text, bigint),
   ledger.hold_many(ledger.holds[]), ledger.close_holds(ledger.holds[], text),
   ledger.settle(uuid, uuid, text, bigint, text), ledger.release(uuid, uuid), ledger.expire_holds(int),
@@ -16905,17 +17068,18 @@ to tallybook_functions, service_role, tallybook_operator;
 -- an operator sets tenants and members up.
 
 revoke all on
-  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts,
-  internal.tenant_discrepancies
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_groups, public.rewards, public.reward_redemptions, public.tenant_alerts,
+  public.recognition_recipients, internal.tenant_discrepancies
 from public, anon, authenticated, service_role;
 
 grant select on
-  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_groups, public.rewards, public.reward_redemptions, public.tenant_alerts
 to authenticated, service_role, tallybook_operator;
 grant select, insert, update on
-  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_recipients, public.rewards, public.reward_redemptions, public.tenant_alerts
+  public.tenants, public.departments, public.tenant_members, public.allocation_logs, public.platform_billing_logs, public.wallets, public.wallet_ledger, public.recognitions, public.recognition_groups, public.rewards, public.reward_redemptions, public.tenant_alerts
 to tallybook_procedures, tallybook_upkeep;
 grant insert, update on public.tenants, public.departments, public.tenant_members, public.rewards to tallybook_operator;
+grant select on public.recognition_recipients to authenticated, service_role, tallybook_operator, tallybook_procedures, tallybook_upkeep;
 grant select on internal.tenant_discrepancies to tallybook_operator;
 
 alter table public.tenants enable row level security;
@@ -16934,8 +17098,8 @@ alter table public.wallet_ledger enable row level security;
 alter table public.wallet_ledger force row level security;
 alter table public.recognitions enable row level security;
 alter table public.recognitions force row level security;
-alter table public.recognition_recipients enable row level security;
-alter table public.recognition_recipients force row level security;
+alter table public.recognition_groups enable row level security;
+alter table public.recognition_groups force row level security;
 alter table public.rewards enable row level security;
 alter table public.rewards force row level security;
 alter table public.reward_redemptions enable row level security;
@@ -17039,7 +17203,8 @@ create policy "a member reads what is public and what is their own" on public.re
             and (from_user_id = (select internal.caller_id())
                  or status = 'active' and (visibility = 'public'
                     or visibility = 'department' and department_id = any ((select internal.member_departments())::uuid[]))
-                 or exists (select from public.recognition_recipients as x
+                 or to_user_id = (select internal.caller_id())
+                 or exists (select from public.recognition_groups as x
                              where x.tenant_id = recognitions.tenant_id and x.recognition_id = recognitions.id
                                and x.user_id = (select internal.caller_id()))));
 drop policy if exists "a procedure touches the recognitions of its subjects" on public.recognitions;
@@ -17051,19 +17216,19 @@ drop policy if exists "the service reads all recognitions" on public.recognition
 create policy "the service reads all recognitions" on public.recognitions for select to service_role using (true);
 drop policy if exists "an operator sets all recognitions" on public.recognitions;
 create policy "an operator sets all recognitions" on public.recognitions to tallybook_operator using (true);
-drop policy if exists "a member reads what they were given and a manager all" on public.recognition_recipients;
-create policy "a member reads what they were given and a manager all" on public.recognition_recipients for select to authenticated
+drop policy if exists "a member reads where they are among them and a manager all" on public.recognition_groups;
+create policy "a member reads where they are among them and a manager all" on public.recognition_groups for select to authenticated
   using (user_id = (select internal.caller_id()) and tenant_id = any ((select internal.member_tenants())::uuid[])
          or tenant_id = any ((select internal.managed_tenants())::uuid[]));
-drop policy if exists "a procedure touches the recipients of its subjects" on public.recognition_recipients;
-create policy "a procedure touches the recipients of its subjects" on public.recognition_recipients to tallybook_procedures
+drop policy if exists "a procedure touches the recognized groups of its subjects" on public.recognition_groups;
+create policy "a procedure touches the recognized groups of its subjects" on public.recognition_groups to tallybook_procedures
   using ((tenant_id = any ((select internal.subjects())::uuid[])) is true);
-drop policy if exists "upkeep sees all recipients" on public.recognition_recipients;
-create policy "upkeep sees all recipients" on public.recognition_recipients to tallybook_upkeep using (true);
-drop policy if exists "the service reads all recipients" on public.recognition_recipients;
-create policy "the service reads all recipients" on public.recognition_recipients for select to service_role using (true);
-drop policy if exists "an operator sets all recipients" on public.recognition_recipients;
-create policy "an operator sets all recipients" on public.recognition_recipients to tallybook_operator using (true);
+drop policy if exists "upkeep sees all recognized groups" on public.recognition_groups;
+create policy "upkeep sees all recognized groups" on public.recognition_groups to tallybook_upkeep using (true);
+drop policy if exists "the service reads all recognized groups" on public.recognition_groups;
+create policy "the service reads all recognized groups" on public.recognition_groups for select to service_role using (true);
+drop policy if exists "an operator sets all recognized groups" on public.recognition_groups;
+create policy "an operator sets all recognized groups" on public.recognition_groups to tallybook_operator using (true);
 drop policy if exists "a member reads what their company offers" on public.rewards;
 create policy "a member reads what their company offers" on public.rewards for select to authenticated
   using (tenant_id = any ((select internal.member_tenants())::uuid[]) and is_active

@@ -60,7 +60,7 @@ GROWING = [
     "wallets",
     "wallet_ledger",
     "recognitions",
-    "recognition_recipients",
+    "recognition_groups",
     "rewards",
     "reward_redemptions",
     "tenant_alerts",

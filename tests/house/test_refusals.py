@@ -53,6 +53,7 @@ def raised(path: Path) -> set[str]:
     codes = set(re.findall(r"internal\.refus(?:e|al)\(\s*'(\w+)'", text))
     for verdict in VERDICT.findall(text):
         codes |= set(re.findall(r"then '(\w+)'", verdict)) - ACCEPTED
+    codes |= set(re.findall(r"verdict := '(\w+)'", text)) - ACCEPTED
     for line in re.findall(r"^-- Refuses: ((?:.*\n--          )*.*)", text, re.MULTILINE):
         codes |= set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", line))
     return codes

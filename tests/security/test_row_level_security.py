@@ -28,7 +28,7 @@ CREDITS = {
 # tests/security/test_tenant_isolation.py has who sees which rows of these.
 TENANTS = {
     *("tenants", "departments", "tenant_members", "allocation_logs", "platform_billing_logs"),
-    *("wallets", "wallet_ledger", "recognitions", "recognition_recipients", "rewards"),
+    *("wallets", "wallet_ledger", "recognitions", "recognition_groups", "rewards"),
     *("reward_redemptions", "tenant_alerts", "lead_delegations"),
 }
 POLICIES_ASK = {
@@ -213,7 +213,7 @@ def test_nothing_else_is_for_a_users_eyes(world: World, people: People) -> None:
         ("public", name)
         for name in (
             *(*OWNED, *CREDITS, *TENANTS),
-            *("coupon_templates", "points_rules", "streak_multipliers"),
+            *("coupon_templates", "points_rules", "streak_multipliers", "recognition_recipients"),
         )
     }
     others = relations(world).keys() - readable

@@ -262,7 +262,8 @@ def test_no_address_is_forgotten() -> None:
 def everything(world: World) -> list[Row]:
     """What is there, as far as anybody can change it: accounts, and rows of all tables."""
     counted = " union all ".join(
-        f"select '{table}' as what, count(*)::text as how_many from {table}" for table in TABLES
+        f"select '{table}' as what, count(*)::text as how_many from {table}"
+        for table in (*TABLES, *VIEWS)
     )
     return world.rows(
         f"{counted} union all select book_id || account, balance::text from ledger.accounts"
@@ -352,13 +353,14 @@ OWNER = {
     "wallets": "user_id",
     "wallet_ledger": "user_id",
     "recognitions": "from_user_id",
-    "recognition_recipients": "user_id",
+    "recognition_groups": "user_id",
     "reward_redemptions": "user_id",
     "lead_delegations": "lead_user_id",
 }
 SHARED = {"tenants", "departments", "rewards"}
 MANAGERS_ONLY = {"allocation_logs", "platform_billing_logs", "tenant_alerts"}
 TABLES = sorted({*OWNER, *SHARED, *MANAGERS_ONLY})
+VIEWS = ["recognition_recipients"]
 
 
 def visible(
@@ -371,6 +373,12 @@ def visible(
 ) -> bool:
     """What policies/60_tenants.sql says, once more."""
     tenant = UUID(row["id" if table == "tenants" else "tenant_id"])
+    if table == "recognition_recipients":
+        # One by themselves stands in the recognition, and is seen with it.
+        of = next(each for each in there["recognitions"] if each["id"] == row["recognition_id"])
+        if of["to_user_id"] is not None:
+            return visible("recognitions", of, there, user, member, managed)
+        table = "recognition_groups"
     own = table in OWNER and row[OWNER[table]] == str(user)
     if table == "tenant_members":
         return own
@@ -406,7 +414,7 @@ def rows_of(world: World) -> dict[str, list[Row]]:
             row["content"]
             for row in world.rows(f"select to_jsonb(x) as content from {table} as x order by 1")
         ]
-        for table in TABLES
+        for table in (*TABLES, *VIEWS)
     }
 
 
@@ -447,7 +455,7 @@ def test_no_table_is_forgotten(world: World) -> None:
 
 
 def test_in_every_table_there_is_something_to_see(world: World, acme: Acme, rival: Acme) -> None:
-    for table in TABLES:
+    for table in (*TABLES, *VIEWS):
         key = "id" if table == "tenants" else "tenant_id"
         tenants = {row[key] for row in world.rows(f"select {key} from {table}")}
         assert tenants == {acme.tenant, rival.tenant}, table

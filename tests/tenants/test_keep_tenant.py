@@ -7,7 +7,7 @@ import pytest
 
 from tests.tenants.company import Company
 
-KEPT = ["allocation_logs", "recognitions", "recognition_recipients", "reward_redemptions"]
+KEPT = ["allocation_logs", "recognitions", "recognition_groups", "reward_redemptions"]
 
 
 @pytest.mark.parametrize("table", [*KEPT, "platform_billing_logs", "wallet_ledger"])

@@ -32,7 +32,10 @@ DAMAGE = [
     "update recognitions set status = 'revoked'",
     "update recognitions set funded_by = 'wallet'",
     "delete from recognitions",
-    "update recognition_recipients set points = points + 1",
+    "update recognitions set to_user_id = from_user_id where to_user_id is not null",
+    "update recognitions set to_user_id = null",
+    "update recognition_groups set points = points + 1",
+    "update recognition_groups set user_id = gen_random_uuid()",
     "update reward_redemptions set points = 1",
     "update reward_redemptions set status = 'refunded'",
     "delete from reward_redemptions",
@@ -58,6 +61,13 @@ def busy(company: Company) -> Company:
     )
     company.call(
         "award_to_user", user_id=lead, to_user_id=member, amount=D(1), recognition_message="x"
+    )
+    company.call(
+        "give_recognition",
+        user_id=shop.manager,
+        recipients=[member, lead],
+        points=D(1),
+        message="x",
     )
     shop.redeem(member, shop.reward(2))
     assert company.world.discrepancies() == []
