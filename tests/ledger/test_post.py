@@ -340,6 +340,17 @@ def test_what_comes_in_on_the_way_may_be_spent(book: Book) -> None:
     assert book.account("test.wallet") == (0, 0)
 
 
+def test_what_comes_in_later_pays_for_nothing_before_it(book: Book) -> None:
+    """Although nothing would be missing in the end."""
+    book.fill(10)
+    into, out = ("test.pool", "test.wallet", 4), ("test.wallet", "test.pool", 4)
+    posted = book.post(book.posting(*out), book.posting(*into))
+    assert [o["outcome"] for o in posted] == ["insufficient_funds", "posted"]
+    posted = book.post(book.posting("test.wallet", "test.pool", 5), book.posting(*into))
+    assert [o["outcome"] for o in posted] == ["insufficient_funds", "posted"]
+    assert book.account("test.wallet") == (8, 0)
+
+
 def test_a_transfer_that_comes_twice_in_a_set_moves_once_at_most(book: Book) -> None:
     book.fill(100)
     twice = book.posting("test.pool", "test.sink", 40)

@@ -226,6 +226,17 @@ def test_a_members_key_is_not_the_systems(company: Company) -> None:
     assert company.pool(tenant) == "80"
 
 
+def test_a_key_of_the_same_call_is_known_whatever_else_is_wrong(company: Company) -> None:
+    """As one after the other: who asks for something else under a known key is told of the key."""
+    tenant = company.tenant(100)
+    member = company.member(tenant)
+    asked = {"tenant_id": tenant, "award": True, "idempotency_key": "k"}
+    requests = [{**asking(company.admin(), member, points=points), **asked} for points in (1, 0)]
+    first, second = outcomes(company, *requests)
+    assert first.answer
+    assert (second.refusal or {})["code"] == "nonce_reused"
+
+
 def test_who_was_refused_took_no_key(company: Company) -> None:
     """The system's next request under it is a first one, in the same call and later."""
     tenant = company.tenant(15)
