@@ -5,8 +5,8 @@ ledger and every cache, asked for by 32 tasks of one process through the gathere
 asks. Theirs is one transaction for each award that only takes from the row, over 32 connections.
 Both answer when it is durable. How far apart they are is a matter of the disk: theirs flushes
 once for each award with the row locked, ours once for all that wait. So both are measured again
-with a commit_delay, with which the server waits before it flushes, at least a tenth of a millisecond
-and at least a millisecond: as on slower disks. Waking from it takes up to as long again as a tenth.
+with a commit_delay, in which the server waits before it flushes, as it waits for a slower disk: at
+least a tenth of a millisecond, which waking makes about two, and at least a millisecond.
 """
 
 from __future__ import annotations
