@@ -81,8 +81,7 @@ begin
   -- Everybody is told what an account holds after the whole set.
   return array(
     select row(o.position, o.transfer_id, o.outcome,
-               case when v_ways[o.position] = 'by itself' and o.outcome = 'posted' then f.available else o.from_available end,
-               case when v_ways[o.position] = 'by itself' and o.outcome = 'posted' then t.available else o.to_available end)::ledger.posted
+               case when o.outcome = 'posted' then f.available end, case when o.outcome = 'posted' then t.available end)::ledger.posted
       from unnest(v_posted) as o
       left join lateral (
            select a.balance - a.held as available from ledger.accounts as a

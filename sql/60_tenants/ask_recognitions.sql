@@ -4,7 +4,7 @@
 --
 -- A program, or an administrator who is no member, gives in the system's name, and names the tenant.
 --
--- Refuses: invalid_body, forbidden, tenant_not_found, invalid_amount, self_recognition, recipient_not_found, peer_to_peer_off;
+-- Refuses: forbidden, invalid_body, tenant_not_found, invalid_amount, self_recognition, recipient_not_found, peer_to_peer_off;
 --          each as the verdict on one request.
 
 create or replace function internal.ask_recognitions(p_requests internal.recognition_request[])
@@ -113,15 +113,14 @@ begin
         v_ask.visibility, coalesce(v_request.award, false))::text, 'UTF8')), 'hex');
     end if;
 
-    if v_tenants_of > 1 or v_tenants_of = 0 and v_request.tenant_id is null
-       and (v_request.user_id is null or v_request.user_id = any (v_administrators)) then
+    if v_tenants_of = 0 and v_request.user_id is not null and v_request.user_id <> all (v_administrators) then
+      v_ask.verdict := 'forbidden';
+      v_ask.detail := 'This is open to the members of a tenant only.';
+      v_ask.tenant_id := null;
+    elsif v_tenants_of > 1 or v_tenants_of = 0 and v_request.tenant_id is null then
       -- Who is in several tenants must name one, unless only one of them is active.
       v_ask.verdict := 'invalid_body';
       v_ask.detail := 'tenant_id: must be named';
-      v_ask.tenant_id := null;
-    elsif v_tenants_of = 0 and v_request.user_id is not null and v_request.user_id <> all (v_administrators) then
-      v_ask.verdict := 'forbidden';
-      v_ask.detail := 'This is open to the members of a tenant only.';
       v_ask.tenant_id := null;
     elsif v_tenant.id is null then
       v_ask.verdict := 'tenant_not_found';
@@ -143,8 +142,7 @@ begin
     elsif v_request.award_tier is not null and v_tier_points is null then
       v_ask.verdict := 'invalid_body';
       v_ask.detail := 'award_tier: there is no such tier';
-    elsif v_heads not between 1 and 200 or array_position(v_request.recipients, null) is not null
-          or v_names_twice then
+    elsif v_heads not between 1 and 200 or array_position(v_request.recipients, null) is not null or v_names_twice then
       v_ask.verdict := 'invalid_body';
       v_ask.detail := 'recipients: must be 1 to 200, each named once';
     elsif v_request.points <> v_tier_points then

@@ -2,8 +2,8 @@
 -- paid before counted as gone. One source pays a whole recognition. Known keys are found, and departments' monthly caps kept.
 --
 -- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay, a department has
---          a cap or there are several tenants, in the ledger's order; then the departments that have a cap. Nothing that is decided here can be undone by
---          others before the commit.
+--          a cap or there are several tenants, in the ledger's order; then the departments that have a cap. Nothing that is
+--          decided here can be undone by others before the commit.
 -- Refuses: nonce_reused, department_cap_reached, insufficient_pool, insufficient_wallet; each as the verdict on one request.
 
 create or replace function internal.fund_recognitions(p_asks internal.recognition_ask[])

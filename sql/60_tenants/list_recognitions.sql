@@ -70,7 +70,8 @@ begin
        where r.tenant_id = v_member.tenant_id and r.id < v_before
          and (v_manages or r.from_user_id = p_user_id
               or r.status = 'active' and (r.visibility = 'public' or r.visibility = 'department' and r.department_id = v_member.department_id)
-              or exists (select from public.recognition_recipients as x
+              or r.to_user_id = p_user_id
+              or exists (select from public.recognition_groups as x
                           where x.tenant_id = r.tenant_id and x.recognition_id = r.id and x.user_id = p_user_id))
        order by r.id desc
        limit v_limit + 1);

@@ -1134,8 +1134,7 @@ begin
   -- Everybody is told what an account holds after the whole set.
   return array(
     select row(o.position, o.transfer_id, o.outcome,
-               case when v_ways[o.position] = 'by itself' and o.outcome = 'posted' then f.available else o.from_available end,
-               case when v_ways[o.position] = 'by itself' and o.outcome = 'posted' then t.available else o.to_available end)::ledger.posted
+               case when o.outcome = 'posted' then f.available end, case when o.outcome = 'posted' then t.available end)::ledger.posted
       from unnest(v_posted) as o
       left join lateral (
            select a.balance - a.held as available from ledger.accounts as a
@@ -11760,7 +11759,7 @@ $$;
 --
 -- A program, or an administrator who is no member, gives in the system's name, and names the tenant.
 --
--- Refuses: invalid_body, forbidden, tenant_not_found, invalid_amount, self_recognition, recipient_not_found, peer_to_peer_off;
+-- Refuses: forbidden, invalid_body, tenant_not_found, invalid_amount, self_recognition, recipient_not_found, peer_to_peer_off;
 --          each as the verdict on one request.
 
 create or replace function internal.ask_recognitions(p_requests internal.recognition_request[])
@@ -11869,15 +11868,14 @@ begin
         v_ask.visibility, coalesce(v_request.award, false))::text, 'UTF8')), 'hex');
     end if;
 
-    if v_tenants_of > 1 or v_tenants_of = 0 and v_request.tenant_id is null
-       and (v_request.user_id is null or v_request.user_id = any (v_administrators)) then
+    if v_tenants_of = 0 and v_request.user_id is not null and v_request.user_id <> all (v_administrators) then
+      v_ask.verdict := 'forbidden';
+      v_ask.detail := 'This is open to the members of a tenant only.';
+      v_ask.tenant_id := null;
+    elsif v_tenants_of > 1 or v_tenants_of = 0 and v_request.tenant_id is null then
       -- Who is in several tenants must name one, unless only one of them is active.
       v_ask.verdict := 'invalid_body';
       v_ask.detail := 'tenant_id: must be named';
-      v_ask.tenant_id := null;
-    elsif v_tenants_of = 0 and v_request.user_id is not null and v_request.user_id <> all (v_administrators) then
-      v_ask.verdict := 'forbidden';
-      v_ask.detail := 'This is open to the members of a tenant only.';
       v_ask.tenant_id := null;
     elsif v_tenant.id is null then
       v_ask.verdict := 'tenant_not_found';
@@ -11899,8 +11897,7 @@ begin
     elsif v_request.award_tier is not null and v_tier_points is null then
       v_ask.verdict := 'invalid_body';
       v_ask.detail := 'award_tier: there is no such tier';
-    elsif v_heads not between 1 and 200 or array_position(v_request.recipients, null) is not null
-          or v_names_twice then
+    elsif v_heads not between 1 and 200 or array_position(v_request.recipients, null) is not null or v_names_twice then
       v_ask.verdict := 'invalid_body';
       v_ask.detail := 'recipients: must be 1 to 200, each named once';
     elsif v_request.points <> v_tier_points then
@@ -12624,8 +12621,8 @@ $$;
 -- paid before counted as gone. One source pays a whole recognition. Known keys are found, and departments' monthly caps kept.
 --
 -- Locks:   the keys; then every account that may pay, and the wallets that are reached where a wallet may pay, a department has
---          a cap or there are several tenants, in the ledger's order; then the departments that have a cap. Nothing that is decided here can be undone by
---          others before the commit.
+--          a cap or there are several tenants, in the ledger's order; then the departments that have a cap. Nothing that is
+--          decided here can be undone by others before the commit.
 -- Refuses: nonce_reused, department_cap_reached, insufficient_pool, insufficient_wallet; each as the verdict on one request.
 
 create or replace function internal.fund_recognitions(p_asks internal.recognition_ask[])
@@ -13110,7 +13107,8 @@ begin
        where r.tenant_id = v_member.tenant_id and r.id < v_before
          and (v_manages or r.from_user_id = p_user_id
               or r.status = 'active' and (r.visibility = 'public' or r.visibility = 'department' and r.department_id = v_member.department_id)
-              or exists (select from public.recognition_recipients as x
+              or r.to_user_id = p_user_id
+              or exists (select from public.recognition_groups as x
                           where x.tenant_id = r.tenant_id and x.recognition_id = r.id and x.user_id = p_user_id))
        order by r.id desc
        limit v_limit + 1);
